@@ -1,0 +1,6 @@
+//! One agent turn: from a message to an answer, with tools in between.
+//!
+//! [`turn`] decides and does no I/O; [`driver`] carries out what it decided. Knows nothing of channels, nodes or the journal: those are
+//! behind the traits of [`port`].
+
+pub mod port;

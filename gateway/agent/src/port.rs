@@ -1,0 +1,126 @@
+//! What an agent turn needs from the house around it. The gateway implements these; tests script them.
+
+use async_trait::async_trait;
+use atoll_protocol::id::{AgentId, RunId, SessionKey};
+use atoll_protocol::json::Json;
+use tokio_util::sync::CancellationToken;
+
+/// Names one tool call for ever: the same key after a restart means the same call, so that it is never run twice.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct CallKey {
+    /// The turn.
+    pub run: RunId,
+    /// The model's id for its tool call.
+    pub tool_call: String,
+}
+
+/// On whose behalf a tool acts.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// The call.
+    pub key: CallKey,
+    /// The agent.
+    pub agent: AgentId,
+    /// The conversation.
+    pub session: SessionKey,
+    /// Ends the call: `/stop`, or the turn's deadline.
+    pub cancel: CancellationToken,
+}
+
+/// Where a command is to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExecHost {
+    /// On the machine of the gateway.
+    Gateway,
+    /// On a node: an id, a unique prefix, a name; none means the configured or the only one.
+    Node(Option<String>),
+}
+
+/// The arguments of the tool `exec`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExecRequest {
+    /// Shell text.
+    pub command: String,
+    /// Working folder.
+    pub workdir: Option<String>,
+    /// Environment to add.
+    pub env: Vec<(String, String)>,
+    /// Deadline of the command, seconds.
+    pub timeout_seconds: Option<u64>,
+    /// Where; never silently another place.
+    pub host: ExecHost,
+}
+
+/// What a tool gives back to the model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToolReply {
+    /// Text for the model, bounded by the tool.
+    pub text: String,
+    /// The tool failed; the model is told so.
+    pub is_error: bool,
+    /// The effect is unknown (a device or the gateway died in the middle); the person must be told.
+    pub uncertain: bool,
+}
+
+/// Commands on the gateway's machine and on nodes, with every policy and approval in between.
+///
+/// Calling twice with one [`CallKey`] never runs the command twice: the second call waits for or returns the first one's end.
+#[async_trait]
+pub trait Exec: Send + Sync {
+    /// Runs a command to its end, asking a person where the policies say so.
+    async fn exec(&self, caller: &Caller, request: ExecRequest) -> ToolReply;
+}
+
+/// The ring of devices, as the tool `nodes` sees it.
+#[async_trait]
+pub trait Nodes: Send + Sync {
+    /// Whether any node could be used now; without one the tool is not offered.
+    fn any(&self) -> bool;
+
+    /// All nodes, as the rows of `node.list`.
+    async fn list(&self) -> Json;
+
+    /// One node: id, unique prefix or name. The error is a sentence that lists the candidates.
+    async fn describe(&self, node: &str) -> Result<Json, String>;
+
+    /// Invokes a command other than `system.run` on a node.
+    async fn invoke(&self, caller: &Caller, node: &str, command: &str, params: Option<Json>) -> ToolReply;
+}
+
+/// A turn as others can watch it. Best effort: nothing durable depends on it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Progress {
+    /// The turn has begun.
+    Started,
+    /// More text of the answer; `text` is all of it so far.
+    Text {
+        /// The new part.
+        delta: String,
+        /// Everything so far in this message.
+        text: String,
+    },
+    /// A tool begins.
+    ToolStarted {
+        /// The model's id for the call.
+        id: String,
+        /// The tool.
+        name: String,
+        /// Its arguments.
+        args: Json,
+    },
+    /// A tool ended.
+    ToolEnded {
+        /// The model's id for the call.
+        id: String,
+        /// The tool.
+        name: String,
+        /// Whether it failed.
+        is_error: bool,
+    },
+}
+
+/// Whoever watches a turn.
+pub trait Watch: Send + Sync {
+    /// Must not block.
+    fn progress(&self, run: &RunId, session: &SessionKey, progress: Progress);
+}

@@ -1,0 +1,78 @@
+//! Every bound that both ends must agree on, each with what happens when it is hit.
+
+use std::time::Duration;
+
+/// The gateway's TCP and UDP port.
+pub const PORT: u16 = 18789;
+
+/// One frame before authentication, bytes. More: the link is closed with code 1009.
+pub const PRE_AUTH_FRAME: usize = 64 * 1024;
+
+/// One JSON frame after authentication, bytes. More: the link is closed with code 1009.
+pub const JSON_FRAME: usize = 25 * 1024 * 1024;
+
+/// One native frame, bytes. More: the link is closed with code 1009. Larger things travel as blobs.
+pub const NATIVE_FRAME: usize = 1024 * 1024;
+
+/// Bytes waiting for one peer that does not read. More: broadcasts are skipped, then the link is closed with
+/// code 1008 `slow consumer`.
+pub const SEND_BUFFER: usize = 50 * 1024 * 1024;
+
+/// Frames waiting for one peer. More: as for [`SEND_BUFFER`].
+pub const SEND_QUEUE: usize = 256;
+
+/// From the first byte to the verdict. Later: the link is closed with code 1000. A device that waits to be
+/// approved has been answered, so this no longer runs for it.
+pub const HANDSHAKE: Duration = Duration::from_secs(15);
+
+/// How often the gateway says `tick`; a peer that hears nothing for twice this long drops the link.
+pub const TICK: Duration = Duration::from_secs(30);
+
+/// How often the gateway pings a WebSocket; no pong until the next ping: the link is closed.
+pub const PING: Duration = Duration::from_secs(25);
+
+/// How far `signedAt` may be from the gateway's clock. Further: `DEVICE_AUTH_SIGNATURE_EXPIRED`.
+pub const SIGNATURE_SKEW: Duration = Duration::from_secs(120);
+
+/// A pending pairing request, since the device last retried. Later: forgotten, and the next retry asks anew.
+pub const PAIRING_PENDING: Duration = Duration::from_secs(5 * 60);
+
+/// Pending pairing requests in all. More: the oldest is forgotten.
+pub const PAIRING_PENDING_COUNT: usize = 256;
+
+/// A call without a deadline of its own.
+pub const CALL_DEADLINE: Duration = Duration::from_secs(30);
+
+/// The node's deadline ends this much before the gateway's, so that its answer wins.
+pub const CALL_DEADLINE_MARGIN: Duration = Duration::from_millis(250);
+
+/// The longest deadline that a caller can ask for. More: an error that says so.
+pub const CALL_DEADLINE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Calls that run at once on one node. More: the node answers `BUSY`.
+pub const NODE_CALLS: usize = 64;
+
+/// Finished results that a node keeps until they are acknowledged. More: the oldest is dropped, and the gateway
+/// shows its call as lost.
+pub const NODE_RESULTS: usize = 256;
+
+/// How long a node keeps an unacknowledged result.
+pub const NODE_RESULT_AGE: Duration = Duration::from_secs(60 * 60);
+
+/// Requests of one operator that are worked on at once. More: its link is read no further until one ends.
+pub const OPERATOR_REQUESTS: usize = 64;
+
+/// An exec approval that nobody answers. Later: `expired`, which counts as no.
+pub const APPROVAL: Duration = Duration::from_secs(30 * 60);
+
+/// Output of one command that comes back whole, bytes per stream. More: head and tail, a note in between.
+pub const COMMAND_OUTPUT: usize = 200 * 1024;
+
+/// One chunk of streamed progress, characters.
+pub const PROGRESS_CHUNK: usize = 16 * 1024;
+
+/// Any text id, bytes. More: the frame is refused.
+pub const ID_CHARS: usize = 256;
+
+/// Commands plus capabilities that one node may declare. More: the connect is refused.
+pub const SURFACE_ENTRIES: usize = 512;
