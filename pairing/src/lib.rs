@@ -1,1 +1,6 @@
-//! placeholder
+//! Find, prove, decide, hold a link.
+//!
+//! A hint (an address) is dialled, the handshake gives [`proven::Proven`], [`admission`] asks the [`book`] and gives a verdict,
+//! [`link`] carries frames from then on, and [`access`] decides each action.
+
+pub mod proven;
