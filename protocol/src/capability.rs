@@ -29,15 +29,26 @@ impl Surface {
     #[must_use]
     pub fn within(&self, ceiling: &Self) -> Self {
         Self {
-            caps: self.caps.iter().filter(|cap| ceiling.caps.contains(cap)).cloned().collect(),
-            commands: self.commands.iter().filter(|command| ceiling.offers(command)).cloned().collect(),
+            caps: self
+                .caps
+                .iter()
+                .filter(|cap| ceiling.caps.contains(cap))
+                .cloned()
+                .collect(),
+            commands: self
+                .commands
+                .iter()
+                .filter(|command| ceiling.offers(command))
+                .cloned()
+                .collect(),
             permissions: self.permissions.clone(),
         }
     }
 
     /// Whether `other` names nothing that is not in this surface.
     pub fn covers(&self, other: &Self) -> bool {
-        other.caps.iter().all(|cap| self.caps.contains(cap)) && other.commands.iter().all(|command| self.offers(command))
+        other.caps.iter().all(|cap| self.caps.contains(cap))
+            && other.commands.iter().all(|command| self.offers(command))
     }
 
     /// Sorted, each entry once: the form that is stored and compared.

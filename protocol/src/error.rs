@@ -59,7 +59,13 @@ pub struct WireError {
 impl WireError {
     /// An error with nothing but its sentence.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), details: None, retryable: None, retry_after_ms: None }
+        Self {
+            code,
+            message: message.into(),
+            details: None,
+            retryable: None,
+            retry_after_ms: None,
+        }
     }
 
     /// `INVALID_REQUEST`.
@@ -106,6 +112,9 @@ pub struct CallError {
 impl CallError {
     /// Makes one.
     pub fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { code: code.into(), message: message.into() }
+        Self {
+            code: code.into(),
+            message: message.into(),
+        }
     }
 }

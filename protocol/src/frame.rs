@@ -103,12 +103,23 @@ frames! {
 }
 
 fn check_size(len: usize, limit: usize) -> Result<(), FrameError> {
-    if len > limit { Err(FrameError::TooLarge { len, limit }) } else { Ok(()) }
+    if len > limit {
+        Err(FrameError::TooLarge { len, limit })
+    } else {
+        Ok(())
+    }
 }
 
 fn read_body<'de, T: Deserialize<'de>>(kind: u8, body: &'de [u8]) -> Result<T, FrameError> {
     let (value, rest) = postcard::take_from_bytes(body).map_err(|_| FrameError::Body { kind })?;
-    if rest.is_empty() { Ok(value) } else { Err(FrameError::Trailing { kind, extra: rest.len() }) }
+    if rest.is_empty() {
+        Ok(value)
+    } else {
+        Err(FrameError::Trailing {
+            kind,
+            extra: rest.len(),
+        })
+    }
 }
 
 /// Bytes that are not a frame.
@@ -234,7 +245,9 @@ pub struct Proof {
 
 impl std::fmt::Debug for Proof {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Proof").field("token", &self.token.as_ref().map(|_| "…")).finish_non_exhaustive()
+        f.debug_struct("Proof")
+            .field("token", &self.token.as_ref().map(|_| "…"))
+            .finish_non_exhaustive()
     }
 }
 

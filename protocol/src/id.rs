@@ -188,7 +188,14 @@ mod tests {
 
     #[test]
     fn a_device_id_is_64_hex_digits_and_nothing_else() {
-        for bad in ["", "ab", &"g".repeat(64), &"a".repeat(63), &"a".repeat(65), &"é".repeat(32)] {
+        for bad in [
+            "",
+            "ab",
+            &"g".repeat(64),
+            &"a".repeat(63),
+            &"a".repeat(65),
+            &"é".repeat(32),
+        ] {
             assert_eq!(bad.parse::<DeviceId>(), Err(BadDeviceId), "{bad}");
         }
     }

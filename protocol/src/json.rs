@@ -97,7 +97,9 @@ impl<'de> Deserialize<'de> for Json {
             Box::<RawValue>::deserialize(deserializer).map(|raw| Self(raw.into()))
         } else {
             let text = String::deserialize(deserializer)?;
-            RawValue::from_string(text).map(|raw| Self(raw.into())).map_err(de::Error::custom)
+            RawValue::from_string(text)
+                .map(|raw| Self(raw.into()))
+                .map_err(de::Error::custom)
         }
     }
 }

@@ -107,7 +107,10 @@ impl Scope {
         match self {
             Self::Admin => true,
             Self::Write => {
-                matches!(wanted, Self::Read | Self::Talk | Self::SessionsRead | Self::SessionsWrite)
+                matches!(
+                    wanted,
+                    Self::Read | Self::Talk | Self::SessionsRead | Self::SessionsWrite
+                )
             }
             Self::Read => wanted == Self::SessionsRead,
             Self::Approvals
