@@ -1,1 +1,3 @@
-//! placeholder
+//! Everything that is tested across crates, on the real programs: one module a family.
+
+mod tidy;
