@@ -1,0 +1,361 @@
+//! Calls of commands on nodes, and what became of each. The key (run, tool call) makes a tool call one call for ever. Never
+//! waits for a node.
+
+use atoll_protocol::id::{CallId, RunId, SessionKey};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::JournalError;
+use super::column::{parsed, parsed_option, words};
+
+/// Text of a result that is kept, bytes. More: the rest is cut at a character, with a mark.
+pub const RESULT_BYTES: usize = 512 * 1024;
+
+words! {
+    /// How far a call got.
+    pub enum CallState {
+        /// Not yet with the node.
+        Queued = "queued",
+        /// On its way.
+        Sent = "sent",
+        /// The node has begun.
+        Running = "running",
+        /// It gave a result.
+        Ok = "ok",
+        /// It gave an error.
+        Error = "error",
+        /// Its deadline passed.
+        TimedOut = "timed_out",
+        /// Somebody stopped it.
+        Cancelled = "cancelled",
+        /// The node was not there, and it was never sent.
+        NodeAway = "node_away",
+        /// Nobody knows whether it ran.
+        Uncertain = "uncertain",
+    }
+}
+
+impl CallState {
+    /// Whether it will not change again.
+    pub fn is_end(self) -> bool {
+        match self {
+            Self::Queued | Self::Sent | Self::Running => false,
+            Self::Ok | Self::Error | Self::TimedOut | Self::Cancelled | Self::NodeAway | Self::Uncertain => true,
+        }
+    }
+}
+
+/// Names one tool call of one run.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ToolKey {
+    /// The turn.
+    pub run: RunId,
+    /// The model's id for its tool call.
+    pub tool_call: String,
+}
+
+/// A call to be opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewCall {
+    /// Its id.
+    pub call: CallId,
+    /// The tool call it serves; none for an operator's.
+    pub key: Option<ToolKey>,
+    /// The node's device id, or `gateway` for its own machine.
+    pub node: String,
+    /// The command.
+    pub command: String,
+    /// On whose behalf, in words for a person.
+    pub caller: String,
+    /// The conversation it belongs to.
+    pub session: Option<SessionKey>,
+}
+
+/// One call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallRow {
+    /// What was opened.
+    pub new: NewCall,
+    /// Grows in the order of opening.
+    pub number: i64,
+    /// How far it got.
+    pub state: CallState,
+    /// When it was opened, Unix milliseconds.
+    pub opened_at: i64,
+    /// When it left for the node.
+    pub sent_at: Option<i64>,
+    /// When it ended.
+    pub ended_at: Option<i64>,
+    /// Its error's code.
+    pub error_code: Option<String>,
+    /// Its result, or its error's message.
+    pub result: Option<String>,
+}
+
+/// What came of opening a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Opened {
+    /// It is new.
+    New,
+    /// The same tool call (or call id) was opened before; this is how far it got. It must not be sent again.
+    Before(Box<CallRow>),
+}
+
+/// How a call ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallEnd {
+    /// One of the ends.
+    pub state: CallState,
+    /// Its error's code.
+    pub error_code: Option<String>,
+    /// Its result, or its error's message; cut at [`RESULT_BYTES`].
+    pub result: Option<String>,
+}
+
+const COLUMNS: &str = "call, number, run, tool_call, node, command, caller, session, state, opened_at, sent_at, ended_at, \
+                       error_code, result";
+
+/// Opens a call, unless its key or id is known.
+///
+/// # Errors
+/// Any SQL error.
+pub fn open(db: &Connection, new: &NewCall, now: i64) -> Result<Opened, JournalError> {
+    if let Some(row) = find(db, &new.call)? {
+        return Ok(Opened::Before(Box::new(row)));
+    }
+    if let Some(key) = &new.key
+        && let Some(row) = by_key(db, key)?
+    {
+        return Ok(Opened::Before(Box::new(row)));
+    }
+    db.prepare_cached(
+        "INSERT INTO calls (call, number, run, tool_call, node, command, caller, session, state, opened_at)
+         VALUES (?1, (SELECT coalesce(max(number), 0) + 1 FROM calls), ?2, ?3, ?4, ?5, ?6, ?7, 'queued', ?8)",
+    )?
+    .execute(params![
+        new.call.as_str(),
+        new.key.as_ref().map(|key| key.run.as_str()),
+        new.key.as_ref().map(|key| &key.tool_call),
+        new.node,
+        new.command,
+        new.caller,
+        new.session.as_ref().map(SessionKey::as_str),
+        now,
+    ])?;
+    Ok(Opened::New)
+}
+
+/// Marks a queued call as sent: commit it before the frame leaves. False when it is not queued.
+///
+/// # Errors
+/// Any SQL error.
+pub fn sent(db: &Connection, call: &CallId, now: i64) -> Result<bool, JournalError> {
+    let changed = db
+        .prepare_cached("UPDATE calls SET state = 'sent', sent_at = ?2 WHERE call = ?1 AND state = 'queued'")?
+        .execute(params![call.as_str(), now])?;
+    Ok(changed == 1)
+}
+
+/// Marks a sent call as begun on the node. False when it is not on its way.
+///
+/// # Errors
+/// Any SQL error.
+pub fn running(db: &Connection, call: &CallId) -> Result<bool, JournalError> {
+    let changed = db
+        .prepare_cached("UPDATE calls SET state = 'running' WHERE call = ?1 AND state = 'sent'")?
+        .execute([call.as_str()])?;
+    Ok(changed == 1)
+}
+
+/// Ends a call. An uncertain one may still learn its real end, when the node comes back with it; any other end is final.
+/// False when nothing changed.
+///
+/// # Errors
+/// Any SQL error; a state that is no end is refused.
+pub fn close(db: &Connection, call: &CallId, end: &CallEnd, now: i64) -> Result<bool, JournalError> {
+    if !end.state.is_end() {
+        return Err(JournalError::Value(format!(
+            "{} is not an end of a call",
+            end.state.as_str()
+        )));
+    }
+    let result = end.result.as_deref().map(bounded);
+    let changed = db
+        .prepare_cached(
+            "UPDATE calls SET state = ?2, ended_at = ?3, error_code = ?4, result = ?5
+             WHERE call = ?1 AND (ended_at IS NULL OR state = 'uncertain' AND ?2 <> 'uncertain')",
+        )?
+        .execute(params![call.as_str(), end.state, now, end.error_code, result])?;
+    Ok(changed == 1)
+}
+
+/// Calls that have not ended, oldest first. After a restart a queued one was certainly never sent; a sent or running one may be
+/// with its node, which offers the outcome when it is back.
+///
+/// # Errors
+/// Any SQL error.
+pub fn unfinished(db: &Connection) -> Result<Vec<CallRow>, JournalError> {
+    let mut query = db.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM calls WHERE ended_at IS NULL ORDER BY number"
+    ))?;
+    let rows = query.query_map([], read)?.collect::<Result<_, _>>()?;
+    Ok(rows)
+}
+
+/// The latest calls, newest first.
+///
+/// # Errors
+/// Any SQL error.
+pub fn latest(db: &Connection, limit: u32) -> Result<Vec<CallRow>, JournalError> {
+    let mut query = db.prepare_cached(&format!("SELECT {COLUMNS} FROM calls ORDER BY number DESC LIMIT ?1"))?;
+    let rows = query.query_map([limit], read)?.collect::<Result<_, _>>()?;
+    Ok(rows)
+}
+
+/// One call.
+///
+/// # Errors
+/// Any SQL error.
+pub fn find(db: &Connection, call: &CallId) -> Result<Option<CallRow>, JournalError> {
+    let mut query = db.prepare_cached(&format!("SELECT {COLUMNS} FROM calls WHERE call = ?1"))?;
+    Ok(query.query_row([call.as_str()], read).optional()?)
+}
+
+/// The call of a tool call.
+///
+/// # Errors
+/// Any SQL error.
+pub fn by_key(db: &Connection, key: &ToolKey) -> Result<Option<CallRow>, JournalError> {
+    let mut query = db.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM calls WHERE run = ?1 AND tool_call = ?2"
+    ))?;
+    Ok(query
+        .query_row(params![key.run.as_str(), key.tool_call], read)
+        .optional()?)
+}
+
+/// Forgets calls that ended before the time; gives how many. Keep them longer than runs can be open.
+///
+/// # Errors
+/// Any SQL error.
+pub fn prune(db: &Connection, before: i64) -> Result<usize, JournalError> {
+    // The newest stays, so that numbers keep growing.
+    Ok(db.execute(
+        "DELETE FROM calls WHERE ended_at < ?1 AND number < (SELECT max(number) FROM calls)",
+        [before],
+    )?)
+}
+
+fn bounded(text: &str) -> String {
+    if text.len() <= RESULT_BYTES {
+        return text.to_owned();
+    }
+    let cut = text.floor_char_boundary(RESULT_BYTES);
+    format!("{}\n[cut: {} more bytes]", &text[..cut], text.len() - cut)
+}
+
+fn read(row: &Row<'_>) -> rusqlite::Result<CallRow> {
+    let run: Option<RunId> = parsed_option(row, "run")?;
+    let tool_call: Option<String> = row.get("tool_call")?;
+    Ok(CallRow {
+        new: NewCall {
+            call: parsed(row, "call")?,
+            key: run.zip(tool_call).map(|(run, tool_call)| ToolKey { run, tool_call }),
+            node: row.get("node")?,
+            command: row.get("command")?,
+            caller: row.get("caller")?,
+            session: parsed_option(row, "session")?,
+        },
+        number: row.get("number")?,
+        state: parsed(row, "state")?,
+        opened_at: row.get("opened_at")?,
+        sent_at: row.get("sent_at")?,
+        ended_at: row.get("ended_at")?,
+        error_code: row.get("error_code")?,
+        result: row.get("result")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::tests::database;
+
+    fn new_call(call: &str, tool_call: Option<&str>) -> NewCall {
+        NewCall {
+            call: CallId::new(call).expect("id"),
+            key: tool_call.map(|tool_call| ToolKey {
+                run: RunId::new("r1").expect("id"),
+                tool_call: tool_call.to_owned(),
+            }),
+            node: "laptop".into(),
+            command: "system.run".into(),
+            caller: "agent main".into(),
+            session: Some(SessionKey::new("agent:main:main").expect("key")),
+        }
+    }
+
+    fn end(state: CallState) -> CallEnd {
+        CallEnd {
+            state,
+            error_code: None,
+            result: Some("out".into()),
+        }
+    }
+
+    #[test]
+    fn a_tool_call_is_one_call_however_often_it_is_opened() {
+        let db = database();
+        assert_eq!(open(&db, &new_call("c1", Some("t1")), 1).expect("opens"), Opened::New);
+        let Opened::Before(row) = open(&db, &new_call("c2", Some("t1")), 2).expect("opens") else {
+            panic!("opened twice");
+        };
+        assert_eq!(row.new, new_call("c1", Some("t1")));
+        assert_eq!(open(&db, &new_call("c3", Some("t2")), 3).expect("opens"), Opened::New);
+        assert_eq!(open(&db, &new_call("c4", None), 3).expect("opens"), Opened::New);
+        assert_eq!(open(&db, &new_call("c5", None), 3).expect("opens"), Opened::New);
+    }
+
+    #[test]
+    fn a_call_goes_from_queued_to_its_end_and_stays_there() {
+        let db = database();
+        let call = CallId::new("c1").expect("id");
+        open(&db, &new_call("c1", None), 1).expect("opens");
+        assert!(!running(&db, &call).expect("asks"));
+        assert!(sent(&db, &call, 2).expect("sends"));
+        assert!(!sent(&db, &call, 2).expect("sends"));
+        assert!(running(&db, &call).expect("runs"));
+        assert_eq!(unfinished(&db).expect("reads").len(), 1);
+        assert!(close(&db, &call, &end(CallState::Ok), 4).expect("closes"));
+        assert!(!close(&db, &call, &end(CallState::Error), 5).expect("closes"));
+        let row = find(&db, &call).expect("reads").expect("is there");
+        assert_eq!((row.state, row.ended_at), (CallState::Ok, Some(4)));
+        assert!(unfinished(&db).expect("reads").is_empty());
+    }
+
+    #[test]
+    fn an_uncertain_call_may_still_learn_its_end() {
+        let db = database();
+        let call = CallId::new("c1").expect("id");
+        open(&db, &new_call("c1", None), 1).expect("opens");
+        assert!(close(&db, &call, &end(CallState::Uncertain), 2).expect("closes"));
+        assert!(!close(&db, &call, &end(CallState::Uncertain), 3).expect("closes"));
+        assert!(close(&db, &call, &end(CallState::Ok), 4).expect("closes"));
+        assert!(!close(&db, &call, &end(CallState::Uncertain), 5).expect("closes"));
+    }
+
+    #[test]
+    fn a_huge_result_is_cut_at_a_character() {
+        let text = "é".repeat(RESULT_BYTES);
+        let kept = bounded(&text);
+        assert!(kept.len() < RESULT_BYTES + 64);
+        assert!(kept.ends_with("more bytes]"));
+        assert_eq!(bounded("short"), "short");
+    }
+
+    #[test]
+    fn a_call_cannot_end_in_a_state_that_is_no_end() {
+        let db = database();
+        open(&db, &new_call("c1", None), 1).expect("opens");
+        assert!(close(&db, &CallId::new("c1").expect("id"), &end(CallState::Running), 2).is_err());
+    }
+}
