@@ -3,4 +3,8 @@
 //! A hint (an address) is dialled, the handshake gives [`proven::Proven`], [`admission`] asks the [`book`] and gives a verdict,
 //! [`link`] carries frames from then on, and [`access`] decides each action.
 
+pub mod handshake;
+pub mod identity;
+pub mod link;
 pub mod proven;
+mod transcript;
