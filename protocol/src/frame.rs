@@ -20,6 +20,7 @@ macro_rules! frames {
     ($($(#[$doc:meta])* $number:literal = $name:ident($body:ty),)*) => {
         /// Everything that can be said on a native link.
         #[derive(Debug, Clone, PartialEq, Eq)]
+        #[expect(clippy::large_enum_variant, reason = "a hello is said once a link and waits in no queue")]
         pub enum Frame {
             $($(#[$doc])* $name($body),)*
         }

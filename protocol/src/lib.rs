@@ -19,3 +19,4 @@ pub mod limits;
 pub mod method;
 pub mod plan;
 pub mod scope;
+mod strict;

@@ -1,0 +1,114 @@
+//! Errors of an admitted link, in the exact words that real clients know. Never decides: the reason comes from who checked.
+
+use serde_json::json;
+
+use crate::error::{CallError, ErrorCode, WireError};
+use crate::scope::{Role, Scope};
+
+/// A method that is not served, as an admin sees it.
+pub fn unknown_method(method: &str) -> WireError {
+    WireError::invalid(format!("unknown method: {method}"))
+}
+
+/// A scope is missing; `required` are all that the method wants.
+pub fn missing_scope(missing: Scope, required: &[Scope]) -> WireError {
+    WireError::new(ErrorCode::Forbidden, format!("missing scope: {missing}")).with_details(&json!({
+        "code": "MISSING_SCOPE",
+        "missingScope": missing,
+        "requiredScopes": required,
+    }))
+}
+
+/// The peer's role has no such method, whether it exists or not.
+pub fn unauthorized_role(role: Role) -> WireError {
+    WireError::invalid(format!("unauthorized role: {role}"))
+}
+
+/// `node.describe` and `node.rename` of a node that is none.
+pub fn unknown_node() -> WireError {
+    WireError::invalid("unknown nodeId")
+}
+
+/// The node is known and away.
+pub fn node_not_connected() -> WireError {
+    WireError::unavailable("node not connected").with_details(&json!({ "code": "NOT_CONNECTED" }))
+}
+
+/// What was going on when a node turned out not to be the paired one (any more).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interrupted {
+    /// An invocation of it; also of a node that was never known.
+    Invocation,
+    /// Its own request, before it was handled.
+    Dispatch,
+    /// Its own request about pending work.
+    PendingWork,
+}
+
+/// The pairing is not, or no longer, in force.
+pub fn pairing_changed(during: Interrupted) -> WireError {
+    let tail = match during {
+        Interrupted::Invocation => "while invocation was active",
+        Interrupted::Dispatch => "before request dispatch",
+        Interrupted::PendingWork => "while pending work was active",
+    };
+    WireError::unavailable(format!("node pairing changed {tail}"))
+        .with_details(&json!({ "code": "PAIRING_CHANGED" }))
+        .with_retry(true, None)
+}
+
+/// Why a command does not go to a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CommandBar {
+    /// Policy does not let it through on that platform.
+    NotAllowlisted,
+    /// The node does not have it.
+    NotDeclared,
+    /// The node has no commands at all.
+    NothingDeclared,
+}
+
+/// A command that does not go to the node.
+pub fn command_not_allowed(command: &str, platform: &str, bar: CommandBar) -> WireError {
+    let (hint, reason) = match bar {
+        CommandBar::NotAllowlisted => (
+            format!("\"{command}\" is not in the allowlist for platform \"{platform}\""),
+            "command not allowlisted",
+        ),
+        CommandBar::NotDeclared => (
+            format!("the node (platform: {platform}) does not support \"{command}\""),
+            "command not declared by node",
+        ),
+        CommandBar::NothingDeclared => (
+            "the node did not declare any supported commands".to_owned(),
+            "node did not declare commands",
+        ),
+    };
+    WireError::invalid(format!("node command not allowed: {hint}"))
+        .with_details(&json!({ "reason": reason, "command": command }))
+}
+
+/// A command that ran on the node, or was refused there.
+pub fn node_error(error: &CallError) -> WireError {
+    let CallError { code, message } = error;
+    // Some nodes begin the sentence with the code already.
+    let sentence = if message.starts_with(&format!("{code}:")) {
+        message.clone()
+    } else {
+        error.to_string()
+    };
+    WireError::unavailable(sentence).with_details(&json!({
+        "nodeError": { "code": code, "message": message },
+        "nodeCommandDispatched": true,
+    }))
+}
+
+/// The node did not answer in time.
+pub fn node_timeout() -> WireError {
+    node_error(&CallError::new("TIMEOUT", "node invoke timed out"))
+}
+
+/// An approval that needs more than the caller holds. The command line tries again as admin on these very words.
+pub fn device_approval_denied() -> WireError {
+    WireError::invalid("device pairing approval denied")
+}
