@@ -1,4 +1,10 @@
 //! What the integration tests and benchmarks stand on: the real programs in temporary folders, a client that speaks the
 //! wire from its description alone, and fakes of services on other people's computers.
 
+pub mod fake_node;
+pub mod mesh;
+pub mod openclaw;
+pub mod program;
 pub mod tree;
+pub mod wait;
+pub mod wire;

@@ -1,0 +1,13 @@
+//! The real OpenClaw programs as peers. Slow: each test starts Node.js programs.
+
+use atoll_tests::openclaw::OpenClawGateway;
+
+use crate::connect;
+
+#[tokio::test]
+async fn their_gateway_refuses_as_ours_does() {
+    let gateway = OpenClawGateway::start().await;
+    connect::expect_first_frames(gateway.target()).await;
+    connect::expect_manners_after_hello(gateway.target()).await;
+    connect::expect_refusals(gateway.target()).await;
+}

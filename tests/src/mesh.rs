@@ -1,0 +1,300 @@
+//! The real programs as a mesh on the loopback address: one gateway in a temporary state folder, nodes in theirs.
+
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use crate::program::{Program, built};
+use crate::wait::{until, within};
+use crate::wire::{ALL_SCOPES, Refusal, Target, Wire, operator};
+
+/// The shared secret of every mesh; long enough to be allowed anywhere.
+pub const TOKEN: &str = "a-shared-secret-of-the-tests-0123456789abcdef";
+
+/// One gateway, running or stopped, that keeps its port and state between runs.
+#[derive(Debug)]
+pub struct Mesh {
+    state: TempDir,
+    port: u16,
+    environment: Vec<(String, String)>,
+    gateway: Option<Program>,
+}
+
+impl Mesh {
+    /// A gateway with the default configuration, ready.
+    pub async fn start() -> Self {
+        Self::with(&json!({})).await
+    }
+
+    /// A gateway with this `atoll.json`, ready.
+    pub async fn with(config: &Value) -> Self {
+        Self::with_environment(config, &[]).await
+    }
+
+    /// [`Mesh::with`], with more environment variables.
+    ///
+    /// # Panics
+    /// When the gateway does not become ready.
+    pub async fn with_environment(config: &Value, environment: &[(&str, &str)]) -> Self {
+        let state = tempfile::tempdir().expect("a temporary folder");
+        let text = serde_json::to_string_pretty(config).expect("a tree");
+        std::fs::write(state.path().join("atoll.json"), text).expect("a writable folder");
+        let environment = environment
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let mut mesh = Self {
+            state,
+            port: 0,
+            environment: environment.collect(),
+            gateway: None,
+        };
+        mesh.run().await;
+        mesh
+    }
+
+    /// Starts the gateway (again, on the port it had) and waits until it is ready.
+    ///
+    /// # Panics
+    /// When it ends or does not become ready.
+    pub async fn run(&mut self) {
+        let mut command = self.command();
+        command.args(["gateway", "run", "--bind", "loopback", "--port", &self.port.to_string()]);
+        command.arg("--state-dir").arg(self.state.path());
+        let mut gateway = Program::start("atoll gateway run", command);
+        let port_file = self.state.path().join("gateway.port");
+        let known = self.port;
+        self.port = until("the gateway to be ready", async || {
+            if let Some(status) = gateway.ended() {
+                panic!("the gateway ended with {status}:\n{}", gateway.log());
+            }
+            let written = || std::fs::read_to_string(&port_file).ok()?.trim().parse().ok();
+            let port = if known == 0 { written()? } else { known };
+            let url = format!("http://127.0.0.1:{port}/readyz");
+            let ready = reqwest::get(url).await.is_ok_and(|response| response.status() == 200);
+            ready.then_some(port)
+        })
+        .await;
+        self.gateway = Some(gateway);
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(built("atoll"));
+        isolate(&mut command, self.state.path());
+        command
+            .env("ATOLL_STATE_DIR", self.state.path())
+            .env("ATOLL_GATEWAY_TOKEN", TOKEN);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// How to reach it.
+    pub fn target(&self) -> Target {
+        Target {
+            port: self.port,
+            token: TOKEN.to_owned(),
+        }
+    }
+
+    /// Its state folder.
+    pub fn state(&self) -> &Path {
+        self.state.path()
+    }
+
+    /// The gateway's process.
+    ///
+    /// # Panics
+    /// When it is stopped.
+    pub fn gateway(&mut self) -> &mut Program {
+        self.gateway.as_mut().expect("a running gateway")
+    }
+
+    /// `kill -9`.
+    pub async fn kill(&mut self) {
+        self.gateway().kill().await;
+        self.gateway = None;
+    }
+
+    /// Asks the gateway to end and waits.
+    pub async fn stop(&mut self) {
+        self.gateway().terminate().await;
+        self.gateway = None;
+    }
+
+    /// Runs `atoll` as the owner does on the gateway's machine.
+    ///
+    /// # Panics
+    /// When it does not end in time.
+    pub async fn cli(&self, arguments: &[&str]) -> Output {
+        let mut command = self.command();
+        command
+            .env_remove("ATOLL_GATEWAY_TOKEN")
+            .args(arguments)
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        within(&format!("atoll {}", arguments.join(" ")), command.output())
+            .await
+            .expect("a program that was built")
+    }
+
+    /// [`Mesh::cli`] with a command that succeeds and prints JSON.
+    ///
+    /// # Panics
+    /// When it fails or prints anything else.
+    pub async fn cli_json(&self, arguments: &[&str]) -> Value {
+        let output = self.cli(arguments).await;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        let shown = arguments.join(" ");
+        assert!(
+            output.status.success(),
+            "atoll {shown}: {}\n{text}\n{complaint}",
+            output.status
+        );
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("atoll {shown}: {error} in {text}"))
+    }
+
+    /// An operator with every scope, let in by the shared secret.
+    pub async fn operator(&self) -> Wire {
+        self.operator_with(&ALL_SCOPES).await
+    }
+
+    /// An operator with these scopes.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub async fn operator_with(&self, scopes: &[&str]) -> Wire {
+        let connected = Wire::connect(&self.target(), operator(TOKEN, scopes), None).await;
+        connected
+            .unwrap_or_else(|refusal| panic!("the operator was refused: {refusal:?}"))
+            .0
+    }
+
+    /// Approves a refused device through an operator of its own.
+    ///
+    /// # Panics
+    /// When there is nothing to approve.
+    pub async fn approve(&self, refusal: &Refusal) -> Value {
+        let mut operator = self.operator().await;
+        let approved = operator
+            .call("device.pair.approve", json!({"requestId": refusal.request_id()}))
+            .await;
+        approved.expect("an approval")
+    }
+
+    /// A real node of that name: started, approved, connected.
+    ///
+    /// # Panics
+    /// When any of it does not happen.
+    pub async fn node(&self, name: &str) -> Node {
+        let node = Node::start(&self.target(), name, &[]);
+        let mut operator = self.operator().await;
+        let request = until("the node to ask for pairing", async || {
+            let list = operator.call("device.pair.list", json!({})).await.expect("a list");
+            let asked = list["pending"]
+                .as_array()?
+                .iter()
+                .find(|pending| pending["displayName"] == name)?;
+            asked["requestId"].as_str().map(str::to_owned)
+        })
+        .await;
+        operator
+            .call("device.pair.approve", json!({"requestId": request}))
+            .await
+            .expect("an approval");
+        self.connected(name).await;
+        node
+    }
+
+    /// Waits until a node of that name is connected and approved; gives its id.
+    pub async fn connected(&self, name: &str) -> String {
+        let mut operator = self.operator().await;
+        until(&format!("{name} to be connected"), async || {
+            let list = operator.call("node.list", json!({})).await.expect("a list");
+            let rows = list["nodes"].as_array()?;
+            let row = rows
+                .iter()
+                .find(|row| row["displayName"] == name && row["connected"] == true)?;
+            (row["approvalState"] == "approved").then(|| row["nodeId"].as_str().map(str::to_owned))?
+        })
+        .await
+    }
+}
+
+/// A real node in a state folder of its own.
+#[derive(Debug)]
+pub struct Node {
+    state: TempDir,
+    target: Target,
+    name: String,
+    arguments: Vec<String>,
+    program: Option<Program>,
+}
+
+impl Node {
+    /// Starts `atoll-node run` with these further arguments; it still has to be approved.
+    ///
+    /// # Panics
+    /// When there is no such program.
+    pub fn start(target: &Target, name: &str, arguments: &[&str]) -> Self {
+        let mut node = Self {
+            state: tempfile::tempdir().expect("a temporary folder"),
+            target: target.clone(),
+            name: name.to_owned(),
+            arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
+            program: None,
+        };
+        node.run();
+        node
+    }
+
+    /// Starts it (again).
+    pub fn run(&mut self) {
+        let mut command = Command::new(built("atoll-node"));
+        isolate(&mut command, self.state.path());
+        command
+            .arg("run")
+            .args(["--gateway", &self.target.ws(), "--name", &self.name]);
+        command.arg("--state-dir").arg(self.state.path()).args(&self.arguments);
+        // Not as an argument: every user of a machine can read those.
+        command.env("ATOLL_GATEWAY_TOKEN", &self.target.token);
+        self.program = Some(Program::start(&format!("atoll-node {}", self.name), command));
+    }
+
+    /// Its state folder.
+    pub fn state(&self) -> PathBuf {
+        self.state.path().to_path_buf()
+    }
+
+    /// Its process.
+    ///
+    /// # Panics
+    /// When it is stopped.
+    pub fn program(&mut self) -> &mut Program {
+        self.program.as_mut().expect("a running node")
+    }
+
+    /// `kill -9`.
+    pub async fn kill(&mut self) {
+        self.program().kill().await;
+        self.program = None;
+    }
+}
+
+/// Nothing of this machine's user leaks into a program under test, and nothing of it into the user's folders.
+pub(crate) fn isolate(command: &mut Command, home: &Path) {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    command
+        .env_clear()
+        .env("PATH", path)
+        .env("HOME", home)
+        .env("TMPDIR", std::env::temp_dir());
+    command.env("LANG", "C.UTF-8").env("NO_COLOR", "1").current_dir(home);
+    for name in ["RUST_LOG", "RUST_BACKTRACE"] {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! One real program as a child process: found, started, listened to, killed. What it wrote is printed when a test fails.
+
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+
+use crate::wait::within;
+
+/// The program `name` that was built into the same target folder as the running test.
+///
+/// # Panics
+/// When it is missing, or older than its sources: a test that runs yesterday's program says nothing.
+pub fn built(name: &str) -> PathBuf {
+    let me = std::env::current_exe().expect("a running program has a path");
+    let found = me
+        .ancestors()
+        .skip(1)
+        .take(2)
+        .map(|folder| folder.join(name))
+        .find(|path| path.is_file());
+    let path = found.unwrap_or_else(|| panic!("{name} is not built: cargo build --workspace"));
+    if let Some(source) = newer_source(&path) {
+        panic!("{name} is older than {source}: cargo build --workspace");
+    }
+    path
+}
+
+/// A source in the program's dependency file that changed after it was built.
+fn newer_source(program: &Path) -> Option<String> {
+    let built = program.metadata().and_then(|data| data.modified()).ok()?;
+    let sources = std::fs::read_to_string(program.with_extension("d")).ok()?;
+    let newer = |source: &&str| {
+        let changed = Path::new(source).metadata().and_then(|data| data.modified());
+        changed.is_ok_and(|changed| changed > built)
+    };
+    sources
+        .split_once(": ")?
+        .1
+        .split_whitespace()
+        .find(newer)
+        .map(str::to_owned)
+}
+
+/// What a program wrote so far, line by line.
+#[derive(Clone, Debug)]
+struct Log {
+    lines: Arc<Mutex<Vec<String>>>,
+    grown: Arc<watch::Sender<usize>>,
+}
+
+impl Log {
+    fn new() -> Self {
+        Self {
+            lines: Arc::default(),
+            grown: Arc::new(watch::Sender::new(0)),
+        }
+    }
+
+    fn follow(&self, stream: impl AsyncRead + Unpin + Send + 'static) {
+        let log = self.clone();
+        tokio::spawn(async move {
+            let mut lines = BufReader::new(stream).lines();
+            while let Ok(Some(line)) = lines.next_line().await {
+                log.lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+                log.grown.send_modify(|count| *count += 1);
+            }
+        });
+    }
+
+    fn snapshot(&self) -> Vec<String> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// A running (or ended) child.
+#[derive(Debug)]
+pub struct Program {
+    name: String,
+    child: Child,
+    log: Log,
+}
+
+impl Program {
+    /// Starts it without standard input, with both outputs captured. It dies with this value.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn start(name: &str, mut command: Command) -> Self {
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        let mut child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("{name} does not start: {error}"));
+        let log = Log::new();
+        log.follow(child.stdout.take().expect("piped above"));
+        log.follow(child.stderr.take().expect("piped above"));
+        Self {
+            name: name.to_owned(),
+            child,
+            log,
+        }
+    }
+
+    /// Its process id.
+    ///
+    /// # Panics
+    /// When it has been waited for already.
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("a child that was not waited for")
+    }
+
+    /// The first line, written already or yet to come, that contains `needle`.
+    pub async fn line(&self, needle: &str) -> String {
+        let mut grown = self.log.grown.subscribe();
+        within(&format!("{} to write `{needle}`", self.name), async {
+            loop {
+                grown.borrow_and_update();
+                if let Some(line) = self.log.snapshot().into_iter().find(|line| line.contains(needle)) {
+                    return line;
+                }
+                grown.changed().await.expect("the log lives as long as this value");
+            }
+        })
+        .await
+    }
+
+    /// Everything it wrote so far.
+    pub fn log(&self) -> String {
+        self.log.snapshot().join("\n")
+    }
+
+    /// Whether it has ended, and how.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child can be waited for")
+    }
+
+    /// Waits for its end.
+    pub async fn exit(&mut self) -> ExitStatus {
+        let what = format!("{} to end", self.name);
+        within(&what, self.child.wait())
+            .await
+            .expect("a child can be waited for")
+    }
+
+    /// `kill -9`, then waits until it is gone.
+    pub async fn kill(&mut self) {
+        self.child.start_kill().expect("a child can be killed");
+        self.exit().await;
+    }
+
+    /// Asks it to end (`SIGTERM`), then waits.
+    pub async fn terminate(&mut self) -> ExitStatus {
+        let pid = i32::try_from(self.pid())
+            .ok()
+            .and_then(rustix::process::Pid::from_raw)
+            .expect("a process id");
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("a child can be signalled");
+        self.exit().await
+    }
+
+    /// Resident memory now, bytes.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn resident(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.pid());
+        let status = std::fs::read_to_string(path).expect("a living process has a status");
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .expect("a living process has memory");
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number of kB");
+        kib * 1024
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!(
+                "---- {} wrote ----\n{}\n---- end of {} ----",
+                self.name,
+                self.log(),
+                self.name
+            );
+        }
+    }
+}
