@@ -2,7 +2,7 @@
 
 use atoll_tests::openclaw::OpenClawGateway;
 
-use crate::connect;
+use crate::{connect, invoke, pairing};
 
 #[tokio::test]
 async fn their_gateway_refuses_as_ours_does() {
@@ -10,4 +10,16 @@ async fn their_gateway_refuses_as_ours_does() {
     connect::expect_first_frames(gateway.target()).await;
     connect::expect_manners_after_hello(gateway.target()).await;
     connect::expect_refusals(gateway.target()).await;
+}
+
+#[tokio::test]
+async fn their_gateway_ends_calls_as_ours_does() {
+    let gateway = OpenClawGateway::start().await;
+    invoke::expect_every_ending(gateway.target()).await;
+}
+
+#[tokio::test]
+async fn their_gateway_gives_and_takes_rights_as_ours_does() {
+    let gateway = OpenClawGateway::start().await;
+    pairing::expect_lifecycle(gateway.target()).await;
 }

@@ -50,7 +50,7 @@ impl FakeNode {
         Ok(Self { wire, device, hello })
     }
 
-    /// Connects a new device, has it approved by `operator`, and waits until its surface is in force.
+    /// Connects a new device, has `operator` approve whatever there is to approve, and waits until its surface is in force.
     ///
     /// # Panics
     /// When any of it does not happen.
@@ -72,19 +72,31 @@ impl FakeNode {
         self.device.id()
     }
 
-    /// Waits until the operator sees it connected with an approved surface.
+    /// Waits until the operator sees it connected with an approved surface. Where the surface is approved in a step of
+    /// its own, as the real OpenClaw gateway has it, takes that step.
     pub async fn in_force(&self, operator: &mut Wire) {
         let id = self.id();
         until("the surface to be in force", async || {
+            let pairing = operator.call("node.pair.list", json!({})).await.ok()?;
+            let mine = pairing["pending"]
+                .as_array()?
+                .iter()
+                .find(|pending| pending["nodeId"] == id);
+            if let Some(pending) = mine {
+                let _ = operator
+                    .call("node.pair.approve", json!({"requestId": pending["requestId"]}))
+                    .await;
+            }
             let row = operator.call("node.describe", json!({"nodeId": id})).await.ok()?;
             (row["connected"] == true && row["approvalState"] == "approved").then_some(())
         })
         .await;
     }
 
-    /// The next call.
-    pub async fn invoked(&mut self) -> Invoke {
-        let payload = self.wire.event("node.invoke.request").await;
+    /// The next call of `command`. Gateways ask for other things on their own.
+    pub async fn invoked(&mut self, command: &str) -> Invoke {
+        let wanted = |frame: &Value| frame["event"] == "node.invoke.request" && frame["payload"]["command"] == command;
+        let payload = self.wire.frame(&format!("a call of {command}"), wanted).await["payload"].take();
         Invoke {
             id: payload["id"].as_str().expect("a call's id").to_owned(),
             payload,
