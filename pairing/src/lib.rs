@@ -3,8 +3,12 @@
 //! A hint (an address) is dialled, the handshake gives [`proven::Proven`], [`admission`] asks the [`book`] and gives a verdict,
 //! [`link`] carries frames from then on, and [`access`] decides each action.
 
+pub mod access;
+pub mod admission;
+pub mod book;
 pub mod handshake;
 pub mod identity;
 pub mod link;
+pub mod lockout;
 pub mod proven;
 mod transcript;

@@ -74,6 +74,13 @@ pub struct Offered {
     pub bootstrap_token: Option<SecretString>,
 }
 
+impl Offered {
+    /// Whether nothing came along.
+    pub fn is_empty(&self) -> bool {
+        self.token.is_none() && self.password.is_none() && self.device_token.is_none() && self.bootstrap_token.is_none()
+    }
+}
+
 /// What is spoken on a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Language {

@@ -1,0 +1,453 @@
+//! What every device was granted: one record per device, one pending request per device, one approval for admission
+//! and command surface together.
+//!
+//! Owns the facts and what may change them. Never checks a credential (that is [`crate::admission`]), never stores, sends
+//! or reads a clock: every change comes back as a list of [`Change`]s, to be made durable before anybody hears of it.
+
+use std::collections::BTreeMap;
+
+use atoll_protocol::capability::Surface;
+use atoll_protocol::frame::ClientInfo;
+use atoll_protocol::id::{DeviceId, PairingId};
+use atoll_protocol::scope::{Role, Scopes};
+use secrecy::SecretString;
+
+mod authority;
+mod change;
+mod device;
+mod pending;
+pub mod record;
+pub mod rows;
+mod token;
+
+pub use authority::{Approved, BookError, LABEL_CHARS, Rotated};
+pub use change::Change;
+pub use device::{ApprovedVia, DeviceRecord, RoleGrant, TOKENS, TokenRecord};
+pub use pending::{PendingRequest, Reason};
+pub use token::{FreshToken, SecretHash};
+
+use crate::access::commands::{CommandPolicy, NodeFacts};
+use crate::access::{Kind, Principal};
+use crate::proven::{Claims, DeviceKey};
+use change::Decision;
+use pending::Pending;
+
+/// All records and all pending requests.
+#[derive(Debug, Default)]
+pub struct Book {
+    records: BTreeMap<DeviceId, DeviceRecord>,
+    pending: Pending,
+    last_generation: u64,
+}
+
+/// What was granted to a device that may come in.
+#[derive(Debug)]
+pub struct Grant {
+    /// The role in force.
+    pub role: Role,
+    /// The scopes in force: asked and approved.
+    pub scopes: Scopes,
+    /// The commands in force: declared, offerable and approved.
+    pub surface: Surface,
+    /// What commands on it are decided by.
+    pub facts: NodeFacts,
+    /// Where the approval of its surface stands (nodes).
+    pub approval: SurfaceApproval,
+    /// The generation of this role's grant.
+    pub generation: u64,
+    /// The device token for the hello: a new one, or the one that was used. None on a native link.
+    pub token: Option<IssuedToken>,
+}
+
+/// A device token to be told to its device, once.
+#[derive(Debug)]
+pub struct IssuedToken {
+    /// The token.
+    pub text: SecretString,
+    /// When it was made, Unix milliseconds.
+    pub issued_ms: u64,
+}
+
+/// Where the approval of a node's surface stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SurfaceApproval {
+    /// Everything that it declares and may offer is approved.
+    Approved,
+    /// Nothing was ever approved; this request asks for it.
+    Pending(PairingId),
+    /// It declares more than was approved; what was approved keeps working.
+    Reapproval(PairingId),
+}
+
+impl SurfaceApproval {
+    /// The word of `approvalState`.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Approved => "approved",
+            Self::Pending(_) => "pending-approval",
+            Self::Reapproval(_) => "pending-reapproval",
+        }
+    }
+
+    /// The request that waits, if one does.
+    pub fn request(&self) -> Option<&PairingId> {
+        match self {
+            Self::Approved => None,
+            Self::Pending(id) | Self::Reapproval(id) => Some(id),
+        }
+    }
+}
+
+/// The book's answer to a device whose credentials are right.
+#[derive(Debug)]
+pub enum Admission {
+    /// It is in.
+    In(Box<Grant>),
+    /// A person must decide first.
+    Pending {
+        /// What to approve.
+        request: PairingId,
+        /// It was not waiting before.
+        new: bool,
+        /// Why it has to ask.
+        reason: Reason,
+    },
+}
+
+/// What the book needs from outside for one admission, used or not.
+#[derive(Debug)]
+pub struct Fresh {
+    /// A new id, in case a request is filed.
+    pub request: PairingId,
+    /// Random bytes, in case a token is made.
+    pub token: FreshToken,
+}
+
+/// How the device showed that it is welcome, as far as its token is concerned.
+#[derive(Debug)]
+pub(crate) enum TokenUse<'a> {
+    /// It used this device token; it keeps it.
+    Echo(&'a SecretString),
+    /// It used something else and needs a token for the next time.
+    Issue,
+    /// Its language has no tokens: the key is enough.
+    None,
+}
+
+impl Book {
+    /// Puts stored records back. Pending requests are not stored: devices ask again.
+    pub fn restore(records: impl IntoIterator<Item = DeviceRecord>) -> Self {
+        let records: BTreeMap<_, _> = records.into_iter().map(|record| (record.id, record)).collect();
+        let last_generation = records
+            .values()
+            .flat_map(|record| record.roles.values().map(|grant| grant.generation))
+            .max()
+            .unwrap_or(0);
+        Self {
+            records,
+            pending: Pending::default(),
+            last_generation,
+        }
+    }
+
+    /// One device's record.
+    pub fn record(&self, device: DeviceId) -> Option<&DeviceRecord> {
+        self.records.get(&device)
+    }
+
+    /// All records, by id.
+    pub fn records(&self) -> impl Iterator<Item = &DeviceRecord> {
+        self.records.values()
+    }
+
+    /// All requests that wait.
+    pub fn requests(&self, now_ms: u64) -> impl Iterator<Item = &PendingRequest> {
+        self.pending.iter(now_ms)
+    }
+
+    /// One request that waits.
+    pub fn request(&self, id: &PairingId, now_ms: u64) -> Option<&PendingRequest> {
+        self.pending.find(id, now_ms)
+    }
+
+    /// The request of one device, if it waits.
+    pub fn request_of(&self, device: DeviceId) -> Option<&PendingRequest> {
+        self.pending.of(device)
+    }
+
+    /// Whether the grant behind this principal is still in force. To be asked at every dispatch; a principal without a
+    /// device does not depend on the book.
+    pub fn is_current(&self, principal: &Principal) -> bool {
+        match principal.kind() {
+            Kind::Device(id) => self
+                .record(*id)
+                .and_then(|record| record.role(principal.role()))
+                .is_some_and(|grant| grant.generation == principal.generation()),
+            Kind::SharedSecret
+            | Kind::LocalOwner { .. }
+            | Kind::Proxy { .. }
+            | Kind::Agent { .. }
+            | Kind::Sender { .. } => true,
+        }
+    }
+
+    /// The whole reply of `device.pair.list`.
+    pub fn device_list(&self, now_ms: u64, presence: impl Fn(DeviceId) -> rows::Presence) -> serde_json::Value {
+        let pending: Vec<_> = self
+            .requests(now_ms)
+            .filter(|request| request.reason.keeps_out())
+            .map(rows::device_request)
+            .collect();
+        let paired: Vec<_> = self
+            .records()
+            .map(|record| rows::device(record, Some(presence(record.id))))
+            .collect();
+        serde_json::json!({"pending": pending, "paired": paired})
+    }
+
+    /// The whole reply of `node.pair.list`. A node that waits to be let in shows here too: it is the same request.
+    pub fn node_list(&self, now_ms: u64) -> serde_json::Value {
+        let pending: Vec<_> = self
+            .requests(now_ms)
+            .filter(|request| request.role == Role::Node)
+            .map(rows::node_request)
+            .collect();
+        let paired: Vec<_> = self
+            .records()
+            .filter(|record| record.role(Role::Node).is_some())
+            .map(rows::node)
+            .collect();
+        serde_json::json!({"pending": pending, "paired": paired})
+    }
+
+    /// Forgets requests whose devices stopped asking.
+    pub fn expire(&mut self, now_ms: u64) -> Vec<Change> {
+        let dropped = self.pending.expire(now_ms);
+        rejections(&dropped, now_ms)
+    }
+
+    /// Decides about a device whose credentials were found right.
+    pub(crate) fn admit(
+        &mut self,
+        key: DeviceKey,
+        claims: &Claims,
+        token: TokenUse<'_>,
+        policy: &CommandPolicy,
+        fresh: Fresh,
+        now_ms: u64,
+    ) -> (Admission, Vec<Change>) {
+        let wanted = policy.offerable(&claims.client, &surface_of(claims));
+        let request = PendingRequest {
+            id: fresh.request,
+            device: key,
+            client: claims.client.clone(),
+            role: claims.role,
+            scopes: scopes_of(claims),
+            surface: wanted.clone(),
+            reason: Reason::NotPaired,
+            is_repair: self.records.contains_key(&key.id),
+            created_ms: now_ms,
+            retried_ms: now_ms,
+        };
+        match self.obstacle(key.id, claims) {
+            Some(reason) => self.keep_out(PendingRequest { reason, ..request }, now_ms),
+            None => {
+                let (approval, mut changes) = self.review_surface(request, now_ms);
+                let (grant, change) = self.let_in(key.id, claims, wanted, approval, token, &fresh.token, now_ms);
+                changes.push(change);
+                (Admission::In(Box::new(grant)), changes)
+            }
+        }
+    }
+
+    fn obstacle(&self, device: DeviceId, claims: &Claims) -> Option<Reason> {
+        let Some(record) = self.record(device) else {
+            return Some(Reason::NotPaired);
+        };
+        let Some(grant) = record.role(claims.role) else {
+            return Some(Reason::RoleUpgrade);
+        };
+        if !record.is_same_machine(claims.role, &claims.client) {
+            Some(Reason::MetadataUpgrade)
+        } else if !grant.scopes.cover(&scopes_of(claims)) {
+            Some(Reason::ScopeUpgrade)
+        } else {
+            None
+        }
+    }
+
+    fn keep_out(&mut self, request: PendingRequest, now_ms: u64) -> (Admission, Vec<Change>) {
+        let reason = request.reason;
+        let (id, new, changes) = self.ask(request, now_ms);
+        (
+            Admission::Pending {
+                request: id,
+                new,
+                reason,
+            },
+            changes,
+        )
+    }
+
+    fn ask(&mut self, request: PendingRequest, now_ms: u64) -> (PairingId, bool, Vec<Change>) {
+        let device = request.device.id;
+        let asked = self.pending.ask(request, now_ms);
+        let mut changes = rejections(&asked.dropped, now_ms);
+        if asked.new {
+            changes.extend(self.pending.of(device).map(change::requested));
+        }
+        (asked.id, asked.new, changes)
+    }
+
+    /// A device that is in: does it declare more than was approved?
+    fn review_surface(&mut self, request: PendingRequest, now_ms: u64) -> (SurfaceApproval, Vec<Change>) {
+        let device = request.device.id;
+        let approved = self.record(device).map(|record| &record.surface);
+        let is_covered =
+            request.role != Role::Node || approved.is_some_and(|approved| approved.covers(&request.surface));
+        if is_covered {
+            let dropped: Vec<_> = self.pending.take_answered(device, request.role).into_iter().collect();
+            return (SurfaceApproval::Approved, rejections(&dropped, now_ms));
+        }
+        let is_first = approved.is_none_or(|approved| approved.commands.is_empty());
+        let (id, _, changes) = self.ask(
+            PendingRequest {
+                reason: Reason::Surface,
+                ..request
+            },
+            now_ms,
+        );
+        let approval = if is_first {
+            SurfaceApproval::Pending(id)
+        } else {
+            SurfaceApproval::Reapproval(id)
+        };
+        (approval, changes)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "every fact of one admission, used once")]
+    fn let_in(
+        &mut self,
+        device: DeviceId,
+        claims: &Claims,
+        wanted: Surface,
+        approval: SurfaceApproval,
+        token: TokenUse<'_>,
+        fresh: &FreshToken,
+        now_ms: u64,
+    ) -> (Grant, Change) {
+        let record = self
+            .records
+            .get_mut(&device)
+            .expect("a device without an obstacle has a record");
+        record.last_seen_ms = Some(now_ms);
+        refresh_client(record, claims);
+        let (token, is_new) = settle_token(record, claims.role, token, fresh, now_ms);
+        let grant = record
+            .roles
+            .get(&claims.role)
+            .expect("a device without an obstacle has the role");
+        let grant = Grant {
+            role: claims.role,
+            scopes: scopes_of(claims).within(&grant.scopes),
+            surface: wanted.within(&record.surface),
+            facts: record.facts(wanted),
+            approval,
+            generation: grant.generation,
+            token,
+        };
+        let stored = Box::new(record.clone());
+        let change = if is_new {
+            Change::Put(stored)
+        } else {
+            Change::Seen(stored)
+        };
+        (grant, change)
+    }
+}
+
+/// Gives the hello its token. The second value says whether a new one was made.
+fn settle_token(
+    record: &mut DeviceRecord,
+    role: Role,
+    token: TokenUse<'_>,
+    fresh: &FreshToken,
+    now_ms: u64,
+) -> (Option<IssuedToken>, bool) {
+    match token {
+        TokenUse::None => (None, false),
+        TokenUse::Echo(text) => {
+            let used = record.token(role, text);
+            let held = used.and_then(|index| record.roles.get_mut(&role)?.tokens.get_mut(index));
+            let issued = held.map(|held| {
+                held.last_used_ms = Some(now_ms);
+                IssuedToken {
+                    text: text.clone(),
+                    issued_ms: held.created_ms,
+                }
+            });
+            (issued, false)
+        }
+        TokenUse::Issue => {
+            let issued = record.roles.get_mut(&role).map(|grant| grant.issue(fresh, now_ms));
+            (issued, true)
+        }
+    }
+}
+
+impl RoleGrant {
+    fn issue(&mut self, fresh: &FreshToken, now_ms: u64) -> IssuedToken {
+        let text = fresh.text();
+        if self.tokens.len() >= TOKENS {
+            self.tokens.remove(0);
+        }
+        self.tokens.push(TokenRecord {
+            hash: SecretHash::of(&text),
+            created_ms: now_ms,
+            last_used_ms: None,
+        });
+        IssuedToken {
+            text,
+            issued_ms: now_ms,
+        }
+    }
+}
+
+/// Names and versions follow the device; what decisions depend on stays as it was approved. An operator's program on
+/// a node's key does not speak for the node.
+fn refresh_client(record: &mut DeviceRecord, claims: &Claims) {
+    if claims.role == Role::Operator && record.roles.contains_key(&Role::Node) {
+        return;
+    }
+    let pinned = std::mem::take(&mut record.client);
+    record.client = ClientInfo {
+        id: pinned.id,
+        platform: pinned.platform,
+        device_family: pinned.device_family,
+        ..claims.client.clone()
+    };
+}
+
+fn scopes_of(claims: &Claims) -> Scopes {
+    match claims.role {
+        Role::Operator => claims.scopes.clone(),
+        Role::Node => Scopes::none(),
+    }
+}
+
+fn surface_of(claims: &Claims) -> Surface {
+    match claims.role {
+        Role::Operator => Surface::default(),
+        Role::Node => claims.surface.clone(),
+    }
+}
+
+fn rejections(dropped: &[PendingRequest], now_ms: u64) -> Vec<Change> {
+    dropped
+        .iter()
+        .flat_map(|request| change::resolved(request, Decision::Rejected, now_ms))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

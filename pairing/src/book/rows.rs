@@ -1,0 +1,171 @@
+//! Records and requests as `device.pair.*` and `node.pair.*` show them (reference §7). Never a secret, never a hash.
+
+use atoll_protocol::scope::Role;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Map, Value, json};
+
+use super::device::{DeviceRecord, RoleGrant};
+use super::pending::PendingRequest;
+use crate::access::commands::required_to_approve;
+
+/// What the hub knows of a device's links, for the rows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Presence {
+    /// A link is up.
+    pub connected: bool,
+    /// Since when, Unix milliseconds.
+    pub connected_ms: Option<u64>,
+    /// When the last one ended, Unix milliseconds.
+    pub disconnected_ms: Option<u64>,
+}
+
+/// A pending row of `device.pair.list`, and `device.pair.requested`.
+pub fn device_request(request: &PendingRequest) -> Value {
+    let client = &request.client;
+    let mut row = Map::new();
+    row.insert("requestId".into(), json!(request.id));
+    row.insert("deviceId".into(), json!(request.device.id));
+    row.insert(
+        "publicKey".into(),
+        json!(URL_SAFE_NO_PAD.encode(request.device.public_key)),
+    );
+    insert_text(&mut row, "displayName", &client.display_name);
+    row.insert("platform".into(), json!(client.platform));
+    row.insert("deviceFamily".into(), json!(client.device_family));
+    row.insert("clientId".into(), json!(client.id));
+    row.insert("clientMode".into(), json!(client.mode));
+    row.insert("role".into(), json!(request.role));
+    row.insert("roles".into(), json!([request.role]));
+    row.insert("scopes".into(), json!(request.scopes));
+    row.insert("silent".into(), json!(false));
+    row.insert("isRepair".into(), json!(request.is_repair));
+    row.insert("ts".into(), json!(request.created_ms));
+    row.into()
+}
+
+/// A pending row of `node.pair.list`, and `node.pair.requested`.
+pub fn node_request(request: &PendingRequest) -> Value {
+    let client = &request.client;
+    let mut row = Map::new();
+    row.insert("requestId".into(), json!(request.id));
+    row.insert("nodeId".into(), json!(request.device.id));
+    row.insert("clientId".into(), json!(client.id));
+    row.insert("clientMode".into(), json!(client.mode));
+    insert_text(&mut row, "displayName", &client.display_name);
+    row.insert("platform".into(), json!(client.platform));
+    row.insert("version".into(), json!(client.version));
+    row.insert("deviceFamily".into(), json!(client.device_family));
+    row.insert("caps".into(), json!(request.surface.caps));
+    row.insert("commands".into(), json!(request.surface.commands));
+    if !request.surface.permissions.is_empty() {
+        row.insert("permissions".into(), json!(request.surface.permissions));
+    }
+    let required = required_to_approve(&request.surface);
+    row.insert("requiredApproveScopes".into(), json!(required));
+    row.insert("ts".into(), json!(request.created_ms));
+    row.into()
+}
+
+/// A paired row of `device.pair.list`; without `presence`, the `device` of `device.pair.approve`.
+pub fn device(record: &DeviceRecord, presence: Option<Presence>) -> Value {
+    let client = &record.client;
+    let mut row = Map::new();
+    row.insert("deviceId".into(), json!(record.id));
+    row.insert("publicKey".into(), json!(URL_SAFE_NO_PAD.encode(record.public_key)));
+    insert_text(&mut row, "displayName", record.display_name());
+    row.insert("platform".into(), json!(client.platform));
+    row.insert("deviceFamily".into(), json!(client.device_family));
+    row.insert("clientId".into(), json!(client.id));
+    row.insert("clientMode".into(), json!(client.mode));
+    if let Some(role) = record.roles.keys().next() {
+        row.insert("role".into(), json!(role));
+    }
+    row.insert("roles".into(), json!(record.roles.keys().collect::<Vec<_>>()));
+    let scopes: atoll_protocol::scope::Scopes = record.roles.values().flat_map(|grant| grant.scopes.iter()).collect();
+    row.insert("scopes".into(), json!(scopes));
+    row.insert("approvedVia".into(), json!(record.approved_via.as_str()));
+    row.insert("createdAtMs".into(), json!(record.created_ms));
+    row.insert("approvedAtMs".into(), json!(record.approved_ms));
+    insert_last_seen(&mut row, record);
+    if let Some(presence) = presence {
+        row.insert("connected".into(), json!(presence.connected));
+    }
+    let tokens: Vec<Value> = record
+        .roles
+        .iter()
+        .filter_map(|(role, grant)| token(*role, grant))
+        .collect();
+    row.insert("tokens".into(), tokens.into());
+    if let (Some(presence), true) = (presence, record.roles.contains_key(&Role::Node)) {
+        row.insert("nodeSurface".into(), node_surface(record, presence));
+    }
+    row.into()
+}
+
+fn token(role: Role, grant: &RoleGrant) -> Option<Value> {
+    let newest = grant.tokens.last()?;
+    let mut row = Map::new();
+    row.insert("role".into(), json!(role));
+    row.insert("scopes".into(), json!(grant.scopes));
+    row.insert("createdAtMs".into(), json!(newest.created_ms));
+    if let Some(used) = grant.tokens.iter().filter_map(|token| token.last_used_ms).max() {
+        row.insert("lastUsedAtMs".into(), json!(used));
+    }
+    Some(row.into())
+}
+
+fn node_surface(record: &DeviceRecord, presence: Presence) -> Value {
+    let mut row = Map::new();
+    insert_text(&mut row, "displayName", record.display_name());
+    row.insert("version".into(), json!(record.client.version));
+    row.insert("caps".into(), json!(record.surface.caps));
+    row.insert("commands".into(), json!(record.surface.commands));
+    row.insert("createdAtMs".into(), json!(record.created_ms));
+    row.insert(
+        "approvedAtMs".into(),
+        json!(record.surface_approved_ms.unwrap_or(record.approved_ms)),
+    );
+    if let Some(at) = presence.connected_ms {
+        row.insert("lastConnectedAtMs".into(), json!(at));
+    }
+    if let Some(at) = presence.disconnected_ms {
+        row.insert("lastDisconnectedAtMs".into(), json!(at));
+    }
+    row.into()
+}
+
+/// A paired row of `node.pair.list`, and the `node` of `node.pair.approve`.
+pub fn node(record: &DeviceRecord) -> Value {
+    let client = &record.client;
+    let mut row = Map::new();
+    row.insert("nodeId".into(), json!(record.id));
+    row.insert("clientId".into(), json!(client.id));
+    row.insert("clientMode".into(), json!(client.mode));
+    insert_text(&mut row, "displayName", record.display_name());
+    row.insert("platform".into(), json!(client.platform));
+    row.insert("version".into(), json!(client.version));
+    row.insert("deviceFamily".into(), json!(client.device_family));
+    row.insert("caps".into(), json!(record.surface.caps));
+    row.insert("commands".into(), json!(record.surface.commands));
+    row.insert("createdAtMs".into(), json!(record.created_ms));
+    row.insert(
+        "approvedAtMs".into(),
+        json!(record.surface_approved_ms.unwrap_or(record.approved_ms)),
+    );
+    insert_last_seen(&mut row, record);
+    row.into()
+}
+
+fn insert_last_seen(row: &mut Map<String, Value>, record: &DeviceRecord) {
+    if let Some(at) = record.last_seen_ms {
+        row.insert("lastSeenAtMs".into(), json!(at));
+        row.insert("lastSeenReason".into(), json!("connect"));
+    }
+}
+
+fn insert_text(row: &mut Map<String, Value>, key: &str, text: &str) {
+    if !text.is_empty() {
+        row.insert(key.into(), json!(text));
+    }
+}
