@@ -154,6 +154,10 @@ open! {
         issued_at_ms?: u64,
         /// Tokens of further roles after a setup code.
         device_tokens?: Vec<RoleToken>,
+        /// For browsers.
+        recovery_scope?: SecretText,
+        /// For browsers.
+        recovery_migration_allowed?: bool,
     }
 
     /// A token of one role.
