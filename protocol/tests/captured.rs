@@ -29,7 +29,10 @@ impl Conn {
         let (_, connect) = self.connect.as_ref().expect("nothing is said before connect");
         Gateway {
             peer: connect.known_role().expect("a role"),
-            own: connect.device.as_ref().map(|device| device.id.parse().expect("a device id")),
+            own: connect
+                .device
+                .as_ref()
+                .map(|device| device.id.parse().expect("a device id")),
         }
     }
 
@@ -39,7 +42,7 @@ impl Conn {
         }
     }
 
-    fn from_client(&mut self, text: &str) {
+    fn client_says(&mut self, text: &str) {
         if tree(text)["method"] == "connect" {
             let (id, connect) = connect::read_connect(text).expect(text);
             assert!(connect.speaks_ours());
@@ -47,7 +50,10 @@ impl Conn {
             self.connect = Some((id, connect));
             return;
         }
-        let frame = self.gateway().read(text).unwrap_or_else(|reject| panic!("{reject:?}: {text}"));
+        let frame = self
+            .gateway()
+            .read(text)
+            .unwrap_or_else(|reject| panic!("{reject:?}: {text}"));
         let mut again = tree(&self.node().write(&frame).expect("a client says it"));
         if matches!(frame, Frame::Outcome(_)) {
             again["id"] = tree(text)["id"].clone();
@@ -57,7 +63,7 @@ impl Conn {
         assert_eq!(again, tree(text));
     }
 
-    fn from_gateway(&mut self, text: &str) {
+    fn gateway_says(&mut self, text: &str) {
         let Some((id, _)) = &self.connect else {
             let challenge = connect::read_challenge(text).expect(text);
             assert_same(&connect::write_challenge(&challenge), text);
@@ -79,7 +85,10 @@ impl Conn {
         let (id, connect) = self.connect.as_ref().expect("it was answered");
         let recorded = tree(text);
         let details = &recorded["error"]["details"];
-        assert_eq!((&details["code"], &details["reason"]), (&"PAIRING_REQUIRED".into(), &"not-paired".into()));
+        assert_eq!(
+            (&details["code"], &details["reason"]),
+            (&"PAIRING_REQUIRED".into(), &"not-paired".into())
+        );
         let refusal = Refusal::Pairing(Box::new(PairingRefusal {
             reason: PairingReason::NotPaired,
             request: details["requestId"].as_str().expect("text").parse().expect("an id"),
@@ -157,8 +166,8 @@ fn replay(path: &Path) -> usize {
         let conn = conns.entry(line["conn"].to_string()).or_default();
         let direction = line["dir"].as_str().unwrap_or_default();
         match (line["kind"].as_str().unwrap_or_default(), direction) {
-            ("frame", "C>G") => conn.from_client(&line["frame"].to_string()),
-            ("frame", "G>C") => conn.from_gateway(&line["frame"].to_string()),
+            ("frame", "C>G") => conn.client_says(&line["frame"].to_string()),
+            ("frame", "G>C") => conn.gateway_says(&line["frame"].to_string()),
             ("close", "G>C" | "close") => conn.closed_by_gateway(&line),
             _ => continue,
         }
@@ -184,7 +193,10 @@ fn everything_that_the_real_programs_said_is_understood_and_said_the_same_way() 
 fn the_least_hello_that_real_clients_accept_is_enough_for_ours() {
     let id = RequestId::new("1").expect("an id");
     let answer = r#"{"type":"res","id":"1","ok":true,"payload":{"type":"hello-ok","protocol":4}}"#;
-    let hello = connect::read_answer(answer, &id).expect("reads").expect("is the answer").expect("admits");
+    let hello = connect::read_answer(answer, &id)
+        .expect("reads")
+        .expect("is the answer")
+        .expect("admits");
     assert_eq!(*hello, HelloOk::default());
     assert_eq!(hello.policy().tick_interval_ms, 30_000);
 }
