@@ -3,4 +3,11 @@
 //! [`turn`] decides and does no I/O; [`driver`] carries out what it decided. Knows nothing of channels, nodes or the journal: those are
 //! behind the traits of [`port`].
 
+pub mod driver;
+pub mod message;
+pub mod model;
 pub mod port;
+pub mod prompt;
+pub mod tool;
+pub mod transcript;
+pub mod turn;

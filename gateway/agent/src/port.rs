@@ -62,6 +62,25 @@ pub struct ToolReply {
     pub uncertain: bool,
 }
 
+impl ToolReply {
+    /// It worked.
+    pub fn ok(text: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            is_error: false,
+            uncertain: false,
+        }
+    }
+
+    /// It failed, and nothing is unknown about that.
+    pub fn error(text: impl Into<String>) -> Self {
+        Self {
+            is_error: true,
+            ..Self::ok(text)
+        }
+    }
+}
+
 /// Commands on the gateway's machine and on nodes, with every policy and approval in between.
 ///
 /// Calling twice with one [`CallKey`] never runs the command twice: the second call waits for or returns the first one's end.

@@ -1,0 +1,14 @@
+//! Marks text that came from a device, so that a model can tell data from the owner's words.
+
+/// Wraps text between markers that it cannot forge: their id is random.
+pub(super) fn wrapped(source: &str, text: &str) -> String {
+    let id = uuid::Uuid::new_v4().simple().to_string();
+    let id = &id[..16];
+    // Tokens of chat templates, and our own marker, have no meaning inside.
+    let text = text
+        .replace("<|", "<\u{200b}|")
+        .replace("EXTERNAL_UNTRUSTED_CONTENT", "EXTERNAL-UNTRUSTED-CONTENT");
+    format!(
+        "<<<EXTERNAL_UNTRUSTED_CONTENT id=\"{id}\" source=\"{source}\">>>\n{text}\n<<<END_EXTERNAL_UNTRUSTED_CONTENT id=\"{id}\">>>"
+    )
+}

@@ -1,0 +1,342 @@
+//! One session's transcript: an append-only file of JSON lines. Owns the file, what is in it and who may append; never rewrites a line and
+//! never deletes one.
+//!
+//! The records are OpenClaw's (header version 4; version 3 is read too), with `runId` added to messages. Records of kinds unknown here are
+//! kept as they are. Calls block for as long as the disk does.
+
+mod facts;
+mod record;
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use atoll_protocol::id::RunId;
+use atoll_protocol::json::Json;
+
+pub use facts::Facts;
+pub use record::{Body, Entry};
+
+use crate::message::Message;
+
+/// The version of the header that new files get.
+pub const VERSION: u32 = 4;
+
+/// A transcript larger than this is not read into memory, bytes.
+const LARGEST: u64 = 512 * 1024 * 1024;
+
+/// Why a transcript could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The disk.
+    #[error("the transcript {} could not be read or written", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The first line is not a header that this version knows.
+    #[error("{} is not a session transcript of version 3 or 4; it is left as it is", path.display())]
+    NotATranscript {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Larger than memory should hold.
+    #[error("{} is larger than 512 MiB; start a new session with /new", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// Why a record was not appended.
+#[derive(Debug, thiserror::Error)]
+pub enum AppendError {
+    /// A later turn, or a reset, has taken over.
+    #[error("a later turn has taken over this session")]
+    Superseded,
+    /// The disk. Nothing of the record stays in the file.
+    #[error("the transcript could not be written: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// What was wrong with a file that could be opened all the same.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Repairs {
+    /// The last line was cut short by a crash; it was moved to this file.
+    pub torn: Option<PathBuf>,
+    /// Lines in the middle that are not records; they stay in the file and are not shown.
+    pub unreadable_lines: usize,
+}
+
+/// A new session's header.
+#[derive(Debug, Clone)]
+pub struct Header {
+    /// The session's own id.
+    pub session_id: String,
+    /// The agent's workspace.
+    pub cwd: String,
+}
+
+/// A session's transcript. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Transcript {
+    inner: Arc<Mutex<Inner>>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    file: Arc<File>,
+    length: u64,
+    /// Raised by whoever may append next; an older writer's number no longer fits.
+    generation: u64,
+    session_id: String,
+    last_id: Option<String>,
+    /// Records since the latest reset.
+    window: Vec<Arc<Entry>>,
+    facts: Facts,
+}
+
+impl Transcript {
+    /// Opens a transcript, or begins one.
+    ///
+    /// # Errors
+    /// The disk, or a file that is not a transcript; such a file is left as it is.
+    pub fn open(path: &Path, header: &Header) -> Result<(Self, Repairs), OpenError> {
+        let io = |source| OpenError::Io {
+            path: path.to_owned(),
+            source,
+        };
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let mut file = options.open(path).map_err(io)?;
+        if file.metadata().map_err(io)?.len() > LARGEST {
+            return Err(OpenError::TooLarge { path: path.to_owned() });
+        }
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(io)?;
+        let torn = set_torn_aside(path, &mut file, &mut bytes).map_err(io)?;
+        if bytes.is_empty() {
+            bytes = record::header_line(header, now());
+            file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(io)?;
+            sync_folder(path).map_err(io)?;
+        }
+        let mut inner = Inner {
+            file: Arc::new(file),
+            length: bytes.len() as u64,
+            generation: 0,
+            session_id: String::new(),
+            last_id: None,
+            window: Vec::new(),
+            facts: Facts::default(),
+        };
+        let unreadable_lines = inner
+            .load(&bytes)
+            .ok_or_else(|| OpenError::NotATranscript { path: path.to_owned() })?;
+        let repairs = Repairs { torn, unreadable_lines };
+        let inner = Arc::new(Mutex::new(inner));
+        Ok((Self { inner }, repairs))
+    }
+
+    /// Lets `run` append, and nobody who asked before.
+    pub fn writer(&self, run: &RunId) -> Writer {
+        let mut inner = self.lock();
+        inner.generation += 1;
+        Writer {
+            transcript: self.clone(),
+            generation: inner.generation,
+            run: run.clone(),
+        }
+    }
+
+    /// Everything since the latest reset, oldest first: what people are shown.
+    pub fn history(&self) -> Vec<Arc<Entry>> {
+        self.lock().window.clone()
+    }
+
+    /// The messages that a model is shown, split into those before `run` and those of `run`.
+    ///
+    /// After a compaction (of an imported transcript) its summary stands for what it replaced.
+    pub fn conversation(&self, run: &RunId) -> (Vec<Arc<Message>>, Vec<Arc<Message>>) {
+        let inner = self.lock();
+        record::conversation(&inner.window, run)
+    }
+
+    /// Counts and times, for the index of sessions.
+    pub fn facts(&self) -> Facts {
+        self.lock().facts.clone()
+    }
+
+    /// The session's own id, from the header.
+    pub fn session_id(&self) -> String {
+        self.lock().session_id.clone()
+    }
+
+    /// Begins a new window: what came before stays in the file and is no longer shown. A turn that runs can append no more.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn reset(&self, reason: &str) -> Result<(), AppendError> {
+        let mut inner = self.lock();
+        inner.generation += 1;
+        inner.append(
+            Body::Reset {
+                reason: reason.to_owned(),
+            },
+            None,
+            now(),
+        )?;
+        inner.file.sync_data()?;
+        Ok(())
+    }
+
+    /// Appends a record of our own that is no message and that models never see.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn note(&self, kind: &str, data: &Json) -> Result<(), AppendError> {
+        let raw = Json::from(serde_json::json!({"type": "custom", "customType": kind, "data": data.tree()}));
+        self.lock().append(Body::Other(raw), None, now())?;
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Every change of `Inner` is whole before anything can panic, so a poisoned lock still guards a sound value.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One turn's right to append, until the next turn asks for it.
+#[derive(Debug)]
+pub struct Writer {
+    transcript: Transcript,
+    generation: u64,
+    run: RunId,
+}
+
+impl Writer {
+    /// Appends a message; it survives the end of this process, and after [`Writer::sync_handle`] a power cut too.
+    ///
+    /// # Errors
+    /// Another turn has taken over, or the disk.
+    pub fn append(&self, message: Arc<Message>) -> Result<(), AppendError> {
+        let mut inner = self.transcript.lock();
+        if inner.generation != self.generation {
+            return Err(AppendError::Superseded);
+        }
+        inner.append(Body::Message(message), Some(self.run.clone()), now())
+    }
+
+    /// The file, whose `sync_data` makes all that was appended survive a power cut.
+    pub fn sync_handle(&self) -> Arc<File> {
+        Arc::clone(&self.transcript.lock().file)
+    }
+}
+
+impl Inner {
+    /// Reads all lines; `None` when the first is not a header. Gives the number of unreadable lines.
+    fn load(&mut self, bytes: &[u8]) -> Option<usize> {
+        let mut lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        self.session_id = record::read_header(lines.next()?)?;
+        let lines: Vec<&[u8]> = lines.collect();
+        let from = lines.iter().rposition(|line| record::is_reset(line)).unwrap_or(0);
+        let mut unreadable = 0;
+        for (index, line) in lines.into_iter().enumerate() {
+            // What lies before the latest reset is only counted.
+            let entry = if index < from {
+                record::skim(line)
+            } else {
+                record::read(line)
+            };
+            match entry {
+                Some(entry) => self.admit(entry),
+                None => unreadable += 1,
+            }
+        }
+        Some(unreadable)
+    }
+
+    fn admit(&mut self, entry: Entry) {
+        if matches!(entry.body, Body::Reset { .. }) {
+            self.window.clear();
+        }
+        self.facts.count(&entry);
+        self.last_id = Some(entry.id.clone());
+        if !matches!(entry.body, Body::Skimmed) {
+            self.window.push(Arc::new(entry));
+        }
+    }
+
+    fn append(&mut self, body: Body, run: Option<RunId>, at: i64) -> Result<(), AppendError> {
+        let entry = Entry {
+            id: fresh_id(),
+            parent: self.last_id.clone(),
+            at,
+            run,
+            body,
+        };
+        let line = record::line(&entry);
+        let mut file = &*self.file;
+        let written = file
+            .seek(SeekFrom::Start(self.length))
+            .and_then(|_| file.write_all(&line));
+        if let Err(error) = written {
+            // Half a line would spoil the next one. If even this fails, opening sets the half line aside.
+            let _ = file.set_len(self.length);
+            return Err(error.into());
+        }
+        self.length += line.len() as u64;
+        self.admit(entry);
+        Ok(())
+    }
+}
+
+fn fresh_id() -> String {
+    let id = uuid::Uuid::new_v4().simple().to_string();
+    id[..16].to_owned()
+}
+
+fn now() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}
+
+/// Moves a last line without its end to a file beside the transcript, so that it is neither lost nor in the way.
+fn set_torn_aside(path: &Path, file: &mut File, bytes: &mut Vec<u8>) -> std::io::Result<Option<PathBuf>> {
+    let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    if whole == bytes.len() {
+        return Ok(None);
+    }
+    // A file of another program need not end in a line feed; a whole record is no torn one.
+    if record::read(&bytes[whole..]).is_some() || record::read_header(&bytes[whole..]).is_some() {
+        file.seek(SeekFrom::End(0))?;
+        file.write_all(b"\n")?;
+        bytes.push(b'\n');
+        return Ok(None);
+    }
+    let aside = path.with_extension(format!("torn-{}", now()));
+    let mut kept = File::create_new(&aside)?;
+    kept.write_all(&bytes[whole..])?;
+    kept.sync_all()?;
+    bytes.truncate(whole);
+    file.set_len(whole as u64)?;
+    file.seek(SeekFrom::End(0))?;
+    Ok(Some(aside))
+}
+
+#[cfg(unix)]
+fn sync_folder(path: &Path) -> std::io::Result<()> {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => File::open(folder)?.sync_all(),
+        Some(_) | None => Ok(()),
+    }
+}
+
+#[cfg(not(unix))]
+fn sync_folder(_path: &Path) -> std::io::Result<()> {
+    Ok(())
+}
