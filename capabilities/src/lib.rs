@@ -3,6 +3,11 @@
 //! A capability describes itself and runs one command at a time; many run at once. Whoever calls it has decided already that it may
 //! run, except where the decision needs the command itself (`system.run`, see [`exec_policy`]).
 
+pub mod device;
+pub mod exec_policy;
+mod hex;
+pub mod system_run;
+
 use std::sync::Arc;
 use std::time::Duration;
 

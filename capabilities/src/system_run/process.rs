@@ -1,0 +1,346 @@
+//! Starts one program in a process group of its own, feeds and reads it, and makes sure that it is dead when its time is over. The one
+//! place that differs by system. Decides nothing about permission.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use atoll_protocol::limits::{COMMAND_OUTPUT, PROGRESS_CHUNK};
+use process_wrap::tokio::{ChildWrapper, CommandWrap, KillOnDrop};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::process::{ChildStdin, Command};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::output::{Capture, Decoder};
+use super::request::RunResult;
+
+/// Between the polite signal and the one that cannot be caught.
+pub(crate) const GRACE: Duration = Duration::from_millis(300);
+
+/// How long the output may still come after the program itself has ended: what it left in the pipe is there at once, and whoever
+/// inherited the pipe is not waited for.
+const DRAIN: Duration = Duration::from_millis(250);
+
+/// Progress of one command, bytes. More: a note says that the rest comes with the result.
+const PROGRESS_TOTAL: usize = 4 * 1024 * 1024;
+
+/// Everything that decides what is started.
+#[derive(Debug)]
+pub(crate) struct Start {
+    /// Absolute.
+    pub(crate) program: PathBuf,
+    pub(crate) args: Vec<String>,
+    pub(crate) cwd: PathBuf,
+    /// The whole environment.
+    pub(crate) env: BTreeMap<String, String>,
+    pub(crate) stdin: Option<String>,
+}
+
+/// How the wait for a program ended.
+enum End {
+    Exited(ExitStatus),
+    Lost(io::Error),
+    OutOfTime,
+    Cancelled,
+}
+
+/// The call was cancelled; the whole process group is dead.
+#[derive(Debug)]
+pub(crate) struct Cancelled;
+
+/// Runs a program to its end. Dropping the future kills its process group.
+pub(crate) async fn run(
+    start: Start,
+    time: Duration,
+    cancel: &CancellationToken,
+    progress: &mpsc::Sender<String>,
+) -> Result<RunResult, Cancelled> {
+    if cancel.is_cancelled() {
+        return Err(Cancelled);
+    }
+    if time.is_zero() {
+        return Ok(out_of_time(RunResult::default()));
+    }
+    let mut group = match Group::spawn(&start) {
+        Ok(group) => group,
+        Err(error) => return Ok(never_started(&start, &error)),
+    };
+    let deadline = Instant::now() + time;
+    let mut output = Output::new(progress.clone());
+    let end = tokio::select! {
+        biased;
+        () = cancel.cancelled() => End::Cancelled,
+        () = sleep_until(deadline) => End::OutOfTime,
+        end = attend(&mut group, start.stdin, &mut output) => end.map_or_else(End::Lost, End::Exited),
+    };
+    match end {
+        End::Exited(_) => {}
+        End::Lost(_) | End::OutOfTime | End::Cancelled => group.kill().await,
+    }
+    match end {
+        End::Cancelled => Err(Cancelled),
+        End::OutOfTime => Ok(out_of_time(output.into_result())),
+        End::Lost(error) => Ok(RunResult {
+            error: Some(format!("lost sight of the program: {error}")),
+            ..output.into_result()
+        }),
+        End::Exited(status) => Ok(RunResult {
+            exit_code: status.code(),
+            signal: signal_name(status),
+            success: status.success(),
+            ..output.into_result()
+        }),
+    }
+}
+
+/// 124 is what the command `timeout` exits with.
+fn out_of_time(result: RunResult) -> RunResult {
+    RunResult {
+        exit_code: Some(124),
+        timed_out: true,
+        ..result
+    }
+}
+
+fn never_started(start: &Start, error: &io::Error) -> RunResult {
+    RunResult {
+        error: Some(format!("{} did not start: {error}", start.program.display())),
+        ..RunResult::default()
+    }
+}
+
+/// Feeds and reads until the program has ended and its pipes are empty.
+async fn attend(group: &mut Group, stdin: Option<String>, output: &mut Output) -> io::Result<ExitStatus> {
+    let mut pipes = Pipes::of(group.child.as_mut());
+    let feed = feed(group.child.stdin().take(), stdin);
+    tokio::pin!(feed);
+    let mut fed = false;
+    loop {
+        tokio::select! {
+            () = &mut feed, if !fed => fed = true,
+            status = group.child.inner_mut().wait() => {
+                let status = status?;
+                group.reaped = true;
+                output.live = false;
+                pipes.drain(output).await;
+                return Ok(status);
+            }
+            index = pipes.next() => pipes.hand_over(index, output).await,
+        }
+    }
+}
+
+async fn feed(pipe: Option<ChildStdin>, text: Option<String>) {
+    if let (Some(mut pipe), Some(text)) = (pipe, text) {
+        // A program that does not read its input to the end is no error.
+        let _ = pipe.write_all(text.as_bytes()).await;
+    }
+}
+
+type Pipe = Box<dyn AsyncRead + Send + Unpin>;
+
+/// The two streams of a program, standard output first; a closed one is gone.
+struct Pipes {
+    pipes: [Option<Pipe>; 2],
+    buffers: [Vec<u8>; 2],
+    /// What the last read gave.
+    length: usize,
+}
+
+impl Pipes {
+    fn of(child: &mut dyn ChildWrapper) -> Self {
+        let stdout = child.stdout().take().map(|pipe| Box::new(pipe) as Pipe);
+        let stderr = child.stderr().take().map(|pipe| Box::new(pipe) as Pipe);
+        Self {
+            pipes: [stdout, stderr],
+            buffers: [vec![0; PROGRESS_CHUNK], vec![0; PROGRESS_CHUNK]],
+            length: 0,
+        }
+    }
+
+    /// Waits until one of the streams has said something, and tells which; for ever when both are closed. Loses nothing when dropped.
+    async fn next(&mut self) -> usize {
+        let [stdout, stderr] = &mut self.pipes;
+        let [out, err] = &mut self.buffers;
+        let (index, read) = tokio::select! {
+            read = read(stdout, out) => (0, read),
+            read = read(stderr, err) => (1, read),
+        };
+        self.length = read.unwrap_or(0);
+        if self.length == 0 {
+            self.pipes[index] = None;
+        }
+        index
+    }
+
+    async fn hand_over(&mut self, index: usize, output: &mut Output) {
+        output.take(index, &self.buffers[index][..self.length]).await;
+    }
+
+    async fn drain(&mut self, output: &mut Output) {
+        let over = Instant::now() + DRAIN;
+        while self.pipes.iter().any(Option::is_some) {
+            tokio::select! {
+                biased;
+                () = sleep_until(over) => return,
+                index = self.next() => self.hand_over(index, output).await,
+            }
+        }
+    }
+}
+
+async fn read(pipe: &mut Option<Pipe>, buffer: &mut [u8]) -> io::Result<usize> {
+    match pipe {
+        Some(pipe) => pipe.read(buffer).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What the program has written so far, and the way to who listens meanwhile.
+struct Output {
+    captures: [Capture; 2],
+    decoders: [Decoder; 2],
+    progress: mpsc::Sender<String>,
+    sent: usize,
+    /// Whether a slow listener may slow the program down; not once it has ended.
+    live: bool,
+}
+
+impl Output {
+    fn new(progress: mpsc::Sender<String>) -> Self {
+        Self {
+            captures: [Capture::new(COMMAND_OUTPUT), Capture::new(COMMAND_OUTPUT)],
+            decoders: Default::default(),
+            progress,
+            sent: 0,
+            live: true,
+        }
+    }
+
+    async fn take(&mut self, index: usize, bytes: &[u8]) {
+        self.captures[index].push(bytes);
+        if self.sent > PROGRESS_TOTAL || self.progress.is_closed() {
+            return;
+        }
+        let mut chunk = self.decoders[index].push(bytes);
+        self.sent += bytes.len();
+        if self.sent > PROGRESS_TOTAL {
+            chunk.push_str("\n[… the rest comes with the result …]\n");
+        }
+        if self.live && !chunk.is_empty() {
+            let _ = self.progress.send(chunk).await;
+        } else if !chunk.is_empty() {
+            let _ = self.progress.try_send(chunk);
+        }
+    }
+
+    fn into_result(self) -> RunResult {
+        let truncated = self.captures.iter().any(Capture::is_truncated);
+        let [stdout, stderr] = self.captures.map(Capture::into_text);
+        RunResult {
+            stdout,
+            stderr,
+            truncated,
+            ..RunResult::default()
+        }
+    }
+}
+
+/// A program and everything it started that did not leave its process group. Killed when dropped.
+struct Group {
+    child: Box<dyn ChildWrapper>,
+    /// Once the program has been waited for, its number may belong to another: no signal from then on.
+    reaped: bool,
+}
+
+impl Group {
+    fn spawn(start: &Start) -> io::Result<Self> {
+        let mut command = Command::new(&start.program);
+        command
+            .args(&start.args)
+            .current_dir(&start.cwd)
+            .env_clear()
+            .envs(&start.env)
+            .stdin(if start.stdin.is_some() {
+                Stdio::piped()
+            } else {
+                Stdio::null()
+            })
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut command = CommandWrap::from(command);
+        #[cfg(unix)]
+        command.wrap(process_wrap::tokio::ProcessGroup::leader());
+        let child = command.wrap(KillOnDrop).spawn()?;
+        Ok(Self { child, reaped: false })
+    }
+
+    /// Asks the group to end, then ends it. The program is not waited for before that, so its number stays its own.
+    async fn kill(&mut self) {
+        if self.reaped {
+            return;
+        }
+        self.ask_to_end().await;
+        let _ = self.child.start_kill();
+        self.reaped = self.child.inner_mut().wait().await.is_ok();
+    }
+
+    #[cfg(unix)]
+    async fn ask_to_end(&mut self) {
+        use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
+        let Some(pid) = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed())) else {
+            return;
+        };
+        let _ = self.child.signal(Signal::TERM.as_raw());
+        let over = Instant::now() + GRACE;
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        while Instant::now() < over && matches!(waitid(WaitId::Pid(pid), look), Ok(None)) {
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    #[cfg(not(unix))]
+    async fn ask_to_end(&mut self) {}
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if !self.reaped {
+            let _ = self.child.start_kill();
+        }
+    }
+}
+
+#[cfg(unix)]
+fn signal_name(status: ExitStatus) -> Option<String> {
+    use std::os::unix::process::ExitStatusExt;
+    const NAMES: &[(i32, &str)] = &[
+        (1, "SIGHUP"),
+        (2, "SIGINT"),
+        (3, "SIGQUIT"),
+        (4, "SIGILL"),
+        (5, "SIGTRAP"),
+        (6, "SIGABRT"),
+        (8, "SIGFPE"),
+        (9, "SIGKILL"),
+        (11, "SIGSEGV"),
+        (13, "SIGPIPE"),
+        (14, "SIGALRM"),
+        (15, "SIGTERM"),
+    ];
+    let number = status.signal()?;
+    let name = NAMES
+        .iter()
+        .find(|(known, _)| *known == number)
+        .map(|(_, name)| (*name).to_owned());
+    Some(name.unwrap_or_else(|| format!("signal {number}")))
+}
+
+#[cfg(not(unix))]
+fn signal_name(_status: ExitStatus) -> Option<String> {
+    None
+}

@@ -1,0 +1,604 @@
+//! Real programs under `system.run`.
+
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Mutex;
+use std::time::Instant;
+
+use atoll_protocol::id::{ApprovalId, DeviceId};
+use atoll_protocol::plan::FileHash;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+
+/// Takes whatever it is given for a signed plan.
+struct Credulous;
+
+impl PlanVerifier for Credulous {
+    fn verify(&self, signed: &SignedPlan, _call: &CallId) -> Result<Plan, String> {
+        Plan::decode(&signed.plan).ok_or_else(|| "not signed by the gateway".to_owned())
+    }
+}
+
+struct Lab {
+    folder: tempfile::TempDir,
+    system: SystemRun,
+}
+
+impl Lab {
+    /// A device with this policy file; none for the closed defaults.
+    fn new(policy: Option<Value>) -> Self {
+        let folder = tempfile::tempdir().expect("folder");
+        if let Some(policy) = policy {
+            used::replace(&folder.path().join(POLICY_FILE), &policy.to_string()).expect("written");
+        }
+        let home = folder.path().canonicalize().expect("real");
+        let env = [("PATH", "/usr/bin:/bin"), ("HOME", home.to_str().expect("text"))];
+        let env = env.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let system = SystemRun::with_environment(folder.path(), Arc::new(Credulous), env);
+        Self { folder, system }
+    }
+
+    /// A device whose owner lets everything run.
+    fn open() -> Self {
+        Self::new(Some(json!({"version":1,"defaults":{"security":"full","ask":"off"}})))
+    }
+
+    fn file(&self, name: &str, text: &str) -> String {
+        let path = self.folder.path().canonicalize().expect("real").join(name);
+        std::fs::write(&path, text).expect("written");
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).expect("changed");
+        path.to_str().expect("text").to_owned()
+    }
+
+    async fn call(&self, command: &str, params: Value, plan: Option<SignedPlan>) -> Result<Value, CallError> {
+        let (call, progress) = call(command, params, plan);
+        let drained = tokio::spawn(drain(progress));
+        let result = self.system.invoke(call).await;
+        drained.await.expect("drains");
+        result.map(|json| json.expect("a payload").tree())
+    }
+
+    async fn run(&self, params: Value) -> Value {
+        self.call("system.run", params, None).await.expect("a result")
+    }
+
+    async fn denied(&self, params: Value, plan: Option<SignedPlan>) -> String {
+        let error = self.call("system.run", params, plan).await.expect_err("refused");
+        assert_eq!(error.code, "SYSTEM_RUN_DENIED", "{error}");
+        assert!(error.message.starts_with("SYSTEM_RUN_DENIED: "), "{error}");
+        error.message
+    }
+}
+
+fn call(command: &str, params: Value, plan: Option<SignedPlan>) -> (Call, mpsc::Receiver<String>) {
+    let (progress, receiver) = mpsc::channel(16);
+    let call = Call {
+        id: CallId::new("c1").expect("fits"),
+        command: command.to_owned(),
+        params: Some(Json::from(params)),
+        deadline: Duration::from_secs(60),
+        plan,
+        cancel: CancellationToken::new(),
+        progress,
+    };
+    (call, receiver)
+}
+
+async fn drain(mut progress: mpsc::Receiver<String>) -> String {
+    let mut text = String::new();
+    while let Some(chunk) = progress.recv().await {
+        text.push_str(&chunk);
+    }
+    text
+}
+
+fn is_alive(pid: i32) -> bool {
+    // A zombie is dead; nobody has looked yet.
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(')')
+        .next()
+        .is_some_and(|rest| !rest.trim().is_empty() && !rest.trim().starts_with('Z'))
+}
+
+async fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let over = Instant::now() + Duration::from_secs(10);
+    while !done() {
+        assert!(Instant::now() < over, "{what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn pid_in(path: &Path) -> Option<i32> {
+    std::fs::read_to_string(path).ok()?.strip_suffix('\n')?.parse().ok()
+}
+
+/// A shell that starts a grandchild, writes its number into `pid`, and waits for it; neither hears the polite signal.
+const STUBBORN: &str = "trap '' TERM; sleep 300 & echo $! > pid.new; mv pid.new pid; wait; wait";
+
+#[tokio::test]
+async fn a_command_gives_its_output_and_exit_code_in_openclaws_shape() {
+    let lab = Lab::open();
+    let result = lab
+        .run(json!({"command":["sh","-c","echo out; echo err >&2; exit 3"]}))
+        .await;
+    let expected =
+        json!({"exitCode":3,"timedOut":false,"success":false,"stdout":"out\n","stderr":"err\n","error":null});
+    assert_eq!(result, expected);
+    let result = lab.run(json!({"command":["true"],"cwd":"/","env":{"FOO":"bar"}})).await;
+    assert_eq!((&result["success"], &result["exitCode"]), (&json!(true), &json!(0)));
+}
+
+#[tokio::test]
+async fn a_missing_program_is_a_result_and_a_missing_folder_an_error() {
+    let lab = Lab::open();
+    let result = lab.run(json!({"command":["no-such-program-here"]})).await;
+    assert!(result.get("exitCode").is_none());
+    assert!(result["error"].as_str().expect("text").contains("no-such-program-here"));
+    let error = lab
+        .call("system.run", json!({"command":["true"],"cwd":"/no/such/folder"}), None)
+        .await;
+    let error = error.expect_err("refused");
+    assert_eq!(error.code, "INVALID_REQUEST");
+    assert!(error.message.contains("/no/such/folder"));
+}
+
+#[tokio::test]
+async fn parameters_of_another_shape_are_refused() {
+    let lab = Lab::open();
+    for params in [
+        json!({}),
+        json!({"command":"ls"}),
+        json!({"command":[]}),
+        json!({"command":[""]}),
+        json!({"command":["a\0b"]}),
+        json!({"command":[1]}),
+        json!({"command":["true"],"env":{"PATH":"/tmp"}}),
+        json!({"command":["true"],"env":{"LD_PRELOAD":"/tmp/x.so"}}),
+        json!({"command":["true"],"timeoutMs":"soon"}),
+    ] {
+        let error = lab.call("system.run", params.clone(), None).await.expect_err("refused");
+        assert_eq!(error.code, "INVALID_REQUEST", "{params}");
+    }
+}
+
+#[tokio::test]
+async fn stdin_cwd_and_env_reach_the_command_and_nothing_else_does() {
+    let lab = Lab::open();
+    let result = lab.run(json!({"command":["cat"],"stdin":"grüße\n"})).await;
+    assert_eq!(result["stdout"], "grüße\n");
+    assert_eq!(lab.run(json!({"command":["cat"]})).await["stdout"], "");
+    let result = lab.run(json!({"command":["env"],"env":{"FOO":"b a r"}})).await;
+    let home = lab.folder.path().canonicalize().expect("real");
+    let mut lines: Vec<&str> = result["stdout"].as_str().expect("text").lines().collect();
+    lines.sort_unstable();
+    assert_eq!(
+        lines,
+        ["FOO=b a r", &format!("HOME={}", home.display()), "PATH=/usr/bin:/bin"]
+    );
+    assert_eq!(
+        lab.run(json!({"command":["pwd"],"cwd":"/usr/../usr"})).await["stdout"],
+        "/usr\n"
+    );
+}
+
+#[tokio::test]
+async fn a_signal_is_reported() {
+    let result = Lab::open().run(json!({"command":["sh","-c","kill -9 $$"]})).await;
+    assert_eq!((&result["signal"], result.get("exitCode")), (&json!("SIGKILL"), None));
+    assert_eq!(result["success"], false);
+}
+
+#[tokio::test]
+async fn invalid_utf_8_is_replaced() {
+    let result = Lab::open().run(json!({"command":["printf","a\\377b"]})).await;
+    assert_eq!(result["stdout"], "a\u{fffd}b");
+}
+
+#[tokio::test]
+async fn output_streams_while_the_command_runs() {
+    let lab = Lab::open();
+    let fifo = lab.folder.path().join("go");
+    lab.run(json!({"command":["mkfifo","go"]})).await;
+    let (call, mut progress) = call(
+        "system.run",
+        json!({"command":["sh","-c","echo first; cat go; echo last"]}),
+        None,
+    );
+    let running = tokio::spawn({
+        let system = SystemRun {
+            inner: Arc::clone(&lab.system.inner),
+        };
+        async move { system.invoke(call).await }
+    });
+    assert_eq!(progress.recv().await.as_deref(), Some("first\n"));
+    assert!(!running.is_finished());
+    tokio::fs::write(fifo, "middle\n").await.expect("written");
+    let result = running
+        .await
+        .expect("joins")
+        .expect("a result")
+        .expect("a payload")
+        .tree();
+    assert_eq!(result["stdout"], "first\nmiddle\nlast\n");
+    assert_eq!(drain(progress).await, "middle\nlast\n");
+}
+
+#[tokio::test]
+async fn a_deadline_kills_the_whole_group() {
+    let lab = Lab::open();
+    let result = lab
+        .run(json!({"command":["sh","-c",format!("echo begun; {STUBBORN}")],"timeoutMs":400}))
+        .await;
+    assert_eq!((&result["exitCode"], &result["timedOut"]), (&json!(124), &json!(true)));
+    assert_eq!(result["stdout"], "begun\n");
+    let pid = pid_in(&lab.folder.path().join("pid")).expect("the grandchild started");
+    wait_until("the grandchild is dead", || !is_alive(pid)).await;
+}
+
+#[tokio::test]
+async fn the_calls_own_deadline_leaves_time_to_die() {
+    let lab = Lab::open();
+    let (mut call, _progress) = call("system.run", json!({"command":["sh","-c",STUBBORN]}), None);
+    call.deadline = Duration::from_millis(800);
+    let began = Instant::now();
+    let result = lab
+        .system
+        .invoke(call)
+        .await
+        .expect("a result")
+        .expect("a payload")
+        .tree();
+    assert_eq!(result["timedOut"], true);
+    assert!(began.elapsed() < Duration::from_millis(1100), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn cancelling_kills_the_whole_group() {
+    let lab = Lab::open();
+    let (call, _progress) = call("system.run", json!({"command":["sh","-c",STUBBORN]}), None);
+    let cancel = call.cancel.clone();
+    let path = lab.folder.path().join("pid");
+    let (result, pid) = tokio::join!(lab.system.invoke(call), async {
+        wait_until("the grandchild started", || pid_in(&path).is_some()).await;
+        cancel.cancel();
+        pid_in(&path).expect("seen")
+    });
+    assert_eq!(result.expect_err("cancelled").code, "CANCELLED");
+    wait_until("the grandchild is dead", || !is_alive(pid)).await;
+}
+
+#[tokio::test]
+async fn dropping_the_call_kills_the_whole_group() {
+    let lab = Lab::open();
+    let (call, _progress) = call("system.run", json!({"command":["sh","-c",STUBBORN]}), None);
+    let path = lab.folder.path().join("pid");
+    tokio::select! {
+        result = lab.system.invoke(call) => panic!("it ended: {result:?}"),
+        () = wait_until("the grandchild started", || pid_in(&path).is_some()) => {}
+    }
+    let pid = pid_in(&path).expect("seen");
+    wait_until("the grandchild is dead", || !is_alive(pid)).await;
+}
+
+#[tokio::test]
+async fn a_background_process_that_keeps_the_pipe_does_not_hold_the_call() {
+    let lab = Lab::open();
+    let began = Instant::now();
+    let result = lab
+        .run(json!({"command":["sh","-c","echo done; sleep 30 & echo $! > pid"]}))
+        .await;
+    assert_eq!(
+        (&result["stdout"], &result["success"]),
+        (&json!("done\n"), &json!(true))
+    );
+    assert!(began.elapsed() < Duration::from_secs(5));
+    let pid = pid_in(&lab.folder.path().join("pid")).expect("started");
+    assert!(is_alive(pid), "what was put in the background on purpose goes on");
+    lab.run(json!({"command":["kill",pid.to_string()]})).await;
+}
+
+#[tokio::test]
+async fn a_gigabyte_of_output_costs_no_memory() {
+    let lab = Lab::open();
+    let resident = || {
+        let text = std::fs::read_to_string("/proc/self/status").expect("reads");
+        let line = text.lines().find(|line| line.starts_with("VmHWM:")).expect("known");
+        line.split_whitespace()
+            .nth(1)
+            .expect("figure")
+            .parse::<u64>()
+            .expect("number")
+    };
+    let before = resident();
+    let result = lab.run(json!({"command":["sh","-c","yes | head -c 1000000000"]})).await;
+    assert_eq!((&result["exitCode"], &result["truncated"]), (&json!(0), &json!(true)));
+    let text = result["stdout"].as_str().expect("text");
+    let missing = 1_000_000_000 - atoll_protocol::limits::COMMAND_OUTPUT;
+    assert!(
+        text.contains(&format!("[… {missing} bytes left out …]")),
+        "{}",
+        &text[..100]
+    );
+    assert!(text.len() < atoll_protocol::limits::COMMAND_OUTPUT + 100);
+    assert!(
+        resident() - before < 30_000,
+        "{} kB before, {} kB after",
+        before,
+        resident()
+    );
+}
+
+#[tokio::test]
+async fn a_listener_that_does_not_listen_slows_the_command_and_cannot_outlive_its_deadline() {
+    let lab = Lab::open();
+    let (call, progress) = call("system.run", json!({"command":["yes"],"timeoutMs":300}), None);
+    let result = lab
+        .system
+        .invoke(call)
+        .await
+        .expect("a result")
+        .expect("a payload")
+        .tree();
+    assert_eq!(result["timedOut"], true);
+    drop(progress);
+}
+
+#[tokio::test]
+async fn sixty_four_commands_run_at_once() {
+    let lab = Lab::open();
+    // Each waits until all 64 are there.
+    let script = "touch up$0; while [ $(ls up* | wc -l) -lt 64 ]; do sleep 0.05; done; echo $0";
+    let all = (0..64).map(|n| lab.run(json!({"command":["sh","-c",script,n.to_string()]})));
+    let results = futures(all.collect()).await;
+    for (n, result) in results.iter().enumerate() {
+        assert_eq!(result["stdout"], format!("{n}\n"));
+    }
+}
+
+/// Awaits all of them at the same time, in order.
+async fn futures<F: Future<Output = Value>>(all: Vec<F>) -> Vec<Value> {
+    let mut all: Vec<_> = all.into_iter().map(|future| (Box::pin(future), None)).collect();
+    std::future::poll_fn(|context| {
+        let mut is_done = true;
+        for (future, value) in &mut all {
+            if value.is_none() {
+                match future.as_mut().poll(context) {
+                    std::task::Poll::Ready(result) => *value = Some(result),
+                    std::task::Poll::Pending => is_done = false,
+                }
+            }
+        }
+        if is_done {
+            std::task::Poll::Ready(())
+        } else {
+            std::task::Poll::Pending
+        }
+    })
+    .await;
+    all.into_iter().filter_map(|(_, value)| value).collect()
+}
+
+#[tokio::test]
+async fn which_finds_programs_by_bare_name_only() {
+    let lab = Lab::open();
+    let found = lab.call(
+        "system.which",
+        json!({"bins":["sh","no-such-program-here","../bin/sh","/bin/sh",""]}),
+        None,
+    );
+    let found = found.await.expect("an answer");
+    assert_eq!(
+        found["bins"].as_object().expect("object").keys().collect::<Vec<_>>(),
+        ["sh"]
+    );
+    assert!(found["bins"]["sh"].as_str().expect("text").ends_with("/sh"));
+}
+
+#[tokio::test]
+async fn without_a_file_nothing_runs_unasked() {
+    let lab = Lab::new(None);
+    let why = lab.denied(json!({"command":["true"]}), None).await;
+    assert!(why.contains("approval required"), "{why}");
+    let claim = json!({"command":["true"],"approved":true,"approvalDecision":"allow-once","runId":"r"});
+    assert!(lab.denied(claim, None).await.contains("approval required"));
+    let prepared = lab
+        .call("system.run.prepare", json!({"command":["true"]}), None)
+        .await
+        .expect("an answer");
+    assert_eq!(prepared["verdict"], "ask");
+    assert_eq!(prepared["execPolicy"], json!({"security":"allowlist","ask":"on-miss"}));
+}
+
+#[tokio::test]
+async fn a_listed_program_runs_and_a_shell_around_it_does_not() {
+    let rules = json!([{"pattern":"true"},{"pattern":"/bin/sh"},{"pattern":"/usr/bin/*"}]);
+    let lab = Lab::new(Some(json!({"version":1,"agents":{"main":{"allowlist":rules}}})));
+    assert_eq!(lab.run(json!({"command":["true"]})).await["success"], true);
+    for command in [
+        json!(["sh", "-c", "true"]),
+        json!(["/bin/sh", "-c", "true"]),
+        json!(["env", "true"]),
+    ] {
+        lab.denied(json!({ "command": command }), None).await;
+    }
+    let link = lab.folder.path().join("true");
+    std::os::unix::fs::symlink("/bin/sh", &link).expect("linked");
+    lab.denied(json!({"command":[link, "-c", "true"]}), None).await;
+}
+
+/// What a person approved, built from what `prepare` said, as the gateway does it.
+fn plan(prepared: &Value, stdin: &str) -> Plan {
+    let text = |value: &Value| value.as_str().expect("text").to_owned();
+    let digest = |value: &Value| -> [u8; 32] {
+        let text = text(value);
+        let bytes = (0..32).map(|at| u8::from_str_radix(&text[at * 2..at * 2 + 2], 16).expect("hex"));
+        bytes.collect::<Vec<_>>().try_into().expect("32 bytes")
+    };
+    let files = prepared["files"].as_array().expect("files").iter();
+    Plan {
+        approval: ApprovalId::new("a1").expect("fits"),
+        call: CallId::new("c1").expect("fits"),
+        node: DeviceId::from_digest([0; 32]),
+        argv: serde_json::from_value(prepared["plan"]["argv"].clone()).expect("argv"),
+        cwd: text(&prepared["plan"]["cwd"]),
+        env_sha256: digest(&prepared["envSha256"]),
+        stdin_sha256: Sha256::digest(stdin).into(),
+        files: files
+            .map(|file| FileHash {
+                path: text(&file["path"]),
+                sha256: digest(&file["sha256"]),
+            })
+            .collect(),
+        session: String::new(),
+        expires_at_ms: now_ms() + 60_000,
+    }
+}
+
+fn sign(plan: &Plan) -> Option<SignedPlan> {
+    Some(SignedPlan {
+        plan: plan.encode(),
+        signature: vec![0; 64],
+    })
+}
+
+#[tokio::test]
+async fn an_approved_plan_runs_once() {
+    let lab = Lab::new(None);
+    let script = lab.file("tidy.sh", "#!/bin/sh\necho \"$1 $2 $(cat)\"\n");
+    let params = json!({"command":["sh", script, "a", "b c"],"env":{"FOO":"x"},"stdin":"input"});
+    let prepared = lab
+        .call("system.run.prepare", params.clone(), None)
+        .await
+        .expect("an answer");
+    let files: Vec<&str> = prepared["files"]
+        .as_array()
+        .expect("files")
+        .iter()
+        .filter_map(|file| file["path"].as_str())
+        .collect();
+    assert_eq!(files.len(), 2, "{files:?}");
+    assert_eq!(prepared["plan"]["mutableFileOperand"]["path"], json!(script));
+    assert_eq!(prepared["plan"]["mutableFileOperand"]["argvIndex"], 1);
+    let plan = plan(&prepared, "input");
+    let result = lab
+        .call("system.run", params.clone(), sign(&plan))
+        .await
+        .expect("a result");
+    assert_eq!(result["stdout"], "a b c input\n");
+    assert!(lab.denied(params, sign(&plan)).await.contains("used already"));
+}
+
+#[tokio::test]
+async fn a_plan_for_anything_else_is_refused_and_not_spent() {
+    let lab = Lab::new(None);
+    let params = json!({"command":["echo","hello"]});
+    let prepared = lab
+        .call("system.run.prepare", params.clone(), None)
+        .await
+        .expect("an answer");
+    let good = plan(&prepared, "");
+    type Change = fn(&mut Plan);
+    let changes: [(&str, Change); 7] = [
+        ("the call", |plan| plan.call = CallId::new("c2").expect("fits")),
+        ("the command", |plan| plan.argv.push("more".to_owned())),
+        ("the working folder", |plan| plan.cwd = "/".to_owned()),
+        ("the environment", |plan| plan.env_sha256 = [0; 32]),
+        ("the standard input", |plan| plan.stdin_sha256 = [0; 32]),
+        ("expired", |plan| plan.expires_at_ms = 1),
+        ("changed since", |plan| plan.files.clear()),
+    ];
+    for (what, change) in changes {
+        let mut bad = good.clone();
+        change(&mut bad);
+        let why = lab.denied(params.clone(), sign(&bad)).await;
+        assert!(why.contains(what), "{what}: {why}");
+    }
+    let unsigned = SignedPlan {
+        plan: vec![1, 2, 3],
+        signature: vec![],
+    };
+    assert!(lab.denied(params.clone(), Some(unsigned)).await.contains("not signed"));
+    assert_eq!(
+        lab.call("system.run", params, sign(&good)).await.expect("a result")["stdout"],
+        "hello\n"
+    );
+}
+
+#[tokio::test]
+async fn a_script_that_changed_after_its_approval_does_not_run() {
+    let lab = Lab::new(None);
+    let script = lab.file("tidy", "#!/bin/sh\necho good\n");
+    for command in [
+        json!([script]),
+        json!(["sh", "tidy"]),
+        json!(["env", "sh", "tidy"]),
+        json!(["nice", "-n", "1", "./tidy"]),
+    ] {
+        lab.file("tidy", "#!/bin/sh\necho good\n");
+        let params = json!({ "command": command });
+        let prepared = lab
+            .call("system.run.prepare", params.clone(), None)
+            .await
+            .expect("an answer");
+        let plan = plan(&prepared, "");
+        lab.file("tidy", "#!/bin/sh\necho evil\n");
+        let why = lab.denied(params, sign(&plan)).await;
+        assert!(why.contains("tidy has changed"), "{command}: {why}");
+    }
+}
+
+#[tokio::test]
+async fn deny_means_deny_whoever_approved() {
+    let lab = Lab::new(Some(json!({"version":1,"defaults":{"security":"deny"}})));
+    let params = json!({"command":["echo"]});
+    let prepared = lab
+        .call("system.run.prepare", params.clone(), None)
+        .await
+        .expect("an answer");
+    assert_eq!(prepared["verdict"], "deny");
+    let plan = plan(&prepared, "");
+    assert!(lab.denied(params, sign(&plan)).await.contains("runs no commands"));
+}
+
+#[tokio::test]
+async fn a_broken_policy_stops_everything() {
+    let lab = Lab::open();
+    std::fs::write(lab.folder.path().join(POLICY_FILE), "{").expect("written");
+    assert!(
+        lab.denied(json!({"command":["true"]}), None)
+            .await
+            .contains("cannot be used")
+    );
+}
+
+#[tokio::test]
+async fn a_verifier_that_knows_the_node_decides_first() {
+    struct Deaf(Mutex<Vec<CallId>>);
+    impl PlanVerifier for Deaf {
+        fn verify(&self, _signed: &SignedPlan, call: &CallId) -> Result<Plan, String> {
+            self.0.lock().expect("unpoisoned").push(call.clone());
+            Err("no gateway is pinned".to_owned())
+        }
+    }
+    let lab = Lab::new(None);
+    let deaf = Arc::new(Deaf(Mutex::default()));
+    let env = [("PATH".to_owned(), "/usr/bin:/bin".to_owned())];
+    let system = SystemRun::with_environment(lab.folder.path(), Arc::clone(&deaf) as _, env.into_iter());
+    let signed = SignedPlan {
+        plan: vec![],
+        signature: vec![],
+    };
+    let (call, _progress) = call("system.run", json!({"command":["true"]}), Some(signed));
+    assert!(
+        system
+            .invoke(call)
+            .await
+            .expect_err("refused")
+            .message
+            .contains("no gateway is pinned")
+    );
+    assert_eq!(deaf.0.lock().expect("unpoisoned").len(), 1);
+}
