@@ -16,356 +16,54 @@ pub enum Demand {
     Never(&'static str),
 }
 
-const SHELLS: &[&str] = &[
-    "sh",
-    "bash",
-    "rbash",
-    "dash",
-    "ash",
-    "zsh",
-    "ksh",
-    "mksh",
-    "pdksh",
-    "oksh",
-    "fish",
-    "csh",
-    "tcsh",
-    "yash",
-    "elvish",
-    "nu",
-    "xonsh",
-    "pwsh",
-    "powershell",
-    "cmd",
-    "rc",
-    "es",
-    "osh",
-    "ysh",
-    "git-shell",
-    "screen",
-    "tmux",
-];
+const SHELLS: &str = "\
+    sh bash rbash dash ash zsh ksh mksh pdksh oksh fish csh tcsh yash elvish nu xonsh pwsh powershell cmd rc es osh ysh \
+    git-shell screen tmux";
 
-const MULTICALL: &[&str] = &["busybox", "toybox", "toolbox", "coreutils"];
+const MULTICALL: &str = "\
+    busybox toybox toolbox coreutils";
 
 /// They start another program that their arguments name.
-const WRAPPERS: &[&str] = &[
-    "env",
-    "nice",
-    "nohup",
-    "timeout",
-    "gtimeout",
-    "time",
-    "stdbuf",
-    "setsid",
-    "flock",
-    "ionice",
-    "chrt",
-    "taskset",
-    "numactl",
-    "chroot",
-    "unshare",
-    "nsenter",
-    "setpriv",
-    "capsh",
-    "prlimit",
-    "runuser",
-    "su",
-    "sudo",
-    "sudoedit",
-    "doas",
-    "pkexec",
-    "run0",
-    "xargs",
-    "parallel",
-    "watch",
-    "script",
-    "scriptreplay",
-    "expect",
-    "unbuffer",
-    "strace",
-    "ltrace",
-    "gdb",
-    "lldb",
-    "valgrind",
-    "perf",
-    "rr",
-    "systemd-run",
-    "systemd-inhibit",
-    "dbus-run-session",
-    "at",
-    "batch",
-    "crontab",
-    "entr",
-    "start-stop-daemon",
-    "setarch",
-    "linux",
-    "i386",
-    "x86_64",
-    "catchsegv",
-    "faketime",
-    "fakeroot",
-    "proot",
-    "firejail",
-    "bwrap",
-    "cgexec",
-    "choom",
-    "uclampset",
-    "pipesz",
-    "exec",
-    "command",
-    "builtin",
-    "eval",
-    "open",
-    "xdg-open",
-    "setuidgid",
-    "chpst",
-    "s6-setuidgid",
-    "gosu",
-    "tini",
-    "dumb-init",
-    "caffeinate",
-    "arch",
-    "rundll",
-    "wsl",
-    "mshta",
-    "wscript",
-    "cscript",
-    "regsvr",
-    "start",
-];
+const WRAPPERS: &str = "\
+    env nice nohup timeout gtimeout time stdbuf setsid flock ionice chrt taskset numactl chroot unshare nsenter setpriv \
+    capsh prlimit runuser su sudo sudoedit doas pkexec run0 xargs parallel watch script scriptreplay expect unbuffer \
+    strace ltrace gdb lldb valgrind perf rr systemd-run systemd-inhibit dbus-run-session at batch crontab entr \
+    start-stop-daemon setarch linux i386 x86_64 catchsegv faketime fakeroot proot firejail bwrap cgexec choom uclampset \
+    pipesz exec command builtin eval open xdg-open setuidgid chpst s6-setuidgid gosu tini dumb-init caffeinate arch \
+    rundll wsl mshta wscript cscript regsvr start";
 
 /// They run scripts, recipes, containers, or commands on another machine.
-const RUNNERS: &[&str] = &[
-    "make",
-    "gmake",
-    "bmake",
-    "cmake",
-    "ninja",
-    "just",
-    "task",
-    "rake",
-    "ant",
-    "mvn",
-    "gradle",
-    "bazel",
-    "npm",
-    "npx",
-    "pnpm",
-    "pnpx",
-    "yarn",
-    "yarnpkg",
-    "bun",
-    "bunx",
-    "deno",
-    "tsx",
-    "ts-node",
-    "corepack",
-    "uv",
-    "uvx",
-    "pip",
-    "pipx",
-    "poetry",
-    "pdm",
-    "hatch",
-    "tox",
-    "nox",
-    "conda",
-    "mamba",
-    "cargo",
-    "rustup",
-    "go",
-    "gem",
-    "bundle",
-    "composer",
-    "docker",
-    "podman",
-    "nerdctl",
-    "buildah",
-    "kubectl",
-    "oc",
-    "crictl",
-    "ctr",
-    "lxc",
-    "incus",
-    "machinectl",
-    "ssh",
-    "dropbear",
-    "dbclient",
-    "mosh",
-    "rsh",
-    "telnet",
-    "socat",
-    "nc",
-    "ncat",
-    "netcat",
-    "ansible",
-    "ansible-playbook",
-    "terraform",
-    "vagrant",
-    "nix",
-    "nix-shell",
-    "guix",
-    "flatpak",
-    "snap",
-    "apt",
-    "apt-get",
-    "dpkg",
-    "rpm",
-    "dnf",
-    "yum",
-    "pacman",
-    "brew",
-    "systemctl",
-    "service",
-    "openclaw",
-    "atoll",
-    "adb",
-];
+const RUNNERS: &str = "\
+    make gmake bmake cmake ninja just task rake ant mvn gradle bazel npm npx pnpm pnpx yarn yarnpkg bun bunx deno tsx \
+    ts-node corepack uv uvx pip pipx poetry pdm hatch tox nox conda mamba cargo rustup go gem bundle composer docker \
+    podman nerdctl buildah kubectl oc crictl ctr lxc incus machinectl ssh dropbear dbclient mosh rsh telnet socat nc \
+    ncat netcat ansible ansible-playbook terraform vagrant nix nix-shell guix flatpak snap apt apt-get dpkg rpm dnf yum \
+    pacman brew systemctl service openclaw atoll adb";
 
 /// They take code; a script file named first is the one thing that a rule can bind.
-const INTERPRETERS: &[&str] = &[
-    "python",
-    "pypy",
-    "ipython",
-    "perl",
-    "ruby",
-    "irb",
-    "jruby",
-    "node",
-    "nodejs",
-    "php",
-    "php-cgi",
-    "lua",
-    "luajit",
-    "tclsh",
-    "wish",
-    "r",
-    "rscript",
-    "julia",
-    "guile",
-    "racket",
-    "scheme",
-    "sbcl",
-    "clisp",
-    "emacs",
-    "emacsclient",
-    "java",
-    "jshell",
-    "groovy",
-    "scala",
-    "kotlin",
-    "clojure",
-    "elixir",
-    "iex",
-    "erl",
-    "escript",
-    "ghc",
-    "runghc",
-    "runhaskell",
-    "ocaml",
-    "swift",
-    "dotnet",
-    "mono",
-    "osascript",
-    "qjs",
-    "d8",
-    "gjs",
-    "sqlite",
-    "psql",
-    "mysql",
-    "mariadb",
-    "mongo",
-    "mongosh",
-    "redis-cli",
-    "octave",
-    "gnuplot",
-    "dc",
-    "bc",
-    "m",
-    "gs",
-    "tcc",
-    "awk",
-    "gawk",
-    "mawk",
-    "nawk",
-    "sed",
-    "gsed",
-    "ed",
-    "ex",
-    "vi",
-    "vim",
-    "nvim",
-    "view",
-    "nano",
-    "less",
-    "more",
-    "most",
-    "man",
-    "info",
-    "ftp",
-    "sftp",
-];
+const INTERPRETERS: &str = "\
+    python pypy ipython perl ruby irb jruby node nodejs php php-cgi lua luajit tclsh wish r rscript julia guile racket \
+    scheme sbcl clisp emacs emacsclient java jshell groovy scala kotlin clojure elixir iex erl escript ghc runghc \
+    runhaskell ocaml swift dotnet mono osascript qjs d8 gjs sqlite psql mysql mariadb mongo mongosh redis-cli octave \
+    gnuplot dc bc m gs tcc awk gawk mawk nawk sed gsed ed ex vi vim nvim view nano less more most man info ftp sftp";
 
 /// Ordinary tools with an option (often one that can be abbreviated) which starts a program or loads code.
-const BY_OPTION: &[&str] = &[
-    "find",
-    "fd",
-    "fdfind",
-    "tar",
-    "gtar",
-    "bsdtar",
-    "cpio",
-    "zip",
-    "sort",
-    "split",
-    "git",
-    "hg",
-    "svn",
-    "rsync",
-    "scp",
-    "curl",
-    "wget",
-    "rg",
-    "ag",
-    "tcpdump",
-    "install",
-    "ip",
-    "iptables",
-    "nft",
-    "openssl",
-    "gpg",
-    "ssh-keygen",
-    "ssh-agent",
-    "cc",
-    "gcc",
-    "g",
-    "clang",
-    "ld",
-    "rustc",
-    "pandoc",
-    "convert",
-    "magick",
-    "ffmpeg",
-    "journalctl",
-    "dmesg",
-    "xdotool",
-    "ctags",
-    "7z",
-    "7za",
-];
+const BY_OPTION: &str = "\
+    find fd fdfind tar gtar bsdtar cpio zip sort split git hg svn rsync scp curl wget rg ag tcpdump install ip iptables \
+    nft openssl gpg ssh-keygen ssh-agent cc gcc g clang ld rustc pandoc convert magick ffmpeg journalctl dmesg xdotool \
+    ctags 7z 7za";
 
 /// What a rule must have to cover this program with these arguments.
 pub fn demand(program: &Program, args: &[String]) -> Demand {
     let names = [&program.asked, &program.found, &program.real].map(|path| base_name(path));
-    let is_in = |list: &[&str]| names.iter().any(|name| named(list, name));
+    let is_in = |list: &str| names.iter().any(|name| named(list, name));
     if names.iter().any(|name| is_loader(name)) {
         return Demand::Never("the dynamic loader runs whatever its arguments name, so it always asks");
     }
     if is_in(MULTICALL)
         || names
             .iter()
-            .any(|name| MULTICALL.iter().any(|multi| name.starts_with(multi)))
+            .any(|name| MULTICALL.split(' ').any(|multi| name.starts_with(multi)))
     {
         return Demand::Never("a multi-call program (busybox, toybox) can become a shell, so it always asks");
     }
@@ -414,10 +112,10 @@ fn base_name(path: &str) -> String {
 }
 
 /// By the whole name, or by the part before a version (`python3.12`, `php8.2-cgi`).
-fn named(list: &[&str], name: &str) -> bool {
+fn named(list: &str, name: &str) -> bool {
     let stem = name.split(|c: char| c.is_ascii_digit()).next().unwrap_or(name);
     let stem = stem.trim_end_matches(['-', '.', '_', '+']);
-    list.contains(&name) || !stem.is_empty() && list.contains(&stem)
+    list.split(' ').any(|known| known == name || known == stem)
 }
 
 fn is_loader(name: &str) -> bool {

@@ -8,214 +8,29 @@ use sha2::{Digest, Sha256};
 
 use super::request::invalid;
 
-/// Variables of this process that commands see.
-const BASE: &[&str] = &[
-    "PATH",
-    "HOME",
-    "USER",
-    "LOGNAME",
-    "SHELL",
-    "LANG",
-    "LANGUAGE",
-    "TERM",
-    "COLORTERM",
-    "TZ",
-    "TMPDIR",
-    "DISPLAY",
-    "WAYLAND_DISPLAY",
-    "XDG_RUNTIME_DIR",
-    "DBUS_SESSION_BUS_ADDRESS",
-    "PREFIX",
-    "ANDROID_ROOT",
-    "ANDROID_DATA",
-    "SYSTEMROOT",
-    "COMSPEC",
-    "TEMP",
-    "TMP",
-    "USERPROFILE",
-    "PATHEXT",
-];
+/// Words apart by one space, as all the lists here. Variables of this process that commands see.
+const BASE: &str = "\
+    PATH HOME USER LOGNAME SHELL LANG LANGUAGE TERM COLORTERM TZ TMPDIR DISPLAY WAYLAND_DISPLAY XDG_RUNTIME_DIR \
+    DBUS_SESSION_BUS_ADDRESS PREFIX ANDROID_ROOT ANDROID_DATA SYSTEMROOT COMSPEC TEMP TMP USERPROFILE PATHEXT";
 
 /// Names that choose code, files or hosts in some common program.
-const DENIED: &[&str] = &[
-    "PATH",
-    "HOME",
-    "USER",
-    "LOGNAME",
-    "SHELL",
-    "ENV",
-    "IFS",
-    "CDPATH",
-    "FPATH",
-    "PWD",
-    "OLDPWD",
-    "PS4",
-    "GLOBIGNORE",
-    "PROMPT_COMMAND",
-    "SHELLOPTS",
-    "BASHOPTS",
-    "EDITOR",
-    "VISUAL",
-    "PAGER",
-    "MANPAGER",
-    "BROWSER",
-    "INPUTRC",
-    "HISTFILE",
-    "CLASSPATH",
-    "GCONV_PATH",
-    "LOCPATH",
-    "NLSPATH",
-    "HOSTALIASES",
-    "LOCALDOMAIN",
-    "TMPDIR",
-    "TEMP",
-    "TMP",
-    "TERMINFO",
-    "TERMINFO_DIRS",
-    "TERMCAP",
-    "TERMPATH",
-    "CC",
-    "CXX",
-    "CPP",
-    "LD",
-    "AR",
-    "AS",
-    "CFLAGS",
-    "CXXFLAGS",
-    "LDFLAGS",
-    "COMSPEC",
-    "PATHEXT",
-    "SYSTEMROOT",
-    "PREFIX",
-    "DISPLAY",
-    "WAYLAND_DISPLAY",
-    "MAVEN_OPTS",
-    "GRADLE_OPTS",
-    "SBT_OPTS",
-    "JAVA_HOME",
-    "TAR_OPTIONS",
-    "TAPE",
-    "RSH",
-    "GREP_OPTIONS",
-    "UNZIP",
-    "ZIPOPT",
-    "RSYNC_RSH",
-    "XAUTHORITY",
-    "KUBECONFIG",
-    "WGETRC",
-    "SCREENRC",
-    "PSMODULEPATH",
-    "PROXYCOMMAND",
-    "POSIXLY_CORRECT",
-    "BASH",
-    "TCLLIBPATH",
-];
+const DENIED: &str = "\
+    PATH HOME USER LOGNAME SHELL ENV IFS CDPATH FPATH PWD OLDPWD PS4 GLOBIGNORE PROMPT_COMMAND SHELLOPTS BASHOPTS EDITOR \
+    VISUAL PAGER MANPAGER BROWSER INPUTRC HISTFILE CLASSPATH GCONV_PATH LOCPATH NLSPATH HOSTALIASES LOCALDOMAIN TMPDIR \
+    TEMP TMP TERMINFO TERMINFO_DIRS TERMCAP TERMPATH CC CXX CPP LD AR AS CFLAGS CXXFLAGS LDFLAGS COMSPEC PATHEXT \
+    SYSTEMROOT PREFIX DISPLAY WAYLAND_DISPLAY MAVEN_OPTS GRADLE_OPTS SBT_OPTS JAVA_HOME TAR_OPTIONS TAPE RSH \
+    GREP_OPTIONS UNZIP ZIPOPT RSYNC_RSH XAUTHORITY KUBECONFIG WGETRC SCREENRC PSMODULEPATH PROXYCOMMAND POSIXLY_CORRECT \
+    BASH TCLLIBPATH";
 
-const DENIED_PREFIXES: &[&str] = &[
-    "LD_",
-    "DYLD_",
-    "BASH_",
-    "ZSH",
-    "ZDOTDIR",
-    "NODE_",
-    "NPM_",
-    "YARN_",
-    "PNPM_",
-    "COREPACK_",
-    "BUN_",
-    "DENO_",
-    "PYTHON",
-    "PIP_",
-    "UV_",
-    "VIRTUAL_ENV",
-    "CONDA_",
-    "POETRY_",
-    "PERL",
-    "RUBY",
-    "GEM_",
-    "BUNDLE_",
-    "PHP",
-    "LUA_",
-    "R_",
-    "JULIA_",
-    "ERL_",
-    "ELIXIR_",
-    "GIT_",
-    "HG",
-    "SVN_",
-    "SSH_",
-    "SUDO_",
-    "GCC_",
-    "COMPILER_",
-    "RUST",
-    "CARGO_",
-    "GO",
-    "CGO_",
-    "DOTNET_",
-    "CORECLR_",
-    "COMPLUS_",
-    "COR_",
-    "JAVA_",
-    "_JAVA_",
-    "JDK_",
-    "GLIBC_",
-    "MALLOC_",
-    "RES_",
-    "OPENSSL_",
-    "SSL_",
-    "GNUTLS_",
-    "NSS_",
-    "CURL_",
-    "XDG_",
-    "DBUS_",
-    "GTK_",
-    "GDK_",
-    "GIO_",
-    "GST_",
-    "G_",
-    "QT_",
-    "KDE",
-    "DOCKER_",
-    "CONTAINER",
-    "PODMAN_",
-    "HELM_",
-    "ANSIBLE_",
-    "TF_",
-    "VAGRANT_",
-    "MAKE",
-    "GNUMAKE",
-    "CMAKE_",
-    "LESS",
-    "MAN",
-    "VIM",
-    "NVIM_",
-    "EMACS",
-    "FZF_",
-    "RIPGREP_",
-    "SYSTEMD_",
-    "TMUX",
-    "PAM_",
-    "ATOLL_",
-    "OPENCLAW_",
-    "TCL",
-    "GUILE_",
-    "OCAML",
-    "CAML_",
-    "GHC",
-    "NIX_",
-    "FAKEROOT",
-    "ASAN_",
-    "LSAN_",
-    "UBSAN_",
-    "TSAN_",
-    "VALGRIND_",
-    "GDB",
-    "PG",
-    "MYSQL_",
-    "JAVASCRIPT_",
-    "NPX_",
-    "TERMUX_",
-];
+const DENIED_PREFIXES: &str = "\
+    LD_ DYLD_ BASH_ ZSH ZDOTDIR NODE_ NPM_ YARN_ PNPM_ COREPACK_ BUN_ DENO_ PYTHON PIP_ UV_ VIRTUAL_ENV CONDA_ POETRY_ \
+    PERL RUBY GEM_ BUNDLE_ PHP LUA_ R_ JULIA_ ERL_ ELIXIR_ GIT_ HG SVN_ SSH_ SUDO_ GCC_ COMPILER_ RUST CARGO_ GO CGO_ \
+    DOTNET_ CORECLR_ COMPLUS_ COR_ JAVA_ _JAVA_ JDK_ GLIBC_ MALLOC_ RES_ OPENSSL_ SSL_ GNUTLS_ NSS_ CURL_ XDG_ DBUS_ \
+    GTK_ GDK_ GIO_ GST_ G_ QT_ KDE DOCKER_ CONTAINER PODMAN_ HELM_ ANSIBLE_ TF_ VAGRANT_ MAKE GNUMAKE CMAKE_ LESS MAN \
+    VIM NVIM_ EMACS FZF_ RIPGREP_ SYSTEMD_ TMUX PAM_ ATOLL_ OPENCLAW_ TCL GUILE_ OCAML CAML_ GHC NIX_ FAKEROOT ASAN_ \
+    LSAN_ UBSAN_ TSAN_ VALGRIND_ GDB PG MYSQL_ JAVASCRIPT_ NPX_ TERMUX_";
+
+const DENIED_SUFFIXES: &str = "_PROXY _PRELOAD _ASKPASS _EDITOR _PAGER _WRAPPER _OPTIONS OPTS";
 
 /// Bounds of a requested environment: entries, and bytes of one value. More: refused.
 const ENTRIES: usize = 128;
@@ -223,7 +38,7 @@ const VALUE_BYTES: usize = 32 * 1024;
 
 /// The part of this process's environment that commands see.
 pub(super) fn base(all: impl Iterator<Item = (String, String)>) -> BTreeMap<String, String> {
-    all.filter(|(name, _)| BASE.contains(&name.as_str()) || name.starts_with("LC_"))
+    all.filter(|(name, _)| listed(BASE, name) || name.starts_with("LC_"))
         .collect()
 }
 
@@ -268,13 +83,13 @@ fn is_plain(name: &str) -> bool {
 fn is_denied(name: &str) -> bool {
     // Some programs read lower-case twins (`npm_config_…`, `http_proxy`).
     let name = name.to_ascii_uppercase();
-    DENIED.contains(&name.as_str())
-        || DENIED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-        || [
-            "_PROXY", "_PRELOAD", "_ASKPASS", "_EDITOR", "_PAGER", "_WRAPPER", "_OPTIONS", "OPTS",
-        ]
-        .iter()
-        .any(|suffix| name.ends_with(suffix))
+    listed(DENIED, &name)
+        || DENIED_PREFIXES.split(' ').any(|prefix| name.starts_with(prefix))
+        || DENIED_SUFFIXES.split(' ').any(|suffix| name.ends_with(suffix))
+}
+
+fn listed(list: &str, name: &str) -> bool {
+    list.split(' ').any(|known| known == name)
 }
 
 /// SHA-256 over the sorted `NAME=value\0`, as a plan binds it.
