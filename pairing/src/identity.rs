@@ -249,7 +249,7 @@ fn check_mode(_path: &Path, _file: &File) -> Result<(), IdentityError> {
 }
 
 /// Puts `content` at `path` whole or not at all; `AlreadyExists` when something is there.
-fn place(path: &Path, content: &[u8]) -> io::Result<()> {
+pub(crate) fn place(path: &Path, content: &[u8]) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;

@@ -11,4 +11,5 @@ pub mod identity;
 pub mod link;
 pub mod lockout;
 pub mod proven;
+pub mod tls;
 mod transcript;

@@ -1,6 +1,8 @@
 //! Both machines against each other on a virtual clock.
 
+use atoll_protocol::frame::{Challenge, Frame, Hello, Proof, VERSIONS, Versions};
 use atoll_protocol::id::PairingId;
+use proptest::prelude::*;
 use secrecy::ExposeSecret;
 
 use super::*;
@@ -161,4 +163,296 @@ fn a_node_waits_and_is_let_in_without_starting_again() {
     };
     assert_eq!(outcome.gateway, Some(identity(2).device()));
     assert_eq!(outcome.admitted, admitted());
+}
+
+/// Runs a handshake in which everything that passes is changed by `meddle`.
+fn run_meddled(setup: NativeClient, gateway: Gateway, meddle: impl FnMut(Message) -> Message) -> Pair {
+    let mut pair = Pair::new(setup, gateway);
+    pair.run(meddle);
+    pair
+}
+
+fn change_frame(message: Message, change: &mut impl FnMut(&mut Frame)) -> Message {
+    let Message::Binary(bytes) = message else {
+        panic!("native is binary")
+    };
+    let mut frame = Frame::decode(&bytes, limits::NATIVE_FRAME).expect("a frame");
+    change(&mut frame);
+    Message::Binary(frame.encode().expect("fits"))
+}
+
+fn detail(step: &ClientStep) -> String {
+    match step {
+        ClientStep::Refused(error) => error.detail_code().unwrap_or_default(),
+        ClientStep::Broken(error) => format!("{error:?}"),
+        ClientStep::Send(_) | ClientStep::Waiting(_) | ClientStep::Admitted(_) => String::new(),
+    }
+}
+
+#[test]
+fn another_gateway_than_the_pinned_one_gets_neither_proof_nor_token() {
+    let gateway = Gateway::native(identity(9), [4; 32], Some(EXPORTER), now());
+    let pair = run_meddled(setup(3), gateway, |message| message);
+    assert!(pair.proven.is_empty());
+    assert!(matches!(
+        &pair.verdicts[..],
+        [ClientStep::Broken(HandshakeError::WrongGateway { .. })]
+    ));
+}
+
+#[test]
+fn without_a_pin_the_first_gateway_is_learnt() {
+    let setup = NativeClient { pin: None, ..setup(3) };
+    let mut pair = run_meddled(setup, gateway(4, Some(EXPORTER)), |message| message);
+    let steps = pair.gateway.admit(admitted());
+    pair.gateway_did(steps);
+    pair.run(|message| message);
+    let Some(ClientStep::Admitted(outcome)) = pair.verdicts.pop() else {
+        panic!("admitted")
+    };
+    assert_eq!(outcome.gateway, Some(identity(2).device()));
+}
+
+type Change = fn(&mut Frame);
+
+fn in_hello(change: fn(&mut Hello), frame: &mut Frame) {
+    if let Frame::Hello(hello) = frame {
+        change(hello);
+    }
+}
+
+fn in_challenge(change: fn(&mut Challenge), frame: &mut Frame) {
+    if let Frame::Challenge(challenge) = frame {
+        change(challenge);
+    }
+}
+
+fn in_proof(change: fn(&mut Proof), frame: &mut Frame) {
+    if let Frame::Proof(proof) = frame {
+        change(proof);
+    }
+}
+
+#[test]
+fn whoever_changes_a_field_on_the_way_ends_the_handshake() {
+    let changes: &[(&str, Change)] = &[
+        ("role", |frame| in_hello(|hello| hello.role = Role::Operator, frame)),
+        ("scopes", |frame| {
+            in_hello(
+                |hello| hello.scopes = [atoll_protocol::scope::Scope::Admin].into_iter().collect(),
+                frame,
+            )
+        }),
+        ("versions", |frame| in_hello(|hello| hello.versions.highest = 9, frame)),
+        ("client key", |frame| {
+            in_hello(|hello| hello.public_key = identity(9).public_key(), frame)
+        }),
+        ("client nonce", |frame| in_hello(|hello| hello.nonce = [0; 32], frame)),
+        ("client name", |frame| {
+            in_hello(|hello| hello.client.display_name.push('!'), frame)
+        }),
+        ("commands", |frame| {
+            in_hello(|hello| hello.surface.commands.push("camera.snap".into()), frame)
+        }),
+        ("permissions", |frame| {
+            in_hello(
+                |hello| {
+                    hello.surface.permissions.insert("camera".into(), true);
+                },
+                frame,
+            )
+        }),
+        ("path", |frame| in_hello(|hello| hello.path_env = "/tmp".into(), frame)),
+        ("gateway key", |frame| {
+            in_challenge(|challenge| challenge.public_key = identity(9).public_key(), frame)
+        }),
+        ("gateway nonce", |frame| {
+            in_challenge(|challenge| challenge.nonce = [0; 32], frame)
+        }),
+        ("version", |frame| {
+            in_challenge(|challenge| challenge.version = 0, frame)
+        }),
+        ("gateway signature", |frame| {
+            in_challenge(|challenge| challenge.signature[9] ^= 1, frame)
+        }),
+        ("client signature", |frame| {
+            in_proof(|proof| proof.signature[9] ^= 1, frame)
+        }),
+        ("token", |frame| {
+            in_proof(|proof| proof.token = Some("another-token".into()), frame)
+        }),
+        ("no token", |frame| in_proof(|proof| proof.token = None, frame)),
+    ];
+    for (name, change) in changes {
+        for pin in [None, Some(identity(2).public_key())] {
+            let setup = NativeClient { pin, ..setup(3) };
+            let pair = run_meddled(setup, gateway(4, Some(EXPORTER)), |message| {
+                change_frame(message, &mut |frame| change(frame))
+            });
+            assert!(pair.proven.is_empty(), "{name}");
+            assert!(!pair.verdicts.is_empty(), "{name}");
+        }
+    }
+}
+
+/// The Proof that an honest client gives to an honest gateway.
+fn overheard_proof() -> Message {
+    let mut proof = None;
+    let mut pair = run_meddled(setup(3), gateway(4, Some(EXPORTER)), |message| {
+        if let Message::Binary(bytes) = &message
+            && let Ok(Frame::Proof(_)) = Frame::decode(bytes, limits::NATIVE_FRAME)
+        {
+            proof = Some(message.clone());
+        }
+        message
+    });
+    assert_eq!(pair.proven.drain(..).count(), 1);
+    proof.expect("a proof was sent")
+}
+
+#[test]
+fn a_proof_is_good_for_one_connection_only() {
+    let proof = overheard_proof();
+    let others = [
+        ("another gateway nonce", gateway(5, Some(EXPORTER))),
+        ("another channel", gateway(4, Some([1; 32]))),
+        ("a channel without TLS", gateway(4, None)),
+        (
+            "another gateway",
+            Gateway::native(identity(9), [4; 32], Some(EXPORTER), now()),
+        ),
+    ];
+    for (name, mut gateway) in others {
+        let (_, steps) = Client::native(setup(3), now());
+        let [ClientStep::Send(hello)] = &steps[..] else {
+            panic!("hello first")
+        };
+        gateway.handle(hello.clone(), now());
+        let steps = gateway.handle(proof.clone(), now());
+        assert!(!steps.iter().any(|step| matches!(step, Step::Proven(_))), "{name}");
+        assert!(matches!(steps.last(), Some(Step::Close { code: 1008, .. })), "{name}");
+    }
+}
+
+#[test]
+fn a_proof_relayed_into_another_channel_is_refused() {
+    // Somebody in between holds one channel to each side and carries every byte.
+    let setup = NativeClient {
+        exporter: Some([1; 32]),
+        ..setup(3)
+    };
+    let pair = run_meddled(setup, gateway(4, Some([2; 32])), |message| message);
+    assert!(pair.proven.is_empty());
+    assert_eq!(detail(&pair.verdicts[0]), "Unproven");
+}
+
+#[test]
+fn a_signature_of_the_gateway_is_no_proof_of_a_client() {
+    // A gateway that dials itself gets its own signature back as a proof.
+    let mut gateway = Gateway::native(identity(2), [4; 32], None, now());
+    let own = NativeClient {
+        identity: identity(2),
+        exporter: None,
+        ..setup(3)
+    };
+    let (_, steps) = Client::native(own, now());
+    let [ClientStep::Send(hello)] = &steps[..] else {
+        panic!("hello first")
+    };
+    let steps = gateway.handle(hello.clone(), now());
+    let [Step::Send(Message::Binary(bytes))] = &steps[..] else {
+        panic!("a challenge")
+    };
+    let Ok(Frame::Challenge(challenge)) = Frame::decode(bytes, limits::NATIVE_FRAME) else {
+        panic!("a challenge")
+    };
+    let proof = Frame::Proof(Proof {
+        signature: challenge.signature,
+        token: None,
+    });
+    let steps = gateway.handle(Message::Binary(proof.encode().unwrap()), now());
+    assert!(!steps.iter().any(|step| matches!(step, Step::Proven(_))));
+}
+
+#[test]
+fn no_common_version_is_said_and_closed_with_1002() {
+    let mut gateway = gateway(4, None);
+    let (_, steps) = Client::native(setup(3), now());
+    let [ClientStep::Send(hello)] = &steps[..] else {
+        panic!("hello first")
+    };
+    let later = Versions {
+        lowest: VERSIONS.highest + 1,
+        highest: VERSIONS.highest + 1,
+    };
+    let hello = change_frame(hello.clone(), &mut |frame| {
+        if let Frame::Hello(hello) = frame {
+            hello.versions = later;
+        }
+    });
+    let steps = gateway.handle(hello, now());
+    assert!(
+        matches!(&steps[..], [Step::Send(_), Step::Close { code: 1002, .. }]),
+        "{steps:?}"
+    );
+}
+
+#[test]
+fn what_is_too_large_or_out_of_turn_ends_the_handshake() {
+    let large = Message::Binary(vec![1; limits::PRE_AUTH_FRAME + 1]);
+    let early = Frame::Proof(Proof {
+        signature: vec![0; 64],
+        token: None,
+    })
+    .encode()
+    .unwrap();
+    for message in [
+        large,
+        Message::Binary(early),
+        Message::Text("{}".into()),
+        Message::Binary(Vec::new()),
+    ] {
+        let steps = gateway(4, None).handle(message, now());
+        assert!(matches!(&steps[..], [Step::Close { code: 1008, .. }]), "{steps:?}");
+    }
+}
+
+#[test]
+fn a_silent_peer_has_a_deadline() {
+    let start = now();
+    let mut gateway = Gateway::native(identity(2), [4; 32], None, start);
+    let (deadline, _) = gateway.poll_timeout().expect("it runs from the first moment");
+    assert_eq!(deadline, start.instant + limits::HANDSHAKE);
+    assert!(matches!(&gateway.handle_timeout()[..], [Step::Close { code: 1000, reason }] if reason.is_empty()));
+    let (client, _) = Client::native(setup(3), start);
+    assert_eq!(
+        client.poll_timeout().map(|(at, _)| at),
+        Some(start.instant + limits::HANDSHAKE)
+    );
+}
+
+#[test]
+fn nothing_secret_is_in_the_debug_text_of_a_machine() {
+    let pair = Pair::new(setup(3), gateway(4, None));
+    let text = format!("{:?} {:?}", pair.client, pair.gateway);
+    assert!(!text.contains(TOKEN), "{text}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn a_flipped_bit_never_proves_another_key(which in 0_usize..3, at in any::<prop::sample::Index>(), bit in 0_u8..8) {
+        let mut count = 0;
+        let pair = run_meddled(NativeClient { pin: None, ..setup(3) }, gateway(4, Some(EXPORTER)), |message| {
+            let Message::Binary(mut bytes) = message else { panic!("native is binary") };
+            if count == which {
+                let at = at.index(bytes.len());
+                bytes[at] ^= 1 << bit;
+            }
+            count += 1;
+            Message::Binary(bytes)
+        });
+        prop_assert!(pair.proven.is_empty());
+    }
 }

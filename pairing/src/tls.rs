@@ -1,0 +1,411 @@
+//! TLS for links: which certificate the gateway shows, and what a client takes for the right one.
+//!
+//! One listener serves two worlds, told apart by ALPN. A native link sees a certificate that carries nothing but the
+//! gateway's device key and is compared by that key alone: no names, no dates, no authority. Everybody else sees an ordinary
+//! certificate that is pinned by its SHA-256. Never decides who the peer is: the handshake does, bound to this channel by the exporter.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use rcgen::{CertificateParams, DnType, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519};
+use rustls::client::Resumption;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
+use rustls::server::{ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error as RustlsError, ProtocolVersion, ServerConfig,
+    SignatureScheme,
+};
+use secrecy::zeroize::Zeroizing;
+use sha2::{Digest, Sha256};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use crate::identity::{Identity, place};
+use crate::link::Facts;
+use crate::link::ws::Io;
+use crate::proven::Language;
+
+/// What a native client asks for, and what picks the device-key certificate.
+pub const ALPN: &[u8] = b"atoll/1";
+
+/// What everybody else may ask for.
+const ALPN_HTTP: &[u8] = b"http/1.1";
+
+/// The label of the exporter that the handshake signs (RFC 5705; no context, 32 bytes).
+const EXPORTER: &[u8] = b"EXPORTER-atoll/1";
+
+/// SubjectPublicKeyInfo of an Ed25519 key up to its 32 bytes (RFC 8410, section 4).
+const SPKI_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+
+/// Why TLS cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A certificate or key file cannot be read or written.
+    #[error("cannot use {path}: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The file holds something else.
+    #[error("{path} does not hold a PEM {what}")]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What was looked for.
+        what: &'static str,
+    },
+    /// Certificate and key do not fit, or are of an unknown kind.
+    #[error("unusable certificate or key: {0}")]
+    Key(#[from] RustlsError),
+    /// A certificate cannot be made.
+    #[error("cannot make a certificate: {0}")]
+    Make(#[from] rcgen::Error),
+}
+
+/// The SHA-256 of a certificate's DER. Reads 64 hex digits with or without colons, after an optional `sha256:`, in any
+/// case; writes `sha256:` and lower-case hex.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Fingerprint([u8; 32]);
+
+impl Fingerprint {
+    fn of(certificate: &CertificateDer<'_>) -> Self {
+        Self(Sha256::digest(certificate).into())
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("sha256:")?;
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Not a fingerprint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a certificate fingerprint is 64 hex digits (a SHA-256), with or without colons and a leading sha256:")]
+pub struct BadFingerprint;
+
+impl FromStr for Fingerprint {
+    type Err = BadFingerprint;
+
+    fn from_str(text: &str) -> Result<Self, BadFingerprint> {
+        let lower = text.trim().to_ascii_lowercase();
+        let digits = lower.strip_prefix("sha256:").unwrap_or(&lower).replace(':', "");
+        let id: atoll_protocol::id::DeviceId = digits.parse().map_err(|_| BadFingerprint)?;
+        Ok(Self(*id.as_bytes()))
+    }
+}
+
+/// The ordinary certificate: for browsers, OpenClaw's programs and whoever else does not speak `atoll/1`.
+#[derive(Debug)]
+pub struct WebCertificate {
+    key: Arc<CertifiedKey>,
+    fingerprint: Fingerprint,
+}
+
+impl WebCertificate {
+    /// A self-signed P-256 certificate for `names` (host names and addresses), gone with the program.
+    ///
+    /// # Errors
+    /// A name that no certificate can hold.
+    pub fn ephemeral(names: &[String]) -> Result<Self, TlsError> {
+        let (chain, key) = make_web(names)?;
+        Self::new(vec![chain], PrivatePkcs8KeyDer::from(key.to_vec()).into())
+    }
+
+    /// The same, kept in one PEM file of mode 0600 so that clients which pinned it still know it after a restart.
+    ///
+    /// # Errors
+    /// The file cannot be read or written, or holds something else; it is never replaced.
+    pub fn load_or_create(path: &Path, names: &[String]) -> Result<Self, TlsError> {
+        let file_error = |source| TlsError::File {
+            path: path.to_owned(),
+            source,
+        };
+        if !path.try_exists().map_err(file_error)? {
+            let (certificate, key) = make_web(names)?;
+            let text = Zeroizing::new(pem("CERTIFICATE", &certificate) + &pem("PRIVATE KEY", &key));
+            match place(path, text.as_bytes()) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(file_error(error)),
+                Ok(()) | Err(_) => {}
+            }
+        }
+        Self::from_pem_files(path, path)
+    }
+
+    /// A certificate chain and its key that the owner brought.
+    ///
+    /// # Errors
+    /// A file cannot be read, holds something else, or the two do not fit.
+    pub fn from_pem_files(chain: &Path, key: &Path) -> Result<Self, TlsError> {
+        let certificates: Vec<_> = CertificateDer::pem_slice_iter(&read(chain)?).flatten().collect();
+        if certificates.is_empty() {
+            return Err(content(chain, "certificate"));
+        }
+        let key = PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|_| content(key, "private key"))?;
+        Self::new(certificates, key)
+    }
+
+    /// What clients pin.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
+    fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<Self, TlsError> {
+        let fingerprint = chain.first().map_or(Fingerprint([0; 32]), Fingerprint::of);
+        let key = Arc::new(CertifiedKey::from_der(chain, key, &ring::default_provider())?);
+        Ok(Self { key, fingerprint })
+    }
+}
+
+/// The gateway's side of TLS.
+#[derive(Clone)]
+pub struct Server(TlsAcceptor);
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("tls::Server")
+    }
+}
+
+impl Server {
+    /// Serves `identity` to native clients and `web` to all others.
+    ///
+    /// # Errors
+    /// The key is unusable.
+    pub fn new(identity: &Identity, web: &WebCertificate) -> Result<Self, TlsError> {
+        let resolver = ByAlpn {
+            device: Arc::new(device_certificate(identity)?),
+            web: web.key.clone(),
+        };
+        let mut config = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(resolver));
+        config.alpn_protocols = vec![ALPN.to_vec(), ALPN_HTTP.to_vec()];
+        // Thousands of links that come back at once need no state here.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        Ok(Self(TlsAcceptor::from(Arc::new(config))))
+    }
+
+    /// Does the TLS handshake on an accepted connection. The caller bounds the time.
+    ///
+    /// # Errors
+    /// What came is not TLS, or the client did not like the certificate.
+    pub async fn accept<S: Io + 'static>(&self, io: S) -> io::Result<(impl Io + use<S>, Facts)> {
+        let stream = self.0.accept(io).await?;
+        let (_, connection) = stream.get_ref();
+        let facts = facts(connection, None);
+        Ok((stream, facts))
+    }
+}
+
+/// What a client takes for the right gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trust {
+    /// A native gateway: any device key for now, which the handshake then proves.
+    AnyDevice,
+    /// A native gateway with this device key.
+    Device([u8; 32]),
+    /// The certificate with this fingerprint, whatever it says.
+    Certificate(Fingerprint),
+}
+
+/// Does the client's side of TLS. The caller bounds the time.
+///
+/// # Errors
+/// What answers is not TLS, or not the one that is trusted.
+pub async fn connect<S: Io + 'static>(io: S, host: &str, trust: Trust) -> io::Result<(impl Io + use<S>, Facts)> {
+    let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+    let connector = TlsConnector::from(Arc::new(client_config(trust).map_err(io::Error::other)?));
+    let stream = connector.connect(name, io).await?;
+    let (_, connection) = stream.get_ref();
+    let certificate = connection.peer_certificates().and_then(<[_]>::first);
+    let key = certificate.and_then(|certificate| ed25519_key(certificate).ok());
+    let facts = facts(connection, key);
+    Ok((stream, facts))
+}
+
+fn client_config(trust: Trust) -> Result<ClientConfig, RustlsError> {
+    let builder = ClientConfig::builder_with_provider(provider());
+    let (builder, alpn) = match trust {
+        Trust::AnyDevice | Trust::Device(_) => (builder.with_protocol_versions(&[&rustls::version::TLS13])?, ALPN),
+        Trust::Certificate(_) => (builder.with_safe_default_protocol_versions()?, ALPN_HTTP),
+    };
+    let verifier = Arc::new(Verifier {
+        trust,
+        provider: provider(),
+    });
+    let mut config = builder
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![alpn.to_vec()];
+    // A resumed session would not show its certificate again.
+    config.resumption = Resumption::disabled();
+    Ok(config)
+}
+
+fn facts<Data>(connection: &rustls::ConnectionCommon<Data>, certificate_key: Option<[u8; 32]>) -> Facts {
+    // The exporter of older versions can be the same on two connections (RFC 7627, section 1).
+    let is_binding = connection.protocol_version() == Some(ProtocolVersion::TLSv1_3);
+    let exporter = is_binding
+        .then(|| connection.export_keying_material([0; 32], EXPORTER, None).ok())
+        .flatten();
+    Facts {
+        exporter,
+        certificate_key,
+        language: (connection.alpn_protocol() == Some(ALPN)).then_some(Language::Native),
+    }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
+
+#[derive(Debug)]
+struct ByAlpn {
+    device: Arc<CertifiedKey>,
+    web: Arc<CertifiedKey>,
+}
+
+impl ResolvesServerCert for ByAlpn {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let is_native = hello.alpn().is_some_and(|mut names| names.any(|name| name == ALPN));
+        Some(if is_native {
+            self.device.clone()
+        } else {
+            self.web.clone()
+        })
+    }
+}
+
+fn device_certificate(identity: &Identity) -> Result<CertifiedKey, TlsError> {
+    let pkcs8 = identity.pkcs8();
+    let pkcs8 = PrivatePkcs8KeyDer::from(pkcs8.as_slice());
+    let key = KeyPair::from_pkcs8_der_and_sign_algo(&pkcs8, &PKCS_ED25519)?;
+    let certificate = CertificateParams::new(vec!["atoll".to_owned()])?.self_signed(&key)?;
+    let chain = vec![certificate.der().clone()];
+    Ok(CertifiedKey::from_der(
+        chain,
+        pkcs8.clone_key().into(),
+        &ring::default_provider(),
+    )?)
+}
+
+fn make_web(names: &[String]) -> Result<(CertificateDer<'static>, Zeroizing<Vec<u8>>), TlsError> {
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+    let mut params = CertificateParams::new(names.to_vec())?;
+    params.distinguished_name.push(DnType::CommonName, "atoll-gateway");
+    let certificate = params.self_signed(&key)?;
+    Ok((certificate.der().clone(), Zeroizing::new(key.serialize_der())))
+}
+
+fn pem(label: &str, der: &[u8]) -> String {
+    let text = STANDARD.encode(der);
+    let mut pem = format!("-----BEGIN {label}-----\n");
+    let mut rest = text.as_str();
+    while !rest.is_empty() {
+        let (line, tail) = rest.split_at(rest.len().min(64));
+        pem.push_str(line);
+        pem.push('\n');
+        rest = tail;
+    }
+    pem + &format!("-----END {label}-----\n")
+}
+
+fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsError> {
+    fs::read(path).map(Zeroizing::new).map_err(|source| TlsError::File {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn content(path: &Path, what: &'static str) -> TlsError {
+    TlsError::Content {
+        path: path.to_owned(),
+        what,
+    }
+}
+
+/// The key in a certificate that holds an Ed25519 key.
+fn ed25519_key(certificate: &CertificateDer<'_>) -> Result<[u8; 32], RustlsError> {
+    let spki = ParsedCertificate::try_from(certificate)?.subject_public_key_info();
+    spki.strip_prefix(&SPKI_PREFIX)
+        .and_then(|key| key.try_into().ok())
+        .ok_or(RustlsError::InvalidCertificate(CertificateError::BadEncoding))
+}
+
+#[derive(Debug)]
+struct Verifier {
+    trust: Trust,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, RustlsError> {
+        let is_right = match self.trust {
+            Trust::AnyDevice => ed25519_key(certificate).map(|_| true)?,
+            Trust::Device(pin) => ed25519_key(certificate)? == pin,
+            Trust::Certificate(pin) => Fingerprint::of(certificate) == pin,
+        };
+        if is_right {
+            Ok(ServerCertVerified::assertion())
+        } else {
+            let error = CertificateError::ApplicationVerificationFailure;
+            Err(RustlsError::InvalidCertificate(error))
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, RustlsError> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signed, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, RustlsError> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signed, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests;
