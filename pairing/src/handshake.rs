@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use atoll_protocol::capability::Surface;
+use atoll_protocol::dialect::hello::HelloOk;
+use atoll_protocol::dialect::refusal::{PairingRefusal, Refusal};
 use atoll_protocol::error::WireError;
 use atoll_protocol::frame::{Admitted, ClientInfo, Waiting};
 use atoll_protocol::limits;
@@ -17,8 +19,10 @@ use crate::identity::Identity;
 use crate::link::Message;
 use crate::proven::{DeviceKey, Language, Proven};
 
+mod dialect;
 mod native;
 
+pub use dialect::DialectClient;
 pub use native::NativeClient;
 
 /// The time, read by the caller.
@@ -56,6 +60,7 @@ pub struct Gateway {
 #[derive(Debug)]
 enum GatewaySide {
     Native(native::Gateway),
+    Dialect(dialect::Gateway),
 }
 
 impl Gateway {
@@ -68,17 +73,29 @@ impl Gateway {
         }
     }
 
+    /// A handshake in the dialect; do the returned steps first. `nonce` is fresh and random, by custom a UUID.
+    pub fn dialect(nonce: String, now: Now) -> (Self, Vec<Step>) {
+        let (side, steps) = dialect::Gateway::start(nonce, now);
+        let gateway = Self {
+            deadline: Some(now.instant + limits::HANDSHAKE),
+            side: GatewaySide::Dialect(side),
+        };
+        (gateway, steps)
+    }
+
     /// What is spoken.
     pub fn language(&self) -> Language {
         match self.side {
             GatewaySide::Native(_) => Language::Native,
+            GatewaySide::Dialect(_) => Language::Dialect,
         }
     }
 
     /// A message came.
-    pub fn handle(&mut self, message: Message, _now: Now) -> Vec<Step> {
+    pub fn handle(&mut self, message: Message, now: Now) -> Vec<Step> {
         match &mut self.side {
             GatewaySide::Native(side) => side.handle(&message),
+            GatewaySide::Dialect(side) => side.handle(message, now),
         }
     }
 
@@ -94,27 +111,31 @@ impl Gateway {
         vec![close(1000, "")]
     }
 
-    /// The peer is proven, and somebody has to approve it.
-    pub fn wait(&mut self, waiting: Waiting) -> Vec<Step> {
+    /// The peer is proven, and somebody has to approve it. A native peer stays and is admitted or refused later; one of the
+    /// dialect is told to come again.
+    pub fn wait(&mut self, pairing: &PairingRefusal) -> Vec<Step> {
         self.deadline = None;
         match &mut self.side {
-            GatewaySide::Native(side) => side.wait(waiting),
+            GatewaySide::Native(side) => side.wait(pairing),
+            GatewaySide::Dialect(side) => side.refuse(&Refusal::Pairing(Box::new(pairing.clone()))),
         }
     }
 
-    /// The peer is in.
-    pub fn admit(&mut self, admitted: Admitted) -> Vec<Step> {
+    /// The peer is in. `hello` is what the dialect says for it, and is made only there.
+    pub fn admit(&mut self, admitted: Admitted, hello: impl FnOnce(&Admitted) -> HelloOk) -> Vec<Step> {
         self.deadline = None;
         match &mut self.side {
             GatewaySide::Native(side) => side.admit(admitted),
+            GatewaySide::Dialect(side) => side.admit(&hello(&admitted)),
         }
     }
 
     /// The peer is not let in.
-    pub fn refuse(&mut self, error: WireError, code: u16) -> Vec<Step> {
+    pub fn refuse(&mut self, refusal: &Refusal) -> Vec<Step> {
         self.deadline = None;
         match &mut self.side {
-            GatewaySide::Native(side) => side.refuse(error, code),
+            GatewaySide::Native(side) => side.refuse(refusal),
+            GatewaySide::Dialect(side) => side.refuse(refusal),
         }
     }
 }
@@ -197,6 +218,12 @@ pub enum HandshakeError {
         limits::PRE_AUTH_FRAME
     )]
     TooLarge,
+    /// The dialect has no word for what this program says of itself.
+    #[error("the OpenClaw dialect does not allow this value of {field}")]
+    Unspeakable {
+        /// The field of `connect`.
+        field: &'static str,
+    },
 }
 
 /// The client's side of one handshake.
@@ -209,6 +236,7 @@ pub struct Client {
 #[derive(Debug)]
 enum ClientSide {
     Native(Box<native::Client>),
+    Dialect(Box<dialect::Client>),
 }
 
 impl Client {
@@ -222,10 +250,19 @@ impl Client {
         (machine, steps)
     }
 
+    /// A handshake in the dialect; the gateway speaks first.
+    pub fn dialect(client: DialectClient, now: Now) -> Self {
+        Self {
+            deadline: Some(now.instant + limits::HANDSHAKE),
+            side: ClientSide::Dialect(Box::new(dialect::Client::new(client))),
+        }
+    }
+
     /// A message came.
     pub fn handle(&mut self, message: Message) -> Vec<ClientStep> {
         let steps = match &mut self.side {
             ClientSide::Native(side) => side.handle(&message),
+            ClientSide::Dialect(side) => side.handle(message),
         };
         if steps.iter().any(ends_the_deadline) {
             self.deadline = None;

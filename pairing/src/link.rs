@@ -3,6 +3,7 @@
 //! Owns the limits, the deadlines and the heartbeat of a connection. Never knows who is at the other end
 //! ([`crate::handshake`]) nor what a frame means to anybody.
 
+use atoll_protocol::dialect;
 use atoll_protocol::frame::{Frame, FrameError};
 use atoll_protocol::limits;
 
@@ -26,6 +27,14 @@ impl Message {
         match self {
             Self::Text(text) => text.len(),
             Self::Binary(bytes) => bytes.len(),
+        }
+    }
+
+    /// The dialect's text; a binary message that holds text counts. None when it is not UTF-8.
+    pub fn into_text(self) -> Option<String> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Binary(bytes) => String::from_utf8(bytes).ok(),
         }
     }
 
@@ -197,17 +206,76 @@ impl PipeRx {
 }
 
 /// How frames are written on a link.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub enum Codec {
-    /// `atoll/1`.
+    /// `atoll/1`, either end.
     Native,
+    /// OpenClaw's JSON at the gateway's end.
+    DialectGateway(dialect::Gateway),
+    /// OpenClaw's JSON at the end of a node or an operator's program.
+    DialectNode(dialect::Node),
 }
 
 impl Codec {
-    fn limit(&self) -> usize {
+    fn limit(self) -> usize {
         match self {
             Self::Native => limits::NATIVE_FRAME,
+            Self::DialectGateway(_) | Self::DialectNode(_) => limits::JSON_FRAME,
         }
+    }
+
+    /// The message for a frame; none when the language has no words for it.
+    fn write(self, frame: &Frame) -> Result<Option<Message>, FrameError> {
+        match self {
+            Self::Native => frame.encode().map(|bytes| Some(Message::Binary(bytes))),
+            Self::DialectGateway(language) => within_limit(language.write(frame)),
+            Self::DialectNode(language) => within_limit(language.write(frame)),
+        }
+    }
+
+    /// What a message says; none when there is nothing to say or do about it.
+    fn read(self, message: Message) -> Result<Option<Received>, FrameError> {
+        match self {
+            Self::Native => match message {
+                Message::Binary(bytes) => {
+                    Frame::decode(&bytes, limits::NATIVE_FRAME).map(|frame| Some(Received::Frame(frame)))
+                }
+                Message::Text(text) => Err(FrameError::Body {
+                    kind: text.bytes().next().unwrap_or_default(),
+                }),
+            },
+            Self::DialectGateway(language) => {
+                let Some(text) = message.into_text() else {
+                    return Ok(None);
+                };
+                Ok(match language.read(&text) {
+                    Ok(frame) => Some(Received::Frame(frame)),
+                    Err(reject) => Some(Received::Reject(reject)),
+                })
+            }
+            Self::DialectNode(language) => {
+                let Some(text) = message.into_text() else {
+                    return Ok(None);
+                };
+                Ok(match language.read(&text) {
+                    Ok(frame) => frame.map(Received::Frame),
+                    Err(error) => {
+                        tracing::debug!(%error, "passed over a message of the gateway");
+                        None
+                    }
+                })
+            }
+        }
+    }
+}
+
+fn within_limit(text: Option<String>) -> Result<Option<Message>, FrameError> {
+    match text {
+        Some(text) if text.len() > limits::JSON_FRAME => Err(FrameError::TooLarge {
+            len: text.len(),
+            limit: limits::JSON_FRAME,
+        }),
+        text => Ok(text.map(Message::Text)),
     }
 }
 
@@ -216,6 +284,8 @@ impl Codec {
 pub enum Received {
     /// A frame.
     Frame(Frame),
+    /// Text of the dialect that is no frame: send the answer with [`LinkTx::send_text`], then close if it says so.
+    Reject(dialect::Reject),
 }
 
 /// An admitted connection: frames both ways.
@@ -231,10 +301,7 @@ impl Link {
     pub fn new(mut pipe: Pipe, codec: Codec) -> Self {
         pipe.set_limit(codec.limit());
         Self {
-            tx: LinkTx {
-                pipe: pipe.tx,
-                codec: codec.clone(),
-            },
+            tx: LinkTx { pipe: pipe.tx, codec },
             rx: LinkRx { pipe: pipe.rx, codec },
             facts: pipe.facts,
         }
@@ -281,9 +348,18 @@ impl LinkTx {
     /// # Errors
     /// The link is over; or [`LinkError::Frame`], and nothing was sent, when the frame is too large for the language.
     pub async fn send(&mut self, frame: &Frame) -> Result<(), LinkError> {
-        match &self.codec {
-            Codec::Native => self.pipe.send(Message::Binary(frame.encode()?)).await,
+        match self.codec.write(frame)? {
+            Some(message) => self.pipe.send(message).await,
+            None => Ok(()),
         }
+    }
+
+    /// Sends the answer of a [`Received::Reject`].
+    ///
+    /// # Errors
+    /// The link is over.
+    pub async fn send_text(&mut self, text: String) -> Result<(), LinkError> {
+        self.pipe.send(Message::Text(text)).await
     }
 
     /// Says why and hangs up. The receiving half ends soon after.
@@ -307,20 +383,12 @@ impl LinkRx {
     pub async fn recv(&mut self) -> Result<Received, LinkError> {
         loop {
             let message = self.pipe.recv().await?;
-            match self.read(&message) {
+            match self.codec.read(message) {
+                Ok(Some(received)) => return Ok(received),
+                Ok(None) => {}
                 Err(error) if error.is_skippable() => tracing::debug!(%error, "skipped a frame"),
                 Err(error) => return Err(error.into()),
-                Ok(received) => return Ok(received),
             }
-        }
-    }
-
-    fn read(&self, message: &Message) -> Result<Received, FrameError> {
-        match (&self.codec, message) {
-            (Codec::Native, Message::Binary(bytes)) => Frame::decode(bytes, self.codec.limit()).map(Received::Frame),
-            (Codec::Native, Message::Text(text)) => Err(FrameError::Body {
-                kind: text.bytes().next().unwrap_or_default(),
-            }),
         }
     }
 }

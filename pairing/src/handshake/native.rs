@@ -6,6 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use atoll_protocol::dialect::refusal::{DeviceFault, PairingRefusal, Refusal};
 use atoll_protocol::error::WireError;
 use atoll_protocol::frame::{Admitted, Challenge, Frame, Hello, Proof, VERSIONS, Waiting};
 use atoll_protocol::limits;
@@ -78,8 +79,11 @@ impl Gateway {
         }
     }
 
-    pub(super) fn wait(&mut self, waiting: Waiting) -> Vec<Step> {
-        vec![say(&Frame::Waiting(waiting))]
+    pub(super) fn wait(&mut self, pairing: &PairingRefusal) -> Vec<Step> {
+        vec![say(&Frame::Waiting(Waiting {
+            request: pairing.request.clone(),
+            reason: pairing.reason.as_str().to_owned(),
+        }))]
     }
 
     pub(super) fn admit(&mut self, admitted: Admitted) -> Vec<Step> {
@@ -87,22 +91,28 @@ impl Gateway {
         vec![say(&Frame::Admitted(admitted))]
     }
 
-    pub(super) fn refuse(&mut self, error: WireError, code: u16) -> Vec<Step> {
+    pub(super) fn refuse(&mut self, refusal: &Refusal) -> Vec<Step> {
+        self.refuse_with(refusal.error(), refusal.close())
+    }
+
+    fn refuse_with(&mut self, error: WireError, (code, reason): (u16, String)) -> Vec<Step> {
         self.state = GatewayState::Over;
-        let reason = error.message.clone();
         vec![say(&Frame::Refused(error)), close(code, reason)]
     }
 
     fn challenge(&mut self, hello: Hello) -> Vec<Step> {
         let Some(version) = VERSIONS.agree(hello.versions) else {
-            return self.refuse(version_mismatch(&hello), 1002);
+            let error = version_mismatch(&hello);
+            let reason = error.message.clone();
+            return self.refuse_with(error, (1002, reason));
         };
         if hello.surface.caps.len() + hello.surface.commands.len() > limits::SURFACE_ENTRIES {
             let error = WireError::invalid(format!(
                 "a node declares at most {} commands and capabilities",
                 limits::SURFACE_ENTRIES
             ));
-            return self.refuse(error, 1008);
+            let reason = error.message.clone();
+            return self.refuse_with(error, (1008, reason));
         }
         let mut challenge = Challenge {
             version,
@@ -125,7 +135,7 @@ impl Gateway {
     fn check(&mut self, hello: Hello, version: u16, transcript: &Transcript, proof: Proof) -> Vec<Step> {
         let signed = transcript.of_peer(proof.token.as_deref());
         if verify(&hello.public_key, PEER, &signed, &proof.signature).is_err() {
-            return self.refuse(bad_signature(), 1008);
+            return self.refuse(&Refusal::Device(DeviceFault::Signature));
         }
         self.state = GatewayState::Verdict;
         vec![Step::Proven(Box::new(proven(hello, version, proof.token)))]
@@ -157,13 +167,6 @@ fn version_mismatch(hello: &Hello) -> WireError {
         "clientMinProtocol": hello.versions.lowest,
         "clientMaxProtocol": hello.versions.highest,
         "expectedProtocol": VERSIONS.highest,
-    }))
-}
-
-fn bad_signature() -> WireError {
-    WireError::invalid("device signature invalid").with_details(&json!({
-        "code": "DEVICE_AUTH_SIGNATURE_INVALID",
-        "reason": "device-signature",
     }))
 }
 

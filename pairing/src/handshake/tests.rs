@@ -1,5 +1,6 @@
 //! Both machines against each other on a virtual clock.
 
+use atoll_protocol::dialect::refusal::PairingReason;
 use atoll_protocol::frame::{Challenge, Frame, Hello, Proof, VERSIONS, Versions};
 use atoll_protocol::id::PairingId;
 use proptest::prelude::*;
@@ -146,16 +147,21 @@ fn a_node_waits_and_is_let_in_without_starting_again() {
     assert_eq!(proven.claims().surface, ask().surface);
     assert_eq!(proven.offered.token.as_ref().unwrap().expose_secret(), TOKEN);
 
-    let steps = pair.gateway.wait(Waiting {
+    let steps = pair.gateway.wait(&PairingRefusal {
+        reason: PairingReason::NotPaired,
         request: PairingId::new("p1").unwrap(),
-        reason: "not-paired".into(),
+        device: identity(1).device_id(),
+        role: Role::Node,
+        scopes: Scopes::none(),
+        approved_roles: Vec::new(),
+        approved_scopes: Scopes::none(),
     });
     pair.gateway_did(steps);
     pair.run(|message| message);
     assert!(matches!(pair.verdicts.pop(), Some(ClientStep::Waiting(_))));
     assert!(pair.client.poll_timeout().is_none() && pair.gateway.poll_timeout().is_none());
 
-    let steps = pair.gateway.admit(admitted());
+    let steps = pair.gateway.admit(admitted(), |_| HelloOk::default());
     pair.gateway_did(steps);
     pair.run(|message| message);
     let Some(ClientStep::Admitted(outcome)) = pair.verdicts.pop() else {
@@ -204,7 +210,7 @@ fn another_gateway_than_the_pinned_one_gets_neither_proof_nor_token() {
 fn without_a_pin_the_first_gateway_is_learnt() {
     let setup = NativeClient { pin: None, ..setup(3) };
     let mut pair = run_meddled(setup, gateway(4, Some(EXPORTER)), |message| message);
-    let steps = pair.gateway.admit(admitted());
+    let steps = pair.gateway.admit(admitted(), |_| HelloOk::default());
     pair.gateway_did(steps);
     pair.run(|message| message);
     let Some(ClientStep::Admitted(outcome)) = pair.verdicts.pop() else {
