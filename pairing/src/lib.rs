@@ -6,6 +6,7 @@
 pub mod access;
 pub mod admission;
 pub mod book;
+pub mod dial;
 pub mod handshake;
 pub mod identity;
 pub mod link;

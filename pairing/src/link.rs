@@ -281,6 +281,10 @@ fn within_limit(text: Option<String>) -> Result<Option<Message>, FrameError> {
 
 /// What came.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are frames, and a box would cost each an allocation"
+)]
 pub enum Received {
     /// A frame.
     Frame(Frame),

@@ -62,7 +62,7 @@ pub struct Claims {
 }
 
 /// Credentials that came along, none of them checked yet.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Offered {
     /// The shared secret, or a device token in its place.
     pub token: Option<SecretString>,

@@ -133,6 +133,10 @@ fn request(host: &str, path: &str, language: Language) -> Result<Request, tungst
     }
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a foreign and open enum: see the last arm"
+)]
 fn refused(error: WsError) -> UpgradeError {
     match error {
         WsError::Http(response) => {
@@ -144,7 +148,7 @@ fn refused(error: WsError) -> UpgradeError {
             }
         }
         WsError::Io(error) => UpgradeError::Io(error),
-        // Foreign and open: whatever else it is, there is no WebSocket.
+        // Whatever else it is, there is no WebSocket.
         error => UpgradeError::Broken(error.to_string()),
     }
 }
@@ -340,6 +344,10 @@ fn cut(reason: &str) -> &str {
     &reason[..end]
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a foreign and open enum: see the last arm"
+)]
 fn ended(error: WsError) -> LinkError {
     match error {
         WsError::ConnectionClosed | WsError::AlreadyClosed => LinkError::ClosedHere,
@@ -348,7 +356,7 @@ fn ended(error: WsError) -> LinkError {
         WsError::Io(error) if error.kind() == io::ErrorKind::ConnectionReset => lost(),
         WsError::Io(error) => LinkError::Io(error),
         WsError::Capacity(_) => LinkError::TooLarge,
-        // Foreign and open: whatever else it is, the stream cannot be understood any more.
+        // Whatever else it is, the stream cannot be understood any more.
         error => LinkError::Broken(error.to_string()),
     }
 }
@@ -499,13 +507,17 @@ impl Rx {
     }
 
     /// What came cannot be taken: say so in the way of RFC 6455, section 7.4.1, and hang up.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "a foreign and open enum: see the last arm"
+    )]
     async fn fail(&mut self, error: WsError) -> LinkError {
         let code = match &error {
             WsError::Capacity(_) => Some(1009),
             WsError::Utf8(_) => Some(1007),
             WsError::Protocol(tungstenite::error::ProtocolError::ResetWithoutClosingHandshake) => None,
             WsError::Protocol(_) => Some(1002),
-            // Foreign and open: in all other cases there is nobody left to tell.
+            // In all other cases there is nobody left to tell.
             _ => None,
         };
         if let Some(code) = code {
