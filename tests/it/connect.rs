@@ -97,9 +97,11 @@ fn credentials() -> Vec<Case> {
     ]
 }
 
+fn broken(name: &'static str, message: &'static str, code: &str, params: fn(&Setting) -> Value) -> Case {
+    case(name, "INVALID_REQUEST", message, json!({"code": code}), params)
+}
+
 fn proofs() -> Vec<Case> {
-    let broken =
-        |name, message, code: &str, params| case(name, "INVALID_REQUEST", message, json!({"code": code}), params);
     vec![
         broken(
             "a signature over something else",
@@ -128,6 +130,11 @@ fn proofs() -> Vec<Case> {
                 params
             },
         ),
+    ]
+}
+
+fn challenges_and_keys() -> Vec<Case> {
+    vec![
         broken(
             "the challenge of another connection",
             "device nonce mismatch",
@@ -281,20 +288,15 @@ impl Case {
 /// Connects that are refused with an error and a close.
 pub(crate) async fn expect_refusals(target: &Target) {
     let mut wrong = Vec::new();
-    for case in [credentials(), proofs(), shapes(), versions()].concat_all() {
+    for case in cases() {
         wrong.extend(case.wrong_with(target).await);
     }
     assert!(wrong.is_empty(), "refused otherwise:\n  {}", wrong.join("\n  "));
 }
 
-trait ConcatAll {
-    fn concat_all(self) -> Vec<Case>;
-}
-
-impl<const N: usize> ConcatAll for [Vec<Case>; N] {
-    fn concat_all(self) -> Vec<Case> {
-        self.into_iter().flatten().collect()
-    }
+fn cases() -> Vec<Case> {
+    let families = [credentials(), proofs(), challenges_and_keys(), shapes(), versions()];
+    families.into_iter().flatten().collect()
 }
 
 /// First frames that are not a connect, and how the connection ends: an error's message where there is an answer, then

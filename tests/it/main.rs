@@ -2,6 +2,8 @@
 
 mod connect;
 mod invoke;
+mod mutated;
 mod openclaw;
 mod pairing;
+mod peers;
 mod tidy;

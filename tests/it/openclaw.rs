@@ -1,8 +1,29 @@
 //! The real OpenClaw programs as peers. Slow: each test starts Node.js programs.
 
-use atoll_tests::openclaw::OpenClawGateway;
+use atoll_tests::mesh::{Mesh, Node, admit};
+use atoll_tests::openclaw::{OpenClaw, OpenClawGateway, SLOW};
+use atoll_tests::wait::until_time;
+use atoll_tests::wire::{ALL_SCOPES, Target, Wire, operator};
+use serde_json::{Value, json};
 
 use crate::{connect, invoke, pairing};
+
+async fn owner(target: &Target) -> Wire {
+    Wire::connect(target, operator(&target.token, &ALL_SCOPES), None)
+        .await
+        .expect("the owner")
+        .0
+}
+
+fn which(node: &str) -> Value {
+    json!({"nodeId": node, "command": "system.which", "params": {"bins": ["sh", "surely-no-such-program"]},
+        "idempotencyKey": uuid::Uuid::new_v4().to_string()})
+}
+
+fn run(node: &str) -> Value {
+    json!({"nodeId": node, "command": "system.run", "params": {"command": ["echo", "hi"]},
+        "idempotencyKey": uuid::Uuid::new_v4().to_string()})
+}
 
 #[tokio::test]
 async fn their_gateway_refuses_as_ours_does() {
@@ -22,4 +43,176 @@ async fn their_gateway_ends_calls_as_ours_does() {
 async fn their_gateway_gives_and_takes_rights_as_ours_does() {
     let gateway = OpenClawGateway::start().await;
     pairing::expect_lifecycle(gateway.target()).await;
+}
+
+#[tokio::test]
+async fn their_command_line_operates_our_gateway() {
+    let mesh = Mesh::start().await;
+    let peer = OpenClaw::beside(&mesh.target());
+    assert_eq!(
+        peer.cli_json(&["gateway", "call", "health", "--json"]).await["ok"],
+        true
+    );
+    assert!(
+        peer.cli_json(&["gateway", "call", "status", "--json"])
+            .await
+            .is_object()
+    );
+    assert!(
+        !peer
+            .cli(&["gateway", "call", "no.such.method", "--json"])
+            .await
+            .status
+            .success()
+    );
+
+    let _node = Node::start(&mesh.target(), "laptop", &[]);
+    let request = until_time("the node in their list", SLOW, async || {
+        let devices = peer.cli_json(&["devices", "list", "--json"]).await;
+        devices["pending"][0]["requestId"].as_str().map(str::to_owned)
+    })
+    .await;
+    let approved = peer.cli_json(&["devices", "approve", &request, "--json"]).await;
+    assert_eq!(approved["requestId"], request.as_str(), "{approved}");
+    let id = mesh.connected("laptop").await;
+
+    expect_lists(&peer, &id).await;
+    let params = json!({"bins": ["sh"]}).to_string();
+    let arguments = [
+        "nodes",
+        "invoke",
+        "--node",
+        "laptop",
+        "--command",
+        "system.which",
+        "--params",
+        &params,
+        "--json",
+    ];
+    let invoked = peer.cli_json(&arguments).await;
+    assert!(invoked["payload"]["bins"]["sh"].is_string(), "{invoked}");
+}
+
+async fn expect_lists(peer: &OpenClaw, id: &str) {
+    let devices = peer.cli_json(&["devices", "list", "--json"]).await;
+    assert_eq!(devices["paired"][0]["deviceId"], id, "{devices}");
+    let pending = peer.cli_json(&["nodes", "pending", "--json"]).await;
+    assert!(!pending.to_string().contains(id), "one approval is enough: {pending}");
+    let status = peer.cli_json(&["nodes", "status", "--json"]).await;
+    assert_eq!(
+        (&status["nodes"][0]["nodeId"], &status["nodes"][0]["connected"]),
+        (&json!(id), &json!(true)),
+        "{status}"
+    );
+    let described = peer
+        .cli_json(&["nodes", "describe", "--node", "laptop", "--json"])
+        .await;
+    let commands = described["commands"].as_array().expect("commands");
+    assert!(
+        commands.contains(&json!("system.run")) && commands.contains(&json!("system.which")),
+        "{described}"
+    );
+}
+
+#[tokio::test]
+async fn their_two_step_approval_works_on_our_gateway() {
+    let mesh = Mesh::start().await;
+    let peer = OpenClaw::beside(&mesh.target());
+    let _node = Node::start(&mesh.target(), "laptop", &[]);
+    let request = until_time("the node in their list", SLOW, async || {
+        let pending = peer.cli_json(&["nodes", "pending", "--json"]).await;
+        let list = pending.as_array().or_else(|| pending["pending"].as_array())?;
+        list.first()?["requestId"].as_str().map(str::to_owned)
+    })
+    .await;
+    peer.cli_json(&["nodes", "approve", &request, "--json"]).await;
+    mesh.connected("laptop").await;
+}
+
+#[tokio::test]
+async fn their_node_serves_our_gateway_and_comes_back_to_it() {
+    let mut mesh = Mesh::start().await;
+    let peer = OpenClaw::beside(&mesh.target());
+    let mut node = peer.node("Their Node");
+    let mut owner = mesh.operator().await;
+    // It is told to wait and retry, so nobody has to start it again after the approval.
+    let id = admit(&mut owner, "Their Node", SLOW).await;
+    assert!(node.ended().is_none());
+    let found = owner.call("node.invoke", which(&id)).await.expect("an answer")["payload"].take();
+    assert!(
+        found["bins"]["sh"].is_string() && found["bins"].get("surely-no-such-program").is_none(),
+        "{found}"
+    );
+    // Their fresh node runs everything unasked.
+    let ran = owner.call("node.invoke", run(&id)).await.expect("an answer")["payload"].take();
+    assert_eq!(
+        (&ran["exitCode"], &ran["stdout"], &ran["success"]),
+        (&json!(0), &json!("hi\n"), &json!(true)),
+        "{ran}"
+    );
+
+    mesh.kill().await;
+    mesh.run().await;
+    let mut owner = mesh.operator().await;
+    assert_eq!(admit(&mut owner, "Their Node", SLOW).await, id);
+    owner
+        .call("node.invoke", which(&id))
+        .await
+        .expect("an answer after the restart");
+    assert!(node.ended().is_none());
+}
+
+#[tokio::test]
+async fn our_node_serves_their_gateway_through_its_restart() {
+    let mut gateway = OpenClawGateway::start().await;
+    let _node = Node::start(gateway.target(), "Our Node", &["--dialect", "openclaw"]);
+    let mut theirs = owner(gateway.target()).await;
+    let id = admit(&mut theirs, "Our Node", SLOW).await;
+    let found = theirs.call("node.invoke", which(&id)).await.expect("an answer")["payload"].take();
+    assert!(
+        found["bins"]["sh"].is_string() && found["bins"].get("surely-no-such-program").is_none(),
+        "{found}"
+    );
+    let error = theirs
+        .call("node.invoke", run(&id))
+        .await
+        .expect_err("our node asks its owner");
+    assert!(
+        error["message"]
+            .as_str()
+            .is_some_and(|message| message.contains("SYSTEM_RUN_DENIED")),
+        "{error}"
+    );
+
+    gateway.stop().await;
+    gateway.run().await;
+    let mut theirs = owner(gateway.target()).await;
+    assert_eq!(admit(&mut theirs, "Our Node", SLOW).await, id);
+    theirs
+        .call("node.invoke", which(&id))
+        .await
+        .expect("an answer after the restart");
+    let status = gateway.peer.cli_json(&["nodes", "status", "--json"]).await;
+    assert_eq!(status["nodes"][0]["connected"], true, "{status}");
+}
+
+#[tokio::test]
+async fn our_node_runs_for_their_gateway_what_its_owner_allows() {
+    let gateway = OpenClawGateway::start().await;
+    let mut node = Node::prepare(gateway.target(), "Open Node", &["--dialect", "openclaw"]);
+    node.consent(&json!({"version": 1, "defaults": {"security": "full", "ask": "off"}}));
+    node.run();
+    let mut theirs = owner(gateway.target()).await;
+    let id = admit(&mut theirs, "Open Node", SLOW).await;
+    let ran = theirs.call("node.invoke", run(&id)).await.expect("an answer")["payload"].take();
+    assert_eq!((&ran["exitCode"], &ran["stdout"]), (&json!(0), &json!("hi\n")), "{ran}");
+    let prepare = json!({"nodeId": id, "command": "system.run.prepare", "params": {"command": ["echo", "hi"]},
+        "idempotencyKey": "prepare"});
+    let plan = theirs.call("node.invoke", prepare).await.expect("a plan")["payload"]["plan"].take();
+    assert_eq!(plan["argv"][1], "hi", "{plan}");
+    let policy = theirs
+        .call("exec.approvals.node.get", json!({"nodeId": id}))
+        .await
+        .expect("the node's file");
+    assert_eq!(policy["file"]["defaults"]["security"], "full", "{policy}");
 }

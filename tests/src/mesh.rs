@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::program::{Program, built};
-use crate::wait::{until, within};
+use crate::wait::{PATIENCE, until, until_time, within};
 use crate::wire::{ALL_SCOPES, Refusal, Target, Wire, operator};
 
 /// The shared secret of every mesh; long enough to be allowed anywhere.
@@ -184,27 +185,21 @@ impl Mesh {
         approved.expect("an approval")
     }
 
-    /// A real node of that name: started, approved, connected.
-    ///
-    /// # Panics
-    /// When any of it does not happen.
+    /// A real node of that name with the closed defaults: started, approved, connected.
     pub async fn node(&self, name: &str) -> Node {
-        let node = Node::start(&self.target(), name, &[]);
-        let mut operator = self.operator().await;
-        let request = until("the node to ask for pairing", async || {
-            let list = operator.call("device.pair.list", json!({})).await.expect("a list");
-            let asked = list["pending"]
-                .as_array()?
-                .iter()
-                .find(|pending| pending["displayName"] == name)?;
-            asked["requestId"].as_str().map(str::to_owned)
-        })
-        .await;
-        operator
-            .call("device.pair.approve", json!({"requestId": request}))
-            .await
-            .expect("an approval");
-        self.connected(name).await;
+        self.admit(name, Node::start(&self.target(), name, &[])).await
+    }
+
+    /// A real node whose owner lets it run any argument vector unasked.
+    pub async fn permissive_node(&self, name: &str) -> Node {
+        let mut node = Node::prepare(&self.target(), name, &[]);
+        node.consent(&json!({"version": 1, "defaults": {"security": "full", "ask": "off"}}));
+        node.run();
+        self.admit(name, node).await
+    }
+
+    async fn admit(&self, name: &str, node: Node) -> Node {
+        admit(&mut self.operator().await, name, PATIENCE).await;
         node
     }
 
@@ -212,15 +207,38 @@ impl Mesh {
     pub async fn connected(&self, name: &str) -> String {
         let mut operator = self.operator().await;
         until(&format!("{name} to be connected"), async || {
-            let list = operator.call("node.list", json!({})).await.expect("a list");
-            let rows = list["nodes"].as_array()?;
-            let row = rows
-                .iter()
-                .find(|row| row["displayName"] == name && row["connected"] == true)?;
-            (row["approvalState"] == "approved").then(|| row["nodeId"].as_str().map(str::to_owned))?
+            connected(&mut operator, name).await
         })
         .await
     }
+}
+
+/// Approves whatever a node of that name asks for, until it is connected with an approved surface; gives its id. Works
+/// with one approval as with two.
+pub async fn admit(operator: &mut Wire, name: &str, patience: Duration) -> String {
+    until_time(&format!("{name} to be connected"), patience, async || {
+        for family in ["device.pair", "node.pair"] {
+            let list = operator.call(&format!("{family}.list"), json!({})).await.ok()?;
+            let named = list["pending"]
+                .as_array()?
+                .iter()
+                .filter(|pending| pending["displayName"] == name);
+            for pending in named {
+                let request = json!({"requestId": pending["requestId"]});
+                // Refused only when the other view's approval was enough.
+                let _ = operator.call(&format!("{family}.approve"), request).await;
+            }
+        }
+        connected(operator, name).await
+    })
+    .await
+}
+
+async fn connected(operator: &mut Wire, name: &str) -> Option<String> {
+    let list = operator.call("node.list", json!({})).await.ok()?;
+    let mut rows = list["nodes"].as_array()?.iter();
+    let row = rows.find(|row| row["displayName"] == name && row["connected"] == true)?;
+    (row["approvalState"] == "approved").then(|| row["nodeId"].as_str().map(str::to_owned))?
 }
 
 /// A real node in a state folder of its own.
@@ -235,19 +253,35 @@ pub struct Node {
 
 impl Node {
     /// Starts `atoll-node run` with these further arguments; it still has to be approved.
+    pub fn start(target: &Target, name: &str, arguments: &[&str]) -> Self {
+        let mut node = Self::prepare(target, name, arguments);
+        node.run();
+        node
+    }
+
+    /// Its empty state folder, before [`Node::run`].
     ///
     /// # Panics
-    /// When there is no such program.
-    pub fn start(target: &Target, name: &str, arguments: &[&str]) -> Self {
-        let mut node = Self {
+    /// When there is no room for a folder.
+    pub fn prepare(target: &Target, name: &str, arguments: &[&str]) -> Self {
+        Self {
             state: tempfile::tempdir().expect("a temporary folder"),
             target: target.clone(),
             name: name.to_owned(),
             arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
             program: None,
-        };
-        node.run();
-        node
+        }
+    }
+
+    /// Writes what its owner allows.
+    ///
+    /// # Panics
+    /// When the folder cannot be written.
+    pub fn consent(&self, document: &Value) {
+        let path = self.state.path().join("exec-approvals.json");
+        std::fs::write(&path, document.to_string()).expect("a writable folder");
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&path, private).expect("a file of our own");
     }
 
     /// Starts it (again).
