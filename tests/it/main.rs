@@ -6,4 +6,5 @@ mod mutated;
 mod openclaw;
 mod pairing;
 mod peers;
+mod telegram;
 mod tidy;

@@ -2,6 +2,7 @@
 //! [`port::Outbound`]; it decides nothing about who may speak ([`gate`] does, purely) and knows nothing of agents or
 //! nodes.
 
+pub mod conformance;
 pub mod dm_code;
 pub mod gate;
 pub mod port;

@@ -1,0 +1,3 @@
+//! Services that live on other people's computers, each as one strict server: it refuses what the real one refuses.
+
+pub mod telegram;
