@@ -33,6 +33,48 @@ macro_rules! closed {
 }
 pub(crate) use closed;
 
+/// Declares a type that is written with what is known and read with whatever else is there: replies and events.
+macro_rules! open {
+    ($($(#[$meta:meta])* $vis:vis struct $name:ident {
+        $($(#[$field_meta:meta])* $field:ident: $type:ty),* $(,)? ;
+        $($(#[$optional_meta:meta])* $optional:ident?: $optional_type:ty),* $(,)?
+    })*) => {$(
+        $(#[$meta])*
+        #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        $vis struct $name {
+            $($(#[$field_meta])* pub $field: $type,)*
+            $(
+                $(#[$optional_meta])*
+                #[serde(default, skip_serializing_if = "Option::is_none")]
+                pub $optional: Option<$optional_type>,
+            )*
+        }
+    )*};
+}
+pub(crate) use open;
+
+/// Declares a closed set of words.
+macro_rules! words {
+    ($($(#[$meta:meta])* $name:ident { $($(#[$word_meta:meta])* $variant:ident = $text:literal,)* })*) => {$(
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+        pub enum $name {
+            $($(#[$word_meta])* #[serde(rename = $text)] $variant,)*
+        }
+
+        impl $name {
+            /// The word on the wire.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text,)*
+                }
+            }
+        }
+    )*};
+}
+pub(crate) use words;
+
 /// Reads a field that is there: `null` is a value like any other, and mostly a wrong one.
 pub(crate) fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)

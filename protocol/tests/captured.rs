@@ -11,8 +11,11 @@ use atoll_protocol::dialect::denial::{self, Interrupted};
 use atoll_protocol::dialect::hello::HelloOk;
 use atoll_protocol::dialect::refusal::{PairingReason, PairingRefusal, Refusal};
 use atoll_protocol::dialect::{Gateway, Node};
+use atoll_protocol::error::WireError;
 use atoll_protocol::frame::Frame;
 use atoll_protocol::id::{DeviceId, RequestId};
+use atoll_protocol::json::Json;
+use atoll_protocol::method::{device, gateway, node, read_params};
 use atoll_protocol::scope::Role;
 use serde_json::Value;
 
@@ -21,6 +24,7 @@ use serde_json::Value;
 struct Conn {
     connect: Option<(RequestId, Box<Connect>)>,
     refusal: Option<Refusal>,
+    asked: BTreeMap<String, String>,
     seen: usize,
 }
 
@@ -58,7 +62,10 @@ impl Conn {
         if matches!(frame, Frame::Outcome(_)) {
             again["id"] = tree(text)["id"].clone();
         } else {
-            assert!(matches!(frame, Frame::Request(_)), "{frame:?}");
+            let Frame::Request(request) = &frame else {
+                panic!("{frame:?}")
+            };
+            self.asked.insert(request.id.to_string(), request.method.clone());
         }
         assert_eq!(again, tree(text));
     }
@@ -75,6 +82,10 @@ impl Conn {
             None => {
                 let frame = self.node().read(text).expect(text).expect("a frame");
                 assert_same(&self.gateway().write(&frame).expect("a gateway says it"), text);
+                if let Frame::Response(response) = &frame {
+                    let method = self.asked.remove(response.id.as_str());
+                    check_reply(method.as_deref().unwrap_or_default(), &response.result);
+                }
                 check_denial(text);
             }
         }
@@ -114,6 +125,30 @@ impl Conn {
             assert_eq!(line["reason"], reason);
         }
     }
+}
+
+/// A reply that we give too is read into its type and written again without loss.
+fn check_reply(method: &str, result: &Result<Json, WireError>) {
+    let reply = match result {
+        Ok(reply) => reply,
+        Err(error) if method == "device.pair.approve" && error.message.starts_with("invalid ") => {
+            let ours = read_params::<device::PairingRequest>(method, None).expect_err("a key is missing");
+            assert_eq!(ours, *error);
+            return;
+        }
+        Err(_) => return,
+    };
+    let again = match method {
+        "device.pair.approve" => Json::of(&reply.read::<device::DeviceApproved>().expect(method)),
+        "device.pair.list" => Json::of(&reply.read::<device::DevicePairings>().expect(method)),
+        "node.event" => Json::of(&reply.read::<node::NodeEventTaken>().expect(method)),
+        "node.list" => Json::of(&reply.read::<node::Nodes>().expect(method)),
+        "node.describe" => Json::of(&reply.read::<node::NodeRow>().expect(method)),
+        "health" => return drop(reply.read::<gateway::Health>().expect(method)),
+        "status" => return drop(reply.read::<gateway::Status>().expect(method)),
+        _ => return,
+    };
+    assert_same(again.expect("writes").as_str(), reply.as_str());
 }
 
 /// The errors that we have words for are worded as recorded.

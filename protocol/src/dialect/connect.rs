@@ -20,7 +20,7 @@ use crate::id::RequestId;
 use crate::json::Json;
 use crate::method::{Text, read_params};
 use crate::scope::{Role, Scopes};
-use crate::strict::{self, closed};
+use crate::strict::{self, closed, words};
 
 /// The protocol that hello always names.
 pub const CURRENT: u64 = 4;
@@ -30,28 +30,9 @@ pub const LOWEST: u64 = 3;
 
 const CHALLENGE: &str = "connect.challenge";
 
-macro_rules! words {
-    ($($(#[$meta:meta])* $name:ident { $($variant:ident = $text:literal,)* })*) => {$(
-        $(#[$meta])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-        #[allow(missing_docs, reason = "each variant is the word it is written as")]
-        pub enum $name {
-            $(#[serde(rename = $text)] $variant,)*
-        }
-
-        impl $name {
-            /// The word on the wire.
-            pub fn as_str(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $text,)*
-                }
-            }
-        }
-    )*};
-}
-
 words! {
     /// The programs that there are. The set is closed: another program borrows one of these.
+    #[allow(missing_docs, reason = "each variant is the word it is written as")]
     ClientId {
         WebchatUi = "webchat-ui",
         ControlUi = "openclaw-control-ui",
@@ -73,6 +54,7 @@ words! {
     }
 
     /// How a program is used. Closed as well.
+    #[allow(missing_docs, reason = "each variant is the word it is written as")]
     ClientMode {
         Webchat = "webchat",
         Cli = "cli",

@@ -9,7 +9,7 @@ use crate::frame::StateVersion;
 use crate::json::Json;
 use crate::limits;
 
-macro_rules! open {
+macro_rules! lenient {
     ($($(#[$meta:meta])* $name:ident {
         $($(#[$field_meta:meta])* $field:ident: $type:ty),* $(,)? ;
         $($(#[$optional_meta:meta])* $optional:ident?: $optional_type:ty),* $(,)?
@@ -37,7 +37,7 @@ pub enum HelloType {
     HelloOk,
 }
 
-open! {
+lenient! {
     /// The whole of it.
     HelloOk {
         /// `hello-ok`.
