@@ -7,6 +7,7 @@ pub mod access;
 pub mod admission;
 pub mod book;
 pub mod dial;
+pub mod greet;
 pub mod handshake;
 pub mod identity;
 pub mod link;

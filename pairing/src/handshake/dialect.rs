@@ -426,3 +426,6 @@ fn sign(connect: &mut Connect, identity: &Identity, challenge: &Challenge) -> Re
 fn word<T: DeserializeOwned>(text: &str, field: &'static str) -> Result<T, HandshakeError> {
     serde_json::from_value(text.into()).map_err(|_| HandshakeError::Unspeakable { field })
 }
+
+#[cfg(test)]
+mod tests;
