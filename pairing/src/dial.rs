@@ -181,10 +181,11 @@ impl DialError {
             Self::WrongCertificate { .. } | Self::Unreachable { .. } | Self::Tls { .. } | Self::Timeout { .. } => true,
             Self::Upgrade(_) | Self::Link(_) | Self::Random => true,
             Self::Handshake(error) => match error {
-                HandshakeError::Unexpected { .. } | HandshakeError::WrongGateway { .. } | HandshakeError::Unproven => {
-                    true
-                }
-                HandshakeError::Version { .. } | HandshakeError::TooLarge | HandshakeError::Unspeakable { .. } => false,
+                HandshakeError::Unexpected { .. }
+                | HandshakeError::WrongGateway { .. }
+                | HandshakeError::Unproven
+                | HandshakeError::Version { .. } => true,
+                HandshakeError::TooLarge | HandshakeError::Unspeakable { .. } => false,
             },
             Self::Refused(error) => !error
                 .detail_code()

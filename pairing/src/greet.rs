@@ -164,6 +164,3 @@ fn now() -> Now {
         unix_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -533,4 +533,6 @@ impl Rx {
 }
 
 #[cfg(test)]
+pub(crate) mod fixture;
+#[cfg(test)]
 mod tests;

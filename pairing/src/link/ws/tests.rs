@@ -1,41 +1,17 @@
-//! Pipes over real sockets.
+//! Pipes over real sockets, and over memory on a virtual clock.
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::fixture::{grant, mute_client, pair, pair_over, read_head};
 use super::*;
 
-/// Both ends of one WebSocket over TCP.
+/// Both ends (gateway, client) of one WebSocket over TCP.
 async fn tcp_pair() -> (Pipe, Pipe) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let client = tokio::spawn(async move {
-        let stream = TcpStream::connect(address).await.unwrap();
-        upgrade(stream, "localhost", "/", Language::Native, Facts::default())
-            .await
-            .unwrap()
-    });
-    let (mut stream, _) = listener.accept().await.unwrap();
-    answer_upgrade(&mut stream).await;
-    (accept(stream, Facts::default()), client.await.unwrap())
-}
-
-async fn answer_upgrade(stream: &mut TcpStream) {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(stream.read_u8().await.unwrap());
-    }
-    let head = String::from_utf8(head).unwrap();
-    let key = head
-        .lines()
-        .find_map(|line| line.strip_prefix("Sec-WebSocket-Key: "))
-        .unwrap();
-    let answer = format!(
-        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Accept: {}\r\nSec-WebSocket-Protocol: {SUBPROTOCOL}\r\n\r\n",
-        accept_key(key)
-    );
-    stream.write_all(answer.as_bytes()).await.unwrap();
+    let far = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (near, _) = listener.accept().await.unwrap();
+    pair_over(near, far, Language::Native).await
 }
 
 #[tokio::test]
@@ -63,4 +39,178 @@ async fn a_message_over_the_limit_closes_with_1009_and_no_reason() {
         "{error}"
     );
     assert!(matches!(gateway.await.unwrap(), Err(LinkError::TooLarge)));
+}
+
+#[tokio::test]
+async fn a_raised_limit_holds_from_the_next_message_on() {
+    let (mut gateway, mut client) = tcp_pair().await;
+    gateway.set_limit(limits::NATIVE_FRAME);
+    let message = Message::Binary(vec![1; limits::NATIVE_FRAME]);
+    let sent = message.clone();
+    let client = tokio::spawn(async move {
+        client.send(sent).await.unwrap();
+        client.recv().await
+    });
+    assert_eq!(gateway.recv().await.unwrap(), message);
+    gateway.send(Message::Text("ok".into())).await.unwrap();
+    assert_eq!(client.await.unwrap().unwrap(), Message::Text("ok".into()));
+}
+
+#[tokio::test]
+async fn both_halves_work_at_once_on_tasks_of_their_own() {
+    const COUNT: u32 = 2_000;
+    let (gateway, client) = tcp_pair().await;
+    let mut tasks = Vec::new();
+    for pipe in [gateway, client] {
+        let Pipe { mut tx, mut rx, .. } = pipe;
+        tasks.push(tokio::spawn(async move {
+            for number in 0..COUNT {
+                tx.send(Message::Binary(number.to_be_bytes().to_vec())).await.unwrap();
+            }
+        }));
+        tasks.push(tokio::spawn(async move {
+            for number in 0..COUNT {
+                let expected = Message::Binary(number.to_be_bytes().to_vec());
+                assert_eq!(rx.recv().await.unwrap(), expected);
+            }
+        }));
+    }
+    for task in tasks {
+        task.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_comes_together_with_the_upgrade_is_not_lost() {
+    let (mut near, far) = duplex(4096);
+    let client = tokio::spawn(upgrade(far, "localhost", "/", Language::Dialect, Facts::default()));
+    let head = read_head(&mut near).await;
+    let mut answer = grant(&head).into_bytes();
+    answer.extend_from_slice(b"\x81\x02hi");
+    near.write_all(&answer).await.unwrap();
+    let mut client = client.await.unwrap().unwrap();
+    assert_eq!(client.recv().await.unwrap(), Message::Text("hi".into()));
+}
+
+#[tokio::test]
+async fn an_upgrade_that_is_not_granted_says_why() {
+    async fn answered(language: Language, answer: impl FnOnce(&str) -> String) -> UpgradeError {
+        let (mut near, far) = duplex(4096);
+        let client = tokio::spawn(upgrade(far, "localhost", "/", language, Facts::default()));
+        let head = read_head(&mut near).await;
+        near.write_all(answer(&head).as_bytes()).await.unwrap();
+        near.shutdown().await.unwrap();
+        client.await.unwrap().unwrap_err()
+    }
+    let forbidden = |_: &str| "HTTP/1.1 403 Forbidden\r\nContent-Length: 4\r\n\r\nnope".to_owned();
+    let error = answered(Language::Dialect, forbidden).await;
+    assert!(matches!(&error, UpgradeError::Http { status: 403, .. }), "{error}");
+    let without_language = |head: &str| grant(&head.replace("Sec-WebSocket-Protocol", "X"));
+    let error = answered(Language::Native, without_language).await;
+    assert!(
+        matches!(&error, UpgradeError::Language | UpgradeError::Broken(_)),
+        "{error}"
+    );
+    let error = answered(Language::Dialect, |_| "SSH-2.0-x\r\n\r\n".to_owned()).await;
+    assert!(matches!(&error, UpgradeError::Broken(_)), "{error}");
+    let wrong_key = |_: &str| grant("Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\n");
+    let error = answered(Language::Dialect, wrong_key).await;
+    assert!(matches!(&error, UpgradeError::Broken(_)), "{error}");
+}
+
+#[tokio::test]
+async fn a_close_arrives_with_code_and_a_reason_of_at_most_120_bytes() {
+    let (gateway, mut client) = tcp_pair().await;
+    let reason = "é".repeat(100);
+    let closing = tokio::spawn(async move { gateway.close(4001, &reason).await });
+    let error = client.recv().await.unwrap_err();
+    assert!(
+        matches!(&error, LinkError::Closed { code: 4001, reason } if *reason == "é".repeat(60)),
+        "{error}"
+    );
+    closing.await.unwrap();
+    assert!(client.send(Message::Text("late".into())).await.is_err());
+}
+
+#[tokio::test]
+async fn a_connection_that_just_ends_is_closed_with_1006() {
+    let (mut gateway, client) = tcp_pair().await;
+    drop(client);
+    assert_eq!(gateway.recv().await.unwrap_err().code(), Some(1006));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_half_open_peer_is_given_up_after_two_pings() {
+    let (mut gateway, _client) = mute_client(4096).await;
+    let start = Instant::now();
+    let error = gateway.recv().await.unwrap_err();
+    assert!(matches!(error, LinkError::Silent), "{error}");
+    assert_eq!(start.elapsed().as_secs(), 2 * limits::PING.as_secs());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_peer_that_answers_pings_is_kept() {
+    let (mut gateway, mut client) = pair(4096).await;
+    let client = tokio::spawn(async move { client.recv().await });
+    let hour = Duration::from_secs(3600);
+    assert!(timeout(hour, gateway.recv()).await.is_err(), "still linked");
+    assert!(!client.is_finished());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_gives_a_mute_gateway_up() {
+    let (mut near, far) = duplex(4096);
+    let client = tokio::spawn(upgrade(far, "localhost", "/", Language::Native, Facts::default()));
+    let head = read_head(&mut near).await;
+    near.write_all(grant(&head).as_bytes()).await.unwrap();
+    let mut client = client.await.unwrap().unwrap();
+    let start = Instant::now();
+    assert!(matches!(client.recv().await, Err(LinkError::Silent)));
+    assert!(start.elapsed() <= 2 * SILENCE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_never_reads_is_given_up_and_one_that_reads_slowly_is_not() {
+    let (mut gateway, _client) = mute_client(4096).await;
+    let start = Instant::now();
+    let error = gateway.send(Message::Binary(vec![0; 64 * 1024])).await.unwrap_err();
+    assert!(matches!(error, LinkError::Stalled), "{error}");
+    assert_eq!(start.elapsed().as_secs(), STALL.as_secs());
+
+    let (mut gateway, mut client) = mute_client(1024).await;
+    let reading = tokio::spawn(async move {
+        let mut buffer = [0; 1024];
+        loop {
+            tokio::time::sleep(STALL / 2).await;
+            client.read(&mut buffer).await.unwrap();
+        }
+    });
+    gateway.send(Message::Binary(vec![0; 64 * 1024])).await.unwrap();
+    reading.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_a_peer_that_answers_nothing_takes_a_moment_only() {
+    let (gateway, _client) = mute_client(4096).await;
+    let start = Instant::now();
+    gateway.close(1008, "bye").await;
+    assert!(start.elapsed() <= 3 * CLOSE_GRACE, "{:?}", start.elapsed());
+    // Not even one that has stopped reading altogether.
+    let (mut gateway, _client) = mute_client(64).await;
+    let _ = timeout(Duration::from_secs(1), gateway.send(Message::Binary(vec![0; 4096]))).await;
+    let start = Instant::now();
+    gateway.close(1008, "bye").await;
+    assert!(start.elapsed() <= 3 * CLOSE_GRACE, "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_receiving_half_ends_soon_after_the_sending_half_has_closed() {
+    let (gateway, _client) = mute_client(4096).await;
+    let Pipe { mut tx, mut rx, .. } = gateway;
+    let receiving = tokio::spawn(async move { rx.recv().await });
+    tokio::task::yield_now().await;
+    let start = Instant::now();
+    tx.close(1012, "service restart").await;
+    assert!(matches!(receiving.await.unwrap(), Err(LinkError::ClosedHere)));
+    assert!(start.elapsed() <= 2 * CLOSE_GRACE);
 }
