@@ -9,7 +9,7 @@ use secrecy::SecretString;
 
 use crate::access::Principal;
 use crate::access::commands::CommandPolicy;
-use crate::book::{Admission, Book, Change, Fresh, Grant, Reason, SecretHash, TokenUse};
+use crate::book::{Admission, Applicant, Book, Change, Fresh, Grant, Reason, SecretHash, TokenUse};
 use crate::proven::{DeviceKey, Language, Offered, Origin, Proven};
 
 /// How peers show that they belong: `gateway.auth`. Holds hashes only.
@@ -241,9 +241,16 @@ fn admit_device(
     let token = match (proven.language, method, used) {
         (Language::Native, ..) => TokenUse::None,
         (Language::Dialect, Method::DeviceToken, Some(token)) => TokenUse::Echo(token),
-        (Language::Dialect, ..) => TokenUse::Issue,
+        (Language::Dialect, ..) => TokenUse::Issue(fresh.token),
     };
-    let (admission, changes) = book.admit(key, claims, token, commands, fresh, now_ms);
+    let applicant = Applicant {
+        key,
+        claims,
+        vouched: method != Method::DeviceKey,
+        token,
+        request: fresh.request,
+    };
+    let (admission, changes) = book.admit(applicant, commands, now_ms);
     match admission {
         Admission::In(grant) => {
             let principal = Principal::device(key.id, grant.role, grant.scopes.clone(), grant.generation);

@@ -128,10 +128,25 @@ pub struct Fresh {
 pub(crate) enum TokenUse<'a> {
     /// It used this device token; it keeps it.
     Echo(&'a SecretString),
-    /// It used something else and needs a token for the next time.
-    Issue,
+    /// It used something else and needs a token for the next time, made of these bytes.
+    Issue(FreshToken),
     /// Its language has no tokens: the key is enough.
     None,
+}
+
+/// A device whose credentials were found right.
+#[derive(Debug)]
+pub(crate) struct Applicant<'a> {
+    /// The key that it proved.
+    pub(crate) key: DeviceKey,
+    /// What it says and asks.
+    pub(crate) claims: &'a Claims,
+    /// It brought more than its own key: the shared secret or a token.
+    pub(crate) vouched: bool,
+    /// About its token.
+    pub(crate) token: TokenUse<'a>,
+    /// A new id, in case a request is filed.
+    pub(crate) request: PairingId,
 }
 
 impl Book {
@@ -229,16 +244,14 @@ impl Book {
     /// Decides about a device whose credentials were found right.
     pub(crate) fn admit(
         &mut self,
-        key: DeviceKey,
-        claims: &Claims,
-        token: TokenUse<'_>,
+        applicant: Applicant<'_>,
         policy: &CommandPolicy,
-        fresh: Fresh,
         now_ms: u64,
     ) -> (Admission, Vec<Change>) {
+        let Applicant { key, claims, .. } = applicant;
         let wanted = policy.offerable(&claims.client, &surface_of(claims));
         let request = PendingRequest {
-            id: fresh.request,
+            id: applicant.request,
             device: key,
             client: claims.client.clone(),
             role: claims.role,
@@ -246,6 +259,7 @@ impl Book {
             surface: wanted.clone(),
             reason: Reason::NotPaired,
             is_repair: self.records.contains_key(&key.id),
+            vouched: applicant.vouched,
             created_ms: now_ms,
             retried_ms: now_ms,
         };
@@ -253,7 +267,7 @@ impl Book {
             Some(reason) => self.keep_out(PendingRequest { reason, ..request }, now_ms),
             None => {
                 let (approval, mut changes) = self.review_surface(request, now_ms);
-                let (grant, change) = self.let_in(key.id, claims, wanted, approval, token, &fresh.token, now_ms);
+                let (grant, change) = self.let_in(key.id, claims, wanted, approval, applicant.token, now_ms);
                 changes.push(change);
                 (Admission::In(Box::new(grant)), changes)
             }
@@ -325,7 +339,6 @@ impl Book {
         (approval, changes)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "every fact of one admission, used once")]
     fn let_in(
         &mut self,
         device: DeviceId,
@@ -333,7 +346,6 @@ impl Book {
         wanted: Surface,
         approval: SurfaceApproval,
         token: TokenUse<'_>,
-        fresh: &FreshToken,
         now_ms: u64,
     ) -> (Grant, Change) {
         let record = self
@@ -342,7 +354,7 @@ impl Book {
             .expect("a device without an obstacle has a record");
         record.last_seen_ms = Some(now_ms);
         refresh_client(record, claims);
-        let (token, is_new) = settle_token(record, claims.role, token, fresh, now_ms);
+        let (token, is_new) = settle_token(record, claims.role, token, now_ms);
         let grant = record
             .roles
             .get(&claims.role)
@@ -371,7 +383,6 @@ fn settle_token(
     record: &mut DeviceRecord,
     role: Role,
     token: TokenUse<'_>,
-    fresh: &FreshToken,
     now_ms: u64,
 ) -> (Option<IssuedToken>, bool) {
     match token {
@@ -388,8 +399,8 @@ fn settle_token(
             });
             (issued, false)
         }
-        TokenUse::Issue => {
-            let issued = record.roles.get_mut(&role).map(|grant| grant.issue(fresh, now_ms));
+        TokenUse::Issue(fresh) => {
+            let issued = record.roles.get_mut(&role).map(|grant| grant.issue(&fresh, now_ms));
             (issued, true)
         }
     }
@@ -450,4 +461,4 @@ fn rejections(dropped: &[PendingRequest], now_ms: u64) -> Vec<Change> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod admission;
+pub mod approval;
 pub mod book;
 pub mod dial;
 pub mod greet;

@@ -30,6 +30,8 @@ pub struct PendingRequest {
     pub reason: Reason,
     /// The device has a record already.
     pub is_repair: bool,
+    /// It brought more than its own key: the shared secret or a token.
+    pub vouched: bool,
     /// When it first asked, Unix milliseconds.
     pub created_ms: u64,
     /// When it last asked, Unix milliseconds.
@@ -118,6 +120,7 @@ impl Pending {
         {
             held.retried_ms = now_ms;
             held.client = request.client;
+            held.vouched |= request.vouched;
             let id = held.id.clone();
             return Asked {
                 id,
@@ -134,11 +137,12 @@ impl Pending {
         Asked { id, new: true, dropped }
     }
 
+    /// Those who showed nothing but a key of their own go first, so that strangers push out only strangers.
     fn evict(&mut self) -> Option<PendingRequest> {
         let oldest = self
             .by_device
             .values()
-            .min_by_key(|request| (!request.reason.keeps_out(), request.retried_ms))?
+            .min_by_key(|request| (!request.reason.keeps_out(), request.vouched, request.retried_ms))?
             .device
             .id;
         self.by_device.remove(&oldest)
