@@ -407,3 +407,6 @@ pub struct Resume {
     /// Ended, not acknowledged; the outcomes follow.
     pub finished: Vec<CallId>,
 }
+
+#[cfg(test)]
+mod tests;
