@@ -269,7 +269,7 @@ impl Pair {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
     fn every_call_ends_exactly_once_and_none_runs_twice(acts in proptest::collection::vec(any_act(), 0..120)) {

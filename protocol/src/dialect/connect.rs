@@ -388,3 +388,6 @@ pub fn read_answer(text: &str, id: &RequestId) -> Result<Option<Result<Box<Hello
         .map(|hello| Some(Ok(hello)))
         .map_err(|_| BadText::Malformed)
 }
+
+#[cfg(test)]
+mod tests;

@@ -406,3 +406,6 @@ fn rate_limited(retry_after_ms: u64) -> WireError {
         .with_details(&details)
         .with_retry(true, Some(retry_after_ms))
 }
+
+#[cfg(test)]
+mod tests;
