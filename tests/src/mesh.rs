@@ -61,10 +61,8 @@ impl Mesh {
     /// # Panics
     /// When it ends or does not become ready.
     pub async fn run(&mut self) {
-        let mut command = self.command();
-        command.args(["gateway", "run", "--bind", "loopback", "--port", &self.port.to_string()]);
-        command.arg("--state-dir").arg(self.state.path());
-        let mut gateway = Program::start("atoll gateway run", command);
+        self.launch();
+        let mut gateway = self.gateway.take().expect("just launched");
         let port_file = self.state.path().join("gateway.port");
         let known = self.port;
         self.port = until("the gateway to be ready", async || {
@@ -79,6 +77,17 @@ impl Mesh {
         })
         .await;
         self.gateway = Some(gateway);
+    }
+
+    /// Starts the gateway without waiting for anything.
+    ///
+    /// # Panics
+    /// When there is no such program.
+    pub fn launch(&mut self) {
+        let mut command = self.command();
+        command.args(["gateway", "run", "--bind", "loopback", "--port", &self.port.to_string()]);
+        command.arg("--state-dir").arg(self.state.path());
+        self.gateway = Some(Program::start("atoll gateway run", command));
     }
 
     fn command(&self) -> Command {

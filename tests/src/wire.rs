@@ -179,6 +179,22 @@ impl Wire {
         }
     }
 
+    /// The next text as it came, unread.
+    ///
+    /// # Panics
+    /// When the connection ends.
+    pub async fn text(&mut self) -> String {
+        loop {
+            let message = within("a frame", self.socket.next())
+                .await
+                .expect("a living link")
+                .expect("a living link");
+            if let Message::Text(text) = message {
+                return text.to_string();
+            }
+        }
+    }
+
     /// The first frame for which `wanted` is true; the others stay for later.
     ///
     /// # Panics
