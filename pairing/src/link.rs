@@ -3,14 +3,15 @@
 //! Owns the limits, the deadlines and the heartbeat of a connection. Never knows who is at the other end
 //! ([`crate::handshake`]) nor what a frame means to anybody.
 
-use atoll_protocol::dialect;
 use atoll_protocol::frame::{Frame, FrameError};
-use atoll_protocol::limits;
 
 use crate::proven::Language;
 
+mod codec;
 pub mod memory;
 pub mod ws;
+
+pub use codec::{Codec, Received};
 
 /// One whole message of a pipe.
 #[derive(Clone, PartialEq, Eq)]
@@ -205,93 +206,6 @@ impl PipeRx {
     }
 }
 
-/// How frames are written on a link.
-#[derive(Debug, Clone, Copy)]
-pub enum Codec {
-    /// `atoll/1`, either end.
-    Native,
-    /// OpenClaw's JSON at the gateway's end.
-    DialectGateway(dialect::Gateway),
-    /// OpenClaw's JSON at the end of a node or an operator's program.
-    DialectNode(dialect::Node),
-}
-
-impl Codec {
-    fn limit(self) -> usize {
-        match self {
-            Self::Native => limits::NATIVE_FRAME,
-            Self::DialectGateway(_) | Self::DialectNode(_) => limits::JSON_FRAME,
-        }
-    }
-
-    /// The message for a frame; none when the language has no words for it.
-    fn write(self, frame: &Frame) -> Result<Option<Message>, FrameError> {
-        match self {
-            Self::Native => frame.encode().map(|bytes| Some(Message::Binary(bytes))),
-            Self::DialectGateway(language) => within_limit(language.write(frame)),
-            Self::DialectNode(language) => within_limit(language.write(frame)),
-        }
-    }
-
-    /// What a message says; none when there is nothing to say or do about it.
-    fn read(self, message: Message) -> Result<Option<Received>, FrameError> {
-        match self {
-            Self::Native => match message {
-                Message::Binary(bytes) => {
-                    Frame::decode(&bytes, limits::NATIVE_FRAME).map(|frame| Some(Received::Frame(frame)))
-                }
-                Message::Text(text) => Err(FrameError::Body {
-                    kind: text.bytes().next().unwrap_or_default(),
-                }),
-            },
-            Self::DialectGateway(language) => {
-                let Some(text) = message.into_text() else {
-                    return Ok(None);
-                };
-                Ok(match language.read(&text) {
-                    Ok(frame) => Some(Received::Frame(frame)),
-                    Err(reject) => Some(Received::Reject(reject)),
-                })
-            }
-            Self::DialectNode(language) => {
-                let Some(text) = message.into_text() else {
-                    return Ok(None);
-                };
-                Ok(match language.read(&text) {
-                    Ok(frame) => frame.map(Received::Frame),
-                    Err(error) => {
-                        tracing::debug!(%error, "passed over a message of the gateway");
-                        None
-                    }
-                })
-            }
-        }
-    }
-}
-
-fn within_limit(text: Option<String>) -> Result<Option<Message>, FrameError> {
-    match text {
-        Some(text) if text.len() > limits::JSON_FRAME => Err(FrameError::TooLarge {
-            len: text.len(),
-            limit: limits::JSON_FRAME,
-        }),
-        text => Ok(text.map(Message::Text)),
-    }
-}
-
-/// What came.
-#[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly all are frames, and a box would cost each an allocation"
-)]
-pub enum Received {
-    /// A frame.
-    Frame(Frame),
-    /// Text of the dialect that is no frame: send the answer with [`LinkTx::send_text`], then close if it says so.
-    Reject(dialect::Reject),
-}
-
 /// An admitted connection: frames both ways.
 #[derive(Debug)]
 pub struct Link {
@@ -396,3 +310,6 @@ impl LinkRx {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

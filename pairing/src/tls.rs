@@ -5,34 +5,31 @@
 //! certificate that is pinned by its SHA-256. Never decides who the peer is: the handshake does, bound to this channel by the exporter.
 
 use std::fmt;
-use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use rcgen::{CertificateParams, DnType, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519};
+use rcgen::{CertificateParams, KeyPair, PKCS_ED25519};
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::server::{ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error as RustlsError, ProtocolVersion, ServerConfig,
     SignatureScheme,
 };
-use secrecy::zeroize::Zeroizing;
-use sha2::{Digest, Sha256};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use crate::identity::{Identity, place};
+use crate::identity::Identity;
 use crate::link::Facts;
 use crate::link::ws::Io;
 use crate::proven::Language;
+
+mod certificate;
+
+pub use certificate::{BadFingerprint, Fingerprint, WebCertificate};
 
 /// What a native client asks for, and what picks the device-key certificate.
 pub const ALPN: &[u8] = b"atoll/1";
@@ -71,108 +68,6 @@ pub enum TlsError {
     /// A certificate cannot be made.
     #[error("cannot make a certificate: {0}")]
     Make(#[from] rcgen::Error),
-}
-
-/// The SHA-256 of a certificate's DER. Reads 64 hex digits with or without colons, after an optional `sha256:`, in any
-/// case; writes `sha256:` and lower-case hex.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Fingerprint([u8; 32]);
-
-impl Fingerprint {
-    fn of(certificate: &CertificateDer<'_>) -> Self {
-        Self(Sha256::digest(certificate).into())
-    }
-}
-
-impl fmt::Display for Fingerprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("sha256:")?;
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for Fingerprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-/// Not a fingerprint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a certificate fingerprint is 64 hex digits (a SHA-256), with or without colons and a leading sha256:")]
-pub struct BadFingerprint;
-
-impl FromStr for Fingerprint {
-    type Err = BadFingerprint;
-
-    fn from_str(text: &str) -> Result<Self, BadFingerprint> {
-        let lower = text.trim().to_ascii_lowercase();
-        let digits = lower.strip_prefix("sha256:").unwrap_or(&lower).replace(':', "");
-        let id: atoll_protocol::id::DeviceId = digits.parse().map_err(|_| BadFingerprint)?;
-        Ok(Self(*id.as_bytes()))
-    }
-}
-
-/// The ordinary certificate: for browsers, OpenClaw's programs and whoever else does not speak `atoll/1`.
-#[derive(Debug)]
-pub struct WebCertificate {
-    key: Arc<CertifiedKey>,
-    fingerprint: Fingerprint,
-}
-
-impl WebCertificate {
-    /// A self-signed P-256 certificate for `names` (host names and addresses), gone with the program.
-    ///
-    /// # Errors
-    /// A name that no certificate can hold.
-    pub fn ephemeral(names: &[String]) -> Result<Self, TlsError> {
-        let (chain, key) = make_web(names)?;
-        Self::new(vec![chain], PrivatePkcs8KeyDer::from(key.to_vec()).into())
-    }
-
-    /// The same, kept in one PEM file of mode 0600 so that clients which pinned it still know it after a restart.
-    ///
-    /// # Errors
-    /// The file cannot be read or written, or holds something else; it is never replaced.
-    pub fn load_or_create(path: &Path, names: &[String]) -> Result<Self, TlsError> {
-        let file_error = |source| TlsError::File {
-            path: path.to_owned(),
-            source,
-        };
-        if !path.try_exists().map_err(file_error)? {
-            let (certificate, key) = make_web(names)?;
-            let text = Zeroizing::new(pem("CERTIFICATE", &certificate) + &pem("PRIVATE KEY", &key));
-            match place(path, text.as_bytes()) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(file_error(error)),
-                Ok(()) | Err(_) => {}
-            }
-        }
-        Self::from_pem_files(path, path)
-    }
-
-    /// A certificate chain and its key that the owner brought.
-    ///
-    /// # Errors
-    /// A file cannot be read, holds something else, or the two do not fit.
-    pub fn from_pem_files(chain: &Path, key: &Path) -> Result<Self, TlsError> {
-        let certificates: Vec<_> = CertificateDer::pem_slice_iter(&read(chain)?).flatten().collect();
-        if certificates.is_empty() {
-            return Err(content(chain, "certificate"));
-        }
-        let key = PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|_| content(key, "private key"))?;
-        Self::new(certificates, key)
-    }
-
-    /// What clients pin.
-    pub fn fingerprint(&self) -> Fingerprint {
-        self.fingerprint
-    }
-
-    fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<Self, TlsError> {
-        let fingerprint = chain.first().map_or(Fingerprint([0; 32]), Fingerprint::of);
-        let key = Arc::new(CertifiedKey::from_der(chain, key, &ring::default_provider())?);
-        Ok(Self { key, fingerprint })
-    }
 }
 
 /// The gateway's side of TLS.
@@ -309,41 +204,6 @@ fn device_certificate(identity: &Identity) -> Result<CertifiedKey, TlsError> {
         pkcs8.clone_key().into(),
         &ring::default_provider(),
     )?)
-}
-
-fn make_web(names: &[String]) -> Result<(CertificateDer<'static>, Zeroizing<Vec<u8>>), TlsError> {
-    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-    let mut params = CertificateParams::new(names.to_vec())?;
-    params.distinguished_name.push(DnType::CommonName, "atoll-gateway");
-    let certificate = params.self_signed(&key)?;
-    Ok((certificate.der().clone(), Zeroizing::new(key.serialize_der())))
-}
-
-fn pem(label: &str, der: &[u8]) -> String {
-    let text = STANDARD.encode(der);
-    let mut pem = format!("-----BEGIN {label}-----\n");
-    let mut rest = text.as_str();
-    while !rest.is_empty() {
-        let (line, tail) = rest.split_at(rest.len().min(64));
-        pem.push_str(line);
-        pem.push('\n');
-        rest = tail;
-    }
-    pem + &format!("-----END {label}-----\n")
-}
-
-fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsError> {
-    fs::read(path).map(Zeroizing::new).map_err(|source| TlsError::File {
-        path: path.to_owned(),
-        source,
-    })
-}
-
-fn content(path: &Path, what: &'static str) -> TlsError {
-    TlsError::Content {
-        path: path.to_owned(),
-        what,
-    }
 }
 
 /// The key in a certificate that holds an Ed25519 key.

@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::greet::{GreetError, Guest, greet};
+use crate::handshake::HandshakeError;
 use crate::link::Received;
 use crate::link::ws::fixture;
 use crate::tls::WebCertificate;

@@ -1,5 +1,7 @@
 //! Both ends of TLS over a memory stream.
 
+use std::fs;
+
 use super::*;
 
 async fn meet(server: &Server, host: &str, trust: Trust) -> (io::Result<Facts>, io::Result<Facts>) {

@@ -4,10 +4,25 @@ use proptest::prelude::*;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
+use std::sync::Arc;
+
+use atoll_protocol::capability::Surface;
+use atoll_protocol::dialect::connect::{CURRENT, Challenge, LOWEST, write_challenge};
+use atoll_protocol::dialect::hello::HelloOk;
+use atoll_protocol::dialect::refusal::Refusal;
 use atoll_protocol::frame::ClientInfo;
-use atoll_protocol::scope::{Scope, Scopes};
+use atoll_protocol::id::RequestId;
+use atoll_protocol::limits;
+use atoll_protocol::scope::{Role, Scope, Scopes};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use secrecy::SecretString;
 
 use super::*;
+use crate::handshake::{Ask, ClientStep, HandshakeError, Now, Step};
+use crate::identity::Identity;
+use crate::link::Message;
+use crate::proven::Offered;
 
 const NONCE: &str = "0811091b-dfd7-4c98-be7a-85a94cc7c975";
 const TOKEN: &str = "shared-secret";

@@ -4,6 +4,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::fixture::{grant, mute_client, pair, pair_over, read_head};
+use tokio::time::{Instant, timeout};
+
 use super::*;
 
 /// Both ends (gateway, client) of one WebSocket over TCP.
@@ -182,7 +184,7 @@ async fn a_peer_that_never_reads_is_given_up_and_one_that_reads_slowly_is_not() 
         let mut buffer = [0; 1024];
         loop {
             tokio::time::sleep(STALL / 2).await;
-            client.read(&mut buffer).await.unwrap();
+            client.read_exact(&mut buffer).await.unwrap();
         }
     });
     gateway.send(Message::Binary(vec![0; 64 * 1024])).await.unwrap();
