@@ -161,67 +161,68 @@ impl PairingReason {
 }
 
 impl CredentialFault {
-    /// Detail code, reason, sentence, and the step that helps.
-    fn words(self) -> (&'static str, &'static str, &'static str, &'static str) {
-        const CONFIGURE: &str = "update_auth_configuration";
-        const CREDENTIALS: &str = "update_auth_credentials";
-        const REVIEW: &str = "review_auth_configuration";
+    /// Detail code, reason, sentence.
+    fn words(self) -> (&'static str, &'static str, &'static str) {
         match self {
             Self::TokenMissing => (
                 "AUTH_TOKEN_MISSING",
                 "token_missing",
                 "unauthorized: gateway token missing (give the client the gateway's token)",
-                CONFIGURE,
             ),
             Self::TokenMismatch => (
                 "AUTH_TOKEN_MISMATCH",
                 "token_mismatch",
                 "unauthorized: gateway token mismatch (give the client the gateway's token)",
-                CREDENTIALS,
             ),
             Self::TokenNotConfigured => (
                 "AUTH_TOKEN_NOT_CONFIGURED",
                 "token_missing_config",
                 "unauthorized: gateway token not configured on gateway (set gateway.auth.token)",
-                CONFIGURE,
             ),
             Self::PasswordMissing => (
                 "AUTH_PASSWORD_MISSING",
                 "password_missing",
                 "unauthorized: gateway password missing (give the client the gateway's password)",
-                CONFIGURE,
             ),
             Self::PasswordMismatch => (
                 "AUTH_PASSWORD_MISMATCH",
                 "password_mismatch",
                 "unauthorized: gateway password mismatch (give the client the gateway's password)",
-                CREDENTIALS,
             ),
             Self::PasswordNotConfigured => (
                 "AUTH_PASSWORD_NOT_CONFIGURED",
                 "password_missing_config",
                 "unauthorized: gateway password not configured on gateway (set gateway.auth.password)",
-                CONFIGURE,
             ),
             Self::DeviceTokenMismatch => (
                 "AUTH_DEVICE_TOKEN_MISMATCH",
                 "device_token_mismatch",
                 "unauthorized: device token mismatch (rotate/reissue device token)",
-                CREDENTIALS,
             ),
             Self::BootstrapTokenInvalid => (
                 "AUTH_BOOTSTRAP_TOKEN_INVALID",
                 "bootstrap_token_invalid",
                 "unauthorized: setup code invalid, expired, revoked, or already used (make a new one)",
-                REVIEW,
             ),
             Self::IdentityHeaderMissing => (
                 "AUTH_IDENTITY_HEADER_REQUIRED",
                 "trusted_proxy_user_missing",
                 "unauthorized: the proxy in front named no user",
-                REVIEW,
             ),
-            Self::Unauthorized => ("AUTH_UNAUTHORIZED", "unauthorized", "unauthorized", REVIEW),
+            Self::Unauthorized => ("AUTH_UNAUTHORIZED", "unauthorized", "unauthorized"),
+        }
+    }
+
+    /// The step that helps.
+    fn next_step(self) -> &'static str {
+        match self {
+            Self::TokenMissing | Self::TokenNotConfigured | Self::PasswordMissing | Self::PasswordNotConfigured => {
+                "update_auth_configuration"
+            }
+            Self::TokenMismatch | Self::PasswordMismatch | Self::DeviceTokenMismatch => "update_auth_credentials",
+            Self::BootstrapTokenInvalid | Self::IdentityHeaderMissing | Self::Unauthorized => {
+                "review_auth_configuration"
+            }
         }
     }
 }
@@ -385,13 +386,13 @@ fn protocol_mismatch(lowest: u64, highest: u64) -> WireError {
 }
 
 fn credential(fault: CredentialFault, has_device_token: bool) -> WireError {
-    let (code, reason, sentence, next) = fault.words();
+    let (code, reason, sentence) = fault.words();
     let retry = has_device_token && fault == CredentialFault::TokenMismatch;
     WireError::invalid(sentence).with_details(&json!({
         "code": code,
         "authReason": reason,
         "canRetryWithDeviceToken": retry,
-        "recommendedNextStep": if retry { "retry_with_device_token" } else { next },
+        "recommendedNextStep": if retry { "retry_with_device_token" } else { fault.next_step() },
     }))
 }
 

@@ -1,3 +1,5 @@
+//! Every kind of frame: its bytes for ever, its round trip, and what broken bytes do.
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
@@ -41,7 +43,10 @@ fn client() -> ClientInfo {
 
 /// One frame of every kind, small enough to check its bytes by hand.
 fn samples() -> Vec<Frame> {
-    let node = DeviceId::from_digest([0xaa; 32]);
+    [handshake_samples(), method_samples(), call_samples()].concat()
+}
+
+fn handshake_samples() -> Vec<Frame> {
     vec![
         Frame::Hello(Hello {
             versions: VERSIONS,
@@ -83,6 +88,11 @@ fn samples() -> Vec<Frame> {
             retryable: Some(true),
             retry_after_ms: Some(9),
         }),
+    ]
+}
+
+fn method_samples() -> Vec<Frame> {
+    vec![
         Frame::Request(Request {
             id: request_id("1"),
             method: "m".to_owned(),
@@ -98,9 +108,14 @@ fn samples() -> Vec<Frame> {
             seq: Some(1),
             state: Some(StateVersion { presence: 2, health: 3 }),
         }),
+    ]
+}
+
+fn call_samples() -> Vec<Frame> {
+    vec![
         Frame::Invoke(Invoke {
             call: call("c"),
-            node,
+            node: DeviceId::from_digest([0xaa; 32]),
             command: "x".to_owned(),
             params: None,
             timeout_ms: 128,

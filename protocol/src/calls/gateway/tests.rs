@@ -1,3 +1,5 @@
+//! Each rule of the gateway's table by itself; the schedules are in `pair.rs`.
+
 use super::*;
 use crate::error::CallError;
 

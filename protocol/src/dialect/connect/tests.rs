@@ -1,3 +1,5 @@
+//! What is said before hello: faults, protocols, signed texts.
+
 use serde_json::{Value, json};
 
 use super::*;

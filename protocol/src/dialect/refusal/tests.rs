@@ -1,3 +1,5 @@
+//! Each refusal in the form that real clients act upon.
+
 use super::*;
 use crate::scope::Scope;
 
