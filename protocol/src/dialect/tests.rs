@@ -225,3 +225,41 @@ fn a_client_tolerates_what_it_does_not_know() {
     assert_eq!(node.read(r#"{"type":"song"}"#), Err(BadText::UnknownType));
     assert_eq!(node.read("la"), Err(BadText::Malformed));
 }
+
+proptest::proptest! {
+    #[test]
+    fn broken_text_is_answered_or_passed_over_and_never_a_panic(
+        pick in 0..TEXTS.len(),
+        edits in proptest::collection::vec((proptest::prelude::any::<proptest::sample::Index>(), ".{0,3}"), 0..5),
+    ) {
+        let mut text = TEXTS[pick].to_owned();
+        for (place, with) in edits {
+            let start = text.floor_char_boundary(place.index(text.len() + 1));
+            let end = text.ceil_char_boundary((start + 1).min(text.len()));
+            text.replace_range(start..end, &with);
+        }
+        for peer in [Role::Operator, Role::Node] {
+            if let Err(reject) = gateway(peer).read(&text) {
+                assert_eq!(reject.close, None);
+                // An answer is itself a message that a client can read.
+                if let Some(answer) = reject.answer {
+                    assert_eq!(tree(&answer)["ok"] == true, answer.contains("ignored"), "{answer}");
+                }
+            }
+        }
+        let _ = Node { node: node_id() }.read(&text);
+        if let Err(reject) = connect::read_connect(&text) {
+            assert!(reject.close.is_some(), "a handshake that failed never goes on");
+        }
+    }
+}
+
+/// What the edits start from: one text of each shape.
+const TEXTS: &[&str] = &[
+    r#"{"type":"req","id":"1","method":"node.list","params":{"a":[1,{"b":null}]}}"#,
+    r#"{"type":"req","id":"1","method":"node.invoke.result","params":{"id":"c","nodeId":"n","ok":true,"payloadJSON":"{\"a\":1}"}}"#,
+    r#"{"type":"req","id":"1","method":"node.invoke.progress","params":{"invokeId":"c","nodeId":"n","seq":0,"chunk":"é"}}"#,
+    r#"{"type":"req","id":"1","method":"connect","params":{"minProtocol":4,"maxProtocol":4,"client":{"id":"cli","version":"1","platform":"linux","mode":"cli"}}}"#,
+    r#"{"type":"event","event":"node.invoke.request","payload":{"id":"c","nodeId":"n","command":"x","paramsJSON":null,"timeoutMs":1}}"#,
+    r#"{"type":"res","id":"result:c","ok":false,"error":{"code":"UNAVAILABLE","message":"é","retryable":true}}"#,
+];
