@@ -142,7 +142,7 @@ fn is_busy(error: &rusqlite::Error) -> bool {
 }
 
 /// The handle. Cheap to clone; every clone speaks to the same file.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Journal {
     writer: mpsc::Sender<Order>,
     readers: mpsc::Sender<Ask>,

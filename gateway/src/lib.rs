@@ -1,3 +1,5 @@
 //! placeholder
 
+pub mod config;
 pub mod journal;
+pub mod state;

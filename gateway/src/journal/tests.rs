@@ -219,7 +219,7 @@ fn a_damaged_file_is_an_error_and_stays_as_it_is() {
     let path = dir.path().join("state.db");
     let garbage = b"this was never a database, whatever its name says".repeat(100);
     std::fs::write(&path, &garbage).expect("writes");
-    let error = Journal::open(&path).err().expect("refused");
+    let error = Journal::open(&path).expect_err("refused");
     assert!(matches!(error, JournalError::Corrupt { .. }), "{error}");
     assert!(error.to_string().contains("was not changed"), "{error}");
     assert_eq!(std::fs::read(&path).expect("reads"), garbage);
@@ -237,7 +237,7 @@ async fn a_file_with_a_torn_page_is_an_error() {
         *byte ^= 0x5a;
     }
     std::fs::write(&path, &bytes).expect("writes");
-    let error = Journal::open(&path).err().expect("refused");
+    let error = Journal::open(&path).expect_err("refused");
     assert!(matches!(error, JournalError::Corrupt { .. }), "{error}");
     assert_eq!(std::fs::read(&path).expect("reads"), bytes);
 }

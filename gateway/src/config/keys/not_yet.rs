@@ -1,0 +1,52 @@
+//! Names that OpenClaw knows and that mean nothing here yet.
+
+/// Keys of OpenClaw that mean something there and nothing here yet: a warning of their own, so that nobody believes they work. A
+/// key stands for everything below it.
+pub(super) const NOT_YET: &[&str] = &[
+    "$schema acp approvals audio auth broadcast browser canvasHost cli cron diagnostics env hooks mcp media memory meta nodeHost",
+    "plugins secrets skills surfaces talk tts ui update web wizard",
+    "gateway.mode gateway.remote gateway.tailscale gateway.reload gateway.http gateway.push gateway.channelHealthCheckMinutes",
+    "gateway.auth.allowTailscale gateway.auth.rateLimit gateway.auth.trustedProxy.deviceAutoApprove gateway.tls.caPath",
+    "gateway.controlUi.enabled gateway.controlUi.basePath gateway.controlUi.root gateway.nodes.browser gateway.nodes.pairing",
+    "gateway.allowRealIpFallback gateway.handshakeTimeoutMs gateway.tools gateway.webchat",
+    "agents.ownership agents.defaults.systemAgent agents.defaults.sandbox agents.defaults.subagents agents.defaults.heartbeat",
+    "agents.defaults.compaction agents.defaults.contextPruning agents.defaults.memorySearch agents.defaults.models",
+    "agents.defaults.imageModel agents.defaults.thinkingDefault agents.defaults.verboseDefault agents.defaults.maxConcurrent",
+    "agents.defaults.mediaMaxMb agents.defaults.userTimezone agents.defaults.blockStreamingDefault agents.defaults.typingMode",
+    "agents.defaults.contextTokens agents.defaults.bootstrapMaxChars agents.defaults.skipBootstrap agents.defaults.elevatedDefault",
+    "agents.list.[].sandbox agents.list.[].subagents agents.list.[].skills agents.list.[].memorySearch agents.list.[].heartbeat",
+    "agents.list.[].identity.avatar agents.list.[].groupChat.historyLimit agents.list.[].tools.profile agents.list.[].tools.exec",
+    "agents.list.[].tools.alsoAllow agents.list.[].tools.byProvider agents.list.[].tools.toolsBySender agents.list.[].runtime",
+    "agents.entries.*.sandbox agents.entries.*.subagents agents.entries.*.skills agents.entries.*.memorySearch",
+    "agents.entries.*.heartbeat agents.entries.*.identity.avatar agents.entries.*.groupChat.historyLimit",
+    "agents.entries.*.tools.profile agents.entries.*.tools.exec agents.entries.*.tools.alsoAllow agents.entries.*.runtime",
+    "agents.entries.*.tools.byProvider agents.entries.*.tools.toolsBySender",
+    "session.store session.mainKey session.maintenance session.resetByType session.resetByChannel session.resetTriggers",
+    "session.sendPolicy session.typingMode session.typingIntervalSeconds session.agentToAgent session.threadBindings",
+    "session.parentForkMaxTokens models.mode models.bedrockDiscovery models.providers.*.headers models.providers.*.auth",
+    "models.providers.*.authHeader models.providers.*.models.[].cost models.providers.*.models.[].compat",
+    "models.providers.*.models.[].headers models.providers.*.models.[].api",
+    "channels.defaults channels.discord channels.slack channels.whatsapp channels.signal channels.imessage channels.bluebubbles",
+    "channels.matrix channels.msteams channels.googlechat channels.mattermost channels.irc channels.line channels.nostr",
+    "channels.feishu channels.twitch channels.zalo channels.nextcloud-talk channels.tlon channels.webchat",
+    "commands.native commands.nativeSkills commands.text commands.config commands.debug commands.bash commands.restart",
+    "commands.useAccessGroups commands.allowFrom commands.ownerDisplay",
+    "tools.profile tools.alsoAllow tools.byProvider tools.toolsBySender tools.web tools.media tools.agentToAgent tools.elevated",
+    "tools.sandbox tools.subagents tools.sessions tools.message tools.links tools.fs tools.loopDetection tools.sessions_spawn",
+    "tools.exec.safeBins tools.exec.safeBinTrustedDirs tools.exec.strictInlineEval tools.exec.pathPrepend tools.exec.applyPatch",
+    "tools.exec.backgroundMs tools.exec.notifyOnExit tools.exec.cleanupMs",
+    "messages.responsePrefix messages.messagePrefix messages.ackReaction messages.ackReactionScope messages.queue",
+    "messages.inbound messages.tts messages.removeAckAfterReply messages.visibleReplies messages.statusReactions",
+    "messages.suppressToolErrors messages.groupChat.historyLimit messages.groupChat.visibleReplies",
+    "messages.groupChat.unmentionedInbound discovery.wideArea logging.consoleStyle logging.redactSensitive",
+    "logging.redactPatterns logging.maxFileBytes",
+];
+
+/// Keys of a Telegram account that mean nothing here yet.
+pub(super) const TELEGRAM_NOT_YET: &[&str] = &[
+    "capabilities markdown customCommands configWrites contextVisibility replyToMode replyToModeByChatType dms direct streaming",
+    "historyLimit dmHistoryLimit chunkMode blockStreaming mediaMaxMb timeoutSeconds retry network proxy webhookUrl webhookSecret",
+    "webhookPath webhookHost webhookPort actions reactionNotifications reactionLevel heartbeat responsePrefix ackReaction",
+    "linkPreview silentErrorReplies errorPolicy execApprovals threadBindings autoTopicLabel richMessages groups.*.groupPolicy",
+    "groups.*.skills groups.*.systemPrompt groups.*.topics groups.*.agentId groups.*.disableAudioPreflight",
+];

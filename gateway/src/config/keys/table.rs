@@ -1,0 +1,477 @@
+//! The rows of the table, section by section.
+
+use super::{Key, Kind};
+
+const fn key(path: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Key {
+    Key {
+        path,
+        kind,
+        default: Some(default),
+        doc,
+    }
+}
+
+const fn optional(path: &'static str, kind: Kind, doc: &'static str) -> Key {
+    Key {
+        path,
+        kind,
+        default: None,
+        doc,
+    }
+}
+
+const OBJECT: Kind = Kind::Object(None);
+const DM_SCOPES: Kind = Kind::Words(&["main", "per-peer", "per-channel-peer", "per-account-channel-peer"]);
+const GROUP_SCOPES: Kind = Kind::Words(&["per-group", "main"]);
+const LEVELS: Kind = Kind::Words(&["silent", "fatal", "error", "warn", "info", "debug", "trace"]);
+
+const ROOT: &[Key] = &[
+    optional("gateway", OBJECT, "Where the gateway listens and who gets in."),
+    optional("agents", OBJECT, "Who answers."),
+    optional(
+        "agents.defaults",
+        OBJECT,
+        "What holds for every agent that does not say otherwise.",
+    ),
+    optional("agents.defaults.model", Kind::Object(Some("primary")), "The model."),
+    optional("agents.defaults.model.primary", Kind::Text, "provider/model."),
+    key(
+        "agents.defaults.model.fallbacks",
+        Kind::Texts,
+        "[]",
+        "Models to try when the first one fails.",
+    ),
+    optional(
+        "agents.defaults.workspace",
+        Kind::Text,
+        "The folder the default agent works in.",
+    ),
+    key(
+        "agents.defaults.timeoutSeconds",
+        Kind::Int(1, 86_400),
+        "600",
+        "The longest turn.",
+    ),
+    optional(
+        "agents.list",
+        Kind::List,
+        "The agents, in order. Without any there is one, main.",
+    ),
+    optional(
+        "agents.entries",
+        Kind::Map,
+        "The agents by id; the other way to write agents.list.",
+    ),
+    optional(
+        "bindings",
+        Kind::List,
+        "Which agent answers where. The most specific match wins.",
+    ),
+    optional("session", OBJECT, "Which messages share a conversation."),
+    optional("models", OBJECT, "Where models are reached."),
+    optional(
+        "models.providers",
+        Kind::Map,
+        "Model providers by id, the part before the slash of a model.",
+    ),
+    optional("channels", OBJECT, "Chat channels."),
+    optional("channels.telegram", OBJECT, "Telegram bots."),
+    optional(
+        "channels.telegram.accounts",
+        Kind::Map,
+        "More bots by name; each inherits what stands beside.",
+    ),
+    optional(
+        "channels.telegram.defaultAccount",
+        Kind::Text,
+        "The bot that is meant when none is named.",
+    ),
+    optional("commands", OBJECT, "Direct commands and approvals in chats."),
+    key(
+        "commands.ownerAllowFrom",
+        Kind::Ids,
+        "[]",
+        "Who may command and approve: 123 or telegram:123.",
+    ),
+    optional("tools", OBJECT, "What agents may use."),
+    optional("tools.allow", Kind::Texts, "Only these tools; without it, all."),
+    key("tools.deny", Kind::Texts, "[]", "Never these tools; wins over allow."),
+    optional("tools.exec", OBJECT, "The tool that runs commands."),
+    key(
+        "tools.exec.host",
+        Kind::Words(&["auto", "gateway", "node"]),
+        "\"auto\"",
+        "Where commands run; auto: the gateway.",
+    ),
+    optional("tools.exec.node", Kind::Text, "The node for host node: id or name."),
+    optional(
+        "tools.exec.mode",
+        Kind::Words(&["deny", "allowlist", "ask", "full"]),
+        "security and ask in one word; wins over both.",
+    ),
+    key(
+        "tools.exec.security",
+        Kind::Words(&["deny", "allowlist", "full"]),
+        "\"allowlist\"",
+        "What may run: nothing, what is on a list, anything.",
+    ),
+    key(
+        "tools.exec.ask",
+        Kind::Words(&["off", "on-miss", "always"]),
+        "\"on-miss\"",
+        "When a person is asked.",
+    ),
+    key(
+        "tools.exec.askFallback",
+        Kind::Words(&["deny", "allowlist", "full"]),
+        "\"deny\"",
+        "What holds when nobody answers.",
+    ),
+    key(
+        "tools.exec.timeoutSec",
+        Kind::Int(1, 86_400),
+        "1800",
+        "The longest command.",
+    ),
+    optional("messages", OBJECT, "How messages are read."),
+    optional("messages.groupChat", OBJECT, "Messages in groups."),
+    key(
+        "messages.groupChat.mentionPatterns",
+        Kind::Patterns,
+        "[]",
+        "Texts that address the agent in a group.",
+    ),
+    optional("discovery", OBJECT, "How others find this gateway."),
+    optional("discovery.mdns", OBJECT, "Announcements in the local network."),
+    key(
+        "discovery.mdns.mode",
+        Kind::Words(&["off", "minimal", "full"]),
+        "\"minimal\"",
+        "How much is announced.",
+    ),
+    optional("logging", OBJECT, "What is written down."),
+    key("logging.level", LEVELS, "\"info\"", "How much goes to the log file."),
+    optional(
+        "logging.consoleLevel",
+        LEVELS,
+        "How much goes to the terminal; without it, as to the file.",
+    ),
+    optional(
+        "logging.file",
+        Kind::Text,
+        "The log file; without it, logs/atoll.log in the state folder.",
+    ),
+];
+
+const GATEWAY: &[Key] = &[
+    key("port", Kind::Int(1, 65_535), "18789", "The TCP and UDP port."),
+    key(
+        "bind",
+        Kind::Words(&["loopback", "lan", "tailnet", "custom", "auto"]),
+        "\"loopback\"",
+        "Which addresses it listens on.",
+    ),
+    optional("customBindHost", Kind::Text, "The address for bind custom."),
+    optional("auth", OBJECT, "What a client must show."),
+    optional(
+        "auth.mode",
+        Kind::Words(&["token", "password", "none", "trusted-proxy"]),
+        "How clients prove themselves.",
+    ),
+    optional(
+        "auth.token",
+        Kind::Secret,
+        "The shared token; 32 characters at least when others can reach the port.",
+    ),
+    optional("auth.password", Kind::Secret, "The shared password."),
+    optional(
+        "auth.trustedProxy",
+        OBJECT,
+        "Who is let in when a proxy names the user.",
+    ),
+    optional(
+        "auth.trustedProxy.userHeader",
+        Kind::Text,
+        "The header that names the user.",
+    ),
+    key(
+        "auth.trustedProxy.requiredHeaders",
+        Kind::Texts,
+        "[]",
+        "Headers that must be there too.",
+    ),
+    key(
+        "auth.trustedProxy.allowUsers",
+        Kind::Texts,
+        "[]",
+        "Users that are let in; empty: every user the proxy names.",
+    ),
+    key(
+        "auth.trustedProxy.allowLoopback",
+        Kind::Bool,
+        "false",
+        "Whether a proxy on this machine counts.",
+    ),
+    key(
+        "trustedProxies",
+        Kind::Texts,
+        "[]",
+        "Addresses of proxies whose headers are believed.",
+    ),
+    optional("controlUi", OBJECT, "The browser pages."),
+    key(
+        "controlUi.allowedOrigins",
+        Kind::Texts,
+        "[]",
+        "Origins of pages that may connect.",
+    ),
+    optional("nodes", OBJECT, "What nodes may be asked for."),
+    optional(
+        "nodes.commands",
+        OBJECT,
+        "Commands beyond, and without, the usual ones of a platform.",
+    ),
+    key(
+        "nodes.commands.allow",
+        Kind::Texts,
+        "[]",
+        "Commands let through in addition, dangerous ones included.",
+    ),
+    key(
+        "nodes.commands.deny",
+        Kind::Texts,
+        "[]",
+        "Commands never let through; wins over allow.",
+    ),
+    optional("tls", OBJECT, "Encryption of the port."),
+    key(
+        "tls.enabled",
+        Kind::Bool,
+        "false",
+        "Whether WebSocket clients must use TLS.",
+    ),
+    key(
+        "tls.autoGenerate",
+        Kind::Bool,
+        "true",
+        "Make a certificate when none is given.",
+    ),
+    optional("tls.certPath", Kind::Text, "The certificate chain, PEM."),
+    optional("tls.keyPath", Kind::Text, "Its key, PEM."),
+];
+
+const AGENT: &[Key] = &[
+    optional("name", Kind::Text, "What people call it."),
+    key(
+        "default",
+        Kind::Bool,
+        "false",
+        "Answers where no binding says otherwise.",
+    ),
+    optional("workspace", Kind::Text, "The folder it works in."),
+    optional("agentDir", Kind::Text, "The folder of its credentials."),
+    optional(
+        "model",
+        Kind::Object(Some("primary")),
+        "Its model; a plain text has no fallbacks.",
+    ),
+    optional("model.primary", Kind::Text, "provider/model."),
+    optional(
+        "model.fallbacks",
+        Kind::Texts,
+        "Models to try when the first one fails.",
+    ),
+    optional("timeoutSeconds", Kind::Int(1, 86_400), "Its longest turn."),
+    optional("identity", OBJECT, "How it presents itself."),
+    optional("identity.name", Kind::Text, "Its name; addresses it in groups."),
+    optional("identity.emoji", Kind::Text, "Its sign."),
+    optional("identity.theme", Kind::Text, "Its manner."),
+    optional("groupChat", OBJECT, "Messages in groups."),
+    optional(
+        "groupChat.mentionPatterns",
+        Kind::Patterns,
+        "Texts that address it; instead of messages.groupChat's.",
+    ),
+    optional("tools", OBJECT, "What it may use, on top of what tools says."),
+    optional("tools.allow", Kind::Texts, "Only these tools."),
+    key("tools.deny", Kind::Texts, "[]", "Never these tools."),
+];
+
+const LISTED_AGENT: &[Key] = &[
+    optional("", Kind::Object(Some("id")), "One agent."),
+    optional("id", Kind::AgentId, "Its id."),
+];
+
+const NAMED_AGENT: &[Key] = &[optional("", OBJECT, "One agent.")];
+
+const BINDING: &[Key] = &[
+    optional("", OBJECT, "One rule; every condition must hold."),
+    optional("agentId", Kind::AgentId, "Who answers."),
+    optional("comment", Kind::Text, "For people."),
+    key("type", Kind::Words(&["route"]), "\"route\"", "What kind of rule."),
+    optional("match", OBJECT, "When."),
+    optional("match.channel", Kind::Text, "The channel."),
+    optional(
+        "match.accountId",
+        Kind::Text,
+        "The account; without it the default one, * for any.",
+    ),
+    optional("match.peer", OBJECT, "The chat."),
+    optional(
+        "match.peer.kind",
+        Kind::Words(&["direct", "dm", "group", "channel"]),
+        "What kind of chat; dm is direct.",
+    ),
+    optional("match.peer.id", Kind::Text, "Its id, or * for any."),
+    optional("match.guildId", Kind::Text, "The Discord server."),
+    optional("match.teamId", Kind::Text, "The Slack or Teams team."),
+    optional(
+        "match.roles",
+        Kind::Ids,
+        "Roles in the server, one of which the sender has.",
+    ),
+    optional("session", OBJECT, "Instead of session's."),
+    optional("session.dmScope", DM_SCOPES, "As session.dmScope."),
+    optional("session.groupScope", GROUP_SCOPES, "As session.groupScope."),
+];
+
+const SESSION: &[Key] = &[
+    key(
+        "scope",
+        Kind::Words(&["per-sender", "global"]),
+        "\"per-sender\"",
+        "One conversation for all, or not.",
+    ),
+    key(
+        "dmScope",
+        DM_SCOPES,
+        "\"main\"",
+        "Which direct messages share a conversation.",
+    ),
+    key(
+        "groupScope",
+        GROUP_SCOPES,
+        "\"per-group\"",
+        "Whether groups have conversations of their own.",
+    ),
+    key(
+        "identityLinks",
+        Kind::Map,
+        "{}",
+        "One person on several channels: alice: [\"telegram:123\", \"discord:987\"].",
+    ),
+    optional("identityLinks.*", Kind::Ids, "The person's ids, each with its channel."),
+    optional("reset", OBJECT, "When a conversation begins anew by itself."),
+    key(
+        "reset.mode",
+        Kind::Words(&["none", "daily", "idle"]),
+        "\"none\"",
+        "Never, each day, or after silence.",
+    ),
+    key("reset.atHour", Kind::Int(0, 23), "4", "The hour for daily."),
+    key(
+        "reset.idleMinutes",
+        Kind::Int(1, 525_600),
+        "60",
+        "The silence for idle.",
+    ),
+];
+
+const PROVIDER: &[Key] = &[
+    optional("", OBJECT, "One provider."),
+    optional("baseUrl", Kind::Url, "Where it is; without it, the provider's own."),
+    optional("apiKey", Kind::Secret, "Its key."),
+    optional(
+        "api",
+        Kind::Words(&["anthropic-messages", "openai-completions"]),
+        "What it speaks.",
+    ),
+    key("models", Kind::List, "[]", "Its models; others can be named too."),
+    optional("models.[]", Kind::Object(Some("id")), "One model."),
+    optional("models.[].id", Kind::Text, "Its id."),
+    optional("models.[].name", Kind::Text, "What people call it."),
+    optional(
+        "models.[].contextWindow",
+        Kind::Int(1, 100_000_000),
+        "Tokens it reads at most.",
+    ),
+    optional(
+        "models.[].maxTokens",
+        Kind::Int(1, 100_000_000),
+        "Tokens it writes at most.",
+    ),
+    key("models.[].reasoning", Kind::Bool, "false", "Whether it thinks."),
+    key(
+        "models.[].input",
+        Kind::Texts,
+        "[\"text\"]",
+        "What it reads: text, image.",
+    ),
+];
+
+const TELEGRAM: &[Key] = &[
+    optional("enabled", Kind::Bool, "Whether it runs; on when there is a token."),
+    optional("name", Kind::Text, "What people call it."),
+    optional("botToken", Kind::Secret, "The token from BotFather."),
+    optional("tokenFile", Kind::Text, "A file that holds the token."),
+    optional("apiRoot", Kind::Url, "Another Bot API server."),
+    optional(
+        "dmPolicy",
+        Kind::Words(&["pairing", "allowlist", "open", "disabled"]),
+        "Who may write directly; pairing.",
+    ),
+    optional(
+        "allowFrom",
+        Kind::Ids,
+        "Numeric user ids that may write directly; * for everybody.",
+    ),
+    optional(
+        "groupPolicy",
+        Kind::Words(&["allowlist", "open", "disabled"]),
+        "Which groups are heard; allowlist.",
+    ),
+    optional(
+        "groupAllowFrom",
+        Kind::Ids,
+        "Who is heard in groups; without it, allowFrom.",
+    ),
+    optional("groups", Kind::Map, "Groups by chat id (negative); * for any."),
+    optional("groups.*", OBJECT, "One group."),
+    optional("groups.*.enabled", Kind::Bool, "Whether it is heard."),
+    optional(
+        "groups.*.requireMention",
+        Kind::Bool,
+        "Whether the bot must be addressed; true.",
+    ),
+    optional("groups.*.allowFrom", Kind::Ids, "Who is heard in it."),
+    optional(
+        "textChunkLimit",
+        Kind::Int(100, 4096),
+        "Characters of one message; 4000.",
+    ),
+];
+
+const TELEGRAM_ACCOUNT: &[Key] = &[optional("", OBJECT, "One bot.")];
+
+/// Where each section of the table stands.
+pub(super) const MOUNTS: &[(&str, &[Key])] = &[
+    ("", ROOT),
+    ("gateway", GATEWAY),
+    ("agents.list.[]", LISTED_AGENT),
+    ("agents.list.[]", AGENT),
+    ("agents.entries.*", NAMED_AGENT),
+    ("agents.entries.*", AGENT),
+    ("bindings.[]", BINDING),
+    ("session", SESSION),
+    ("models.providers.*", PROVIDER),
+    ("channels.telegram", TELEGRAM),
+    ("channels.telegram.accounts.*", TELEGRAM_ACCOUNT),
+    ("channels.telegram.accounts.*", TELEGRAM),
+];
+
+/// Keys without which the object around them means nothing.
+pub(super) const REQUIRED: &[&str] = &[
+    "agents.list.[].id",
+    "bindings.[].agentId",
+    "models.providers.*.models.[].id",
+];
