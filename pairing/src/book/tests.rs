@@ -314,6 +314,15 @@ fn what_a_device_asks_for_beyond_its_record_waits_under_the_right_reason() {
     let mut old_protocol = node_claims(&["system.which"]);
     old_protocol.client.device_family.clear();
     desk.enter(2, &old_protocol);
+    let pinned = desk
+        .book
+        .record(key(2).id)
+        .map(|record| record.client.device_family.as_str());
+    assert_eq!(
+        pinned,
+        Some("Linux"),
+        "what decisions depend on stays as it was approved"
+    );
 }
 
 #[test]
