@@ -237,12 +237,10 @@ mod tests {
     }
 
     fn parts(outbound: Outbound) -> (String, Vec<String>) {
-        match outbound {
-            Outbound::Card { text, buttons } => {
-                (text, buttons.into_iter().flatten().map(|button| button.data).collect())
-            }
-            other => panic!("no card: {other:?}"),
-        }
+        let Outbound::Card { text, buttons } = outbound else {
+            panic!("no card: {outbound:?}");
+        };
+        (text, buttons.into_iter().flatten().map(|button| button.data).collect())
     }
 
     #[test]

@@ -1,3 +1,5 @@
+//! Tables of who is let in, among them the ways in that other gateways left open.
+
 use super::*;
 use crate::port::{AccountRef, Place};
 
@@ -168,74 +170,77 @@ fn trust_in_direct_messages_is_no_trust_in_a_group() {
     assert_eq!(decide(&star, &in_group(STRANGER, true), &PAIRED), unknown);
 }
 
+fn check_group(policy: &GatePolicy, sender: &str, mentions: bool, expected: Gate) {
+    let got = decide(policy, &in_group(sender, mentions), &UNPAIRED);
+    assert_eq!(got, expected, "{policy:?} {sender}");
+}
+
+fn with_groups(groups: &[(&str, GroupRule)]) -> GatePolicy {
+    GatePolicy {
+        groups: groups
+            .iter()
+            .map(|(id, rule)| ((*id).to_owned(), rule.clone()))
+            .collect(),
+        ..policy()
+    }
+}
+
 #[test]
 fn a_group_message_passes_policy_group_sender_and_mention_in_this_order() {
-    let check = |policy: &GatePolicy, sender: &str, mentions: bool, expected| {
-        assert_eq!(
-            decide(policy, &in_group(sender, mentions), &UNPAIRED),
-            expected,
-            "{policy:?} {sender}"
-        );
-    };
     let base = policy();
-    check(&base, FRIEND, true, admit(false, true));
-    check(&base, OWNER, true, admit(true, true));
-    check(&base, FRIEND, false, Gate::Ignore(Reason::NotMentioned));
-    check(&base, STRANGER, false, Gate::Ignore(Reason::UnknownSender));
-
+    check_group(&base, FRIEND, true, admit(false, true));
+    check_group(&base, OWNER, true, admit(true, true));
+    check_group(&base, FRIEND, false, Gate::Ignore(Reason::NotMentioned));
+    check_group(&base, STRANGER, false, Gate::Ignore(Reason::UnknownSender));
+    check_group(&with_groups(&[]), OWNER, true, Gate::Ignore(Reason::UnknownGroup));
     let off = GatePolicy {
         group_policy: GroupPolicy::Disabled,
         ..policy()
     };
-    check(&off, OWNER, true, Gate::Ignore(Reason::GroupsDisabled));
-    let unlisted = GatePolicy {
-        groups: BTreeMap::new(),
-        ..policy()
-    };
-    check(&unlisted, OWNER, true, Gate::Ignore(Reason::UnknownGroup));
-    let any = GatePolicy {
-        groups: [("*".to_owned(), GroupRule::default())].into(),
-        ..policy()
-    };
-    check(&any, FRIEND, true, admit(false, true));
-    let open = GatePolicy {
-        group_policy: GroupPolicy::Open,
-        groups: BTreeMap::new(),
-        ..policy()
-    };
-    check(&open, STRANGER, true, admit(false, true));
-    check(&open, STRANGER, false, Gate::Ignore(Reason::NotMentioned));
+    check_group(&off, OWNER, true, Gate::Ignore(Reason::GroupsDisabled));
+}
 
+#[test]
+fn an_open_group_policy_takes_any_sender_but_only_listed_groups_where_some_are() {
+    let open = |policy| GatePolicy {
+        group_policy: GroupPolicy::Open,
+        ..policy
+    };
+    check_group(&open(with_groups(&[])), STRANGER, true, admit(false, true));
+    check_group(
+        &open(with_groups(&[])),
+        STRANGER,
+        false,
+        Gate::Ignore(Reason::NotMentioned),
+    );
+    let other = open(with_groups(&[("-200", GroupRule::default())]));
+    check_group(&other, STRANGER, true, Gate::Ignore(Reason::UnknownGroup));
+}
+
+#[test]
+fn a_group_can_have_its_own_senders_and_rules() {
     let own_list = GatePolicy {
         group_allow_from: list(&["3"]),
         ..policy()
     };
-    check(&own_list, STRANGER, true, admit(false, true));
-    check(&own_list, FRIEND, true, Gate::Ignore(Reason::UnknownSender));
+    check_group(&own_list, STRANGER, true, admit(false, true));
+    check_group(&own_list, FRIEND, true, Gate::Ignore(Reason::UnknownSender));
     let rule = GroupRule {
         require_mention: Some(false),
         allow_from: Some(list(&["3"])),
         enabled: true,
     };
-    let by_rule = GatePolicy {
-        groups: [("-100".to_owned(), rule)].into(),
-        ..policy()
-    };
-    check(&by_rule, STRANGER, false, admit(false, false));
-    check(&by_rule, FRIEND, false, Gate::Ignore(Reason::UnknownSender));
-    let switched_off = GroupRule {
+    let by_rule = with_groups(&[("-100", rule)]);
+    check_group(&by_rule, STRANGER, false, admit(false, false));
+    check_group(&by_rule, FRIEND, false, Gate::Ignore(Reason::UnknownSender));
+    let star = GroupRule::default();
+    check_group(&with_groups(&[("*", star.clone())]), FRIEND, true, admit(false, true));
+    let off = GroupRule {
         enabled: false,
         ..GroupRule::default()
     };
-    let groups = [
-        ("-100".to_owned(), switched_off),
-        ("*".to_owned(), GroupRule::default()),
-    ];
-    let excepted = GatePolicy {
-        groups: groups.into(),
-        ..policy()
-    };
-    check(&excepted, FRIEND, true, Gate::Ignore(Reason::UnknownGroup));
+    let excepted = with_groups(&[("-100", off), ("*", star)]);
+    check_group(&excepted, FRIEND, true, Gate::Ignore(Reason::UnknownGroup));
 }
 
 #[test]

@@ -1,3 +1,5 @@
+//! Updates as Telegram sends them, and what is read from them.
+
 use serde_json::{Value, json};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Markdown and its HTML, and that no Markdown gives HTML that Telegram refuses.
+
 use proptest::prelude::*;
 
 use super::*;
