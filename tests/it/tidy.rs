@@ -64,7 +64,7 @@ const IMPURE: [&str; 8] = [
 
 /// A file of this many lines raises the alarm.
 const FILE_LINES: usize = 600;
-/// So does a function, from `fn` to its closing brace.
+/// So does a function, from `fn` to its closing brace, tables of cases not counted.
 const FUNCTION_LINES: usize = 60;
 /// And a trait with more methods.
 const TRAIT_METHODS: usize = 4;
@@ -261,6 +261,28 @@ fn code_lines(file: &File) -> impl Iterator<Item = (usize, &str)> {
     numbered.filter(|(_, line)| !line.trim_start().starts_with("//"))
 }
 
+/// The lines from its first to its last.
+fn height(part: &impl Spanned) -> usize {
+    let span = part.span();
+    span.end().line - span.start().line + 1
+}
+
+/// Lines of array literals: a table of cases is data, and a long one is a good one.
+#[derive(Default)]
+struct Tables(usize);
+
+impl Visit<'_> for Tables {
+    fn visit_expr_array(&mut self, table: &syn::ExprArray) {
+        self.0 += height(table) - 1;
+    }
+
+    fn visit_macro(&mut self, table: &syn::Macro) {
+        if table.path.is_ident("vec") {
+            self.0 += height(table) - 1;
+        }
+    }
+}
+
 /// Functions with their lines, traits with their methods, and tests that do not run.
 #[derive(Default)]
 struct Sizes {
@@ -271,7 +293,9 @@ struct Sizes {
 
 impl Sizes {
     fn function(&mut self, attributes: &[syn::Attribute], signature: &syn::Signature, body: &syn::Block) {
-        let lines = body.span().end().line - signature.span().start().line + 1;
+        let mut tables = Tables::default();
+        tables.visit_block(body);
+        let lines = height(body) + height(signature) - 1 - tables.0;
         let name = signature.ident.to_string();
         if attributes.iter().any(|attribute| attribute.path().is_ident("ignore")) {
             self.ignored.push(name.clone());
