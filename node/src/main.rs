@@ -1,2 +1,7 @@
-//! placeholder
-fn main() {}
+//! The program `atoll-node`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    atoll_node::cli::main()
+}

@@ -1,0 +1,278 @@
+//! The command line of `atoll-node`: reads arguments and the environment, runs a command, tells a person how it went.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use atoll_pairing::dial::Target;
+use atoll_pairing::tls::Fingerprint;
+use clap::{Args, Parser, Subcommand};
+use secrecy::SecretString;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, Dialect, host_name};
+use crate::daemon::{self, Notice, RunError};
+use crate::state::{Phase, StateDir, StateError, Status};
+
+/// A device of your ring: serves commands to your gateway, under the rules in its own folder.
+#[derive(Debug, Parser)]
+#[command(
+    name = "atoll-node",
+    version,
+    after_help = "Example:\n  ATOLL_GATEWAY_TOKEN=… atoll-node run --gateway ws://127.0.0.1:18789\n\n\
+                  Exit codes: 0 done, 1 failed, 2 wrong arguments, 3 not connected (status)"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Connect to a gateway and serve it until stopped
+    Run(Run),
+    /// Show who this device is
+    Identity(Show),
+    /// Show how the daemon is doing; exit code 3 when it is not connected
+    Status(Show),
+}
+
+#[derive(Debug, Args)]
+struct Run {
+    /// The gateway: ws://host:port (this machine or an SSH tunnel) or wss://host:port
+    #[arg(long, env = "ATOLL_GATEWAY")]
+    gateway: Target,
+    /// The gateway's token, the first time; better in the environment as ATOLL_GATEWAY_TOKEN
+    #[arg(long, value_name = "TOKEN")]
+    token: Option<SecretString>,
+    /// What to call this device [default: the host's name]
+    #[arg(long)]
+    name: Option<String>,
+    #[command(flatten)]
+    folder: Folder,
+    /// The language: native, or openclaw for an OpenClaw gateway
+    #[arg(long, default_value = "native")]
+    dialect: Dialect,
+    /// SHA-256 fingerprint of the gateway's certificate (dialect openclaw over wss)
+    #[arg(long, value_name = "SHA256")]
+    tls_fingerprint: Option<Fingerprint>,
+}
+
+#[derive(Debug, Args)]
+struct Show {
+    #[command(flatten)]
+    folder: Folder,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct Folder {
+    /// Where this device keeps its key and its rules [default: ~/.atoll-node]
+    #[arg(long, env = "ATOLL_NODE_STATE_DIR")]
+    state_dir: Option<PathBuf>,
+}
+
+impl Folder {
+    fn path(&self) -> Result<PathBuf> {
+        if let Some(path) = &self.state_dir {
+            return Ok(path.clone());
+        }
+        let home = std::env::home_dir().context("there is no home folder; name one with --state-dir")?;
+        Ok(home.join(".atoll-node"))
+    }
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.command {
+        Command::Run(run) => run.run(),
+        Command::Identity(show) => identity(&show),
+        Command::Status(show) => status(&show),
+    };
+    done.unwrap_or_else(|error| {
+        let _ = writeln!(io::stderr(), "atoll-node: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+impl Run {
+    fn run(self) -> Result<ExitCode> {
+        log_to_stderr();
+        let config = self.config()?;
+        // One thread for everything that waits; disk work has a few more when it needs them.
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(8)
+            .thread_keep_alive(std::time::Duration::from_secs(1))
+            .build()
+            .context("no runtime")?;
+        let done = runtime.block_on(async {
+            let stop = CancellationToken::new();
+            let signals = tokio::spawn(stop_on_signal(stop.clone()));
+            let done = daemon::run(config, stop, show).await;
+            signals.abort();
+            done
+        });
+        runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+        done.map(|()| ExitCode::SUCCESS).map_err(explain)
+    }
+
+    fn config(self) -> Result<Config> {
+        if self.token.is_some() {
+            tracing::warn!("a token among the arguments can be seen by everybody on this machine; use ATOLL_GATEWAY_TOKEN");
+        }
+        let from_environment = || {
+            ["ATOLL_GATEWAY_TOKEN", "OPENCLAW_GATEWAY_TOKEN"]
+                .iter()
+                .find_map(|name| std::env::var(name).ok().filter(|token| !token.is_empty()))
+                .map(SecretString::from)
+        };
+        Ok(Config {
+            gateway: self.gateway,
+            dialect: self.dialect,
+            token: self.token.or_else(from_environment),
+            name: self.name.unwrap_or_else(host_name),
+            state_dir: self.folder.path()?,
+            tls_fingerprint: self.tls_fingerprint,
+        })
+    }
+}
+
+/// The next step for the errors that end the daemon.
+fn explain(error: RunError) -> anyhow::Error {
+    let step = match &error {
+        RunError::Dial(error) if error.is_retryable() => "",
+        RunError::Dial(atoll_pairing::dial::DialError::Refused(_)) => {
+            "give this device the gateway's token in ATOLL_GATEWAY_TOKEN, or a setup code"
+        }
+        RunError::Dial(_) | RunError::State(_) => "",
+    };
+    match step {
+        "" => error.into(),
+        step => anyhow::anyhow!("{error}\nNext: {step}"),
+    }
+}
+
+fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("ATOLL_LOG").unwrap_or_else(|_| "warn".into());
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).try_init();
+}
+
+#[cfg(unix)]
+async fn stop_on_signal(stop: CancellationToken) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        return;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    stop.cancel();
+}
+
+#[cfg(not(unix))]
+async fn stop_on_signal(stop: CancellationToken) {
+    if tokio::signal::ctrl_c().await.is_ok() {
+        stop.cancel();
+    }
+}
+
+/// Tells a person. Output that nobody takes is no reason to stop.
+fn show(notice: Notice) {
+    let text = match notice {
+        Notice::Started { device, identity } => format!("This device is {device}\nIts key is in {identity}"),
+        Notice::Waiting { request, is_held } => {
+            let after = if is_held { "It continues here by itself" } else { "It is tried again until then" };
+            format!("Waiting to be approved. On the gateway run:\n  atoll devices approve {request}\n{after}.")
+        }
+        Notice::Connected { gateway, commands } => {
+            let gateway = gateway.map(|id| format!(" to gateway {id}")).unwrap_or_default();
+            format!("Connected{gateway}, serving {}", listed(&commands))
+        }
+        Notice::Granted { commands } => format!("Now serving {}", listed(&commands)),
+        Notice::Retrying { why, wait } => format!("Not connected: {why}. Next try in {:.1} s", wait.as_secs_f64()),
+        Notice::WrongGateway { why, pins } => format!(
+            "WARNING: {why}.\nNothing secret was sent. If you set the gateway up anew, remove its entry from {pins} and pair again"
+        ),
+    };
+    let _ = writeln!(io::stdout(), "{text}");
+}
+
+fn listed(commands: &[String]) -> String {
+    if commands.is_empty() {
+        "nothing yet (the gateway's owner has to approve its commands)".to_owned()
+    } else {
+        commands.join(", ")
+    }
+}
+
+fn identity(show: &Show) -> Result<ExitCode> {
+    let state = StateDir::open(&show.folder.path()?)?;
+    let identity = state.identity()?;
+    // A key has the shape of an id: 32 bytes as hex digits.
+    let public_key = atoll_protocol::id::DeviceId::from_digest(identity.public_key());
+    let mut out = io::stdout();
+    if show.json {
+        let value = json!({ "deviceId": identity.device_id(), "publicKey": public_key });
+        writeln!(out, "{value}")?;
+    } else {
+        writeln!(out, "device      {}", identity.device_id())?;
+        writeln!(out, "public key  {public_key}")?;
+        writeln!(out, "kept in     {}", state.identity_path().display())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn status(show: &Show) -> Result<ExitCode> {
+    let state = StateDir::open(&show.folder.path()?)?;
+    let is_running = match state.lock() {
+        Ok(_) => false,
+        Err(StateError::InUse { .. }) => true,
+        Err(error) => return Err(error.into()),
+    };
+    let status = state.status()?;
+    let is_connected = is_running && status.as_ref().is_some_and(|status| status.phase == Phase::Connected);
+    let mut out = io::stdout();
+    if show.json {
+        let value = json!({ "running": is_running, "connected": is_connected, "status": status });
+        writeln!(out, "{value}")?;
+    } else {
+        writeln!(out, "{}", describe(is_running, status.as_ref()))?;
+    }
+    Ok(if is_connected { ExitCode::SUCCESS } else { ExitCode::from(3) })
+}
+
+fn describe(is_running: bool, status: Option<&Status>) -> String {
+    let Some(status) = status else {
+        return "It has never run here. Start it: atoll-node run --gateway ws://127.0.0.1:18789".to_owned();
+    };
+    let phase = match (is_running, status.phase) {
+        (false, Phase::Failed) => "not running; it gave up",
+        (false, _) => "not running",
+        (true, Phase::Connecting) => "running, not connected",
+        (true, Phase::Waiting) => "running, waits to be approved",
+        (true, Phase::Connected) => "connected",
+        (true, Phase::Stopped | Phase::Failed) => "ending",
+    };
+    let paired = if status.paired { "yes" } else { "no" };
+    let mut lines = vec![
+        format!("state    {phase}"),
+        format!("gateway  {} ({})", status.gateway, status.dialect),
+        format!("paired   {paired}"),
+        format!("device   {}", status.device_id),
+        format!("calls    {}", status.calls),
+    ];
+    if let Some(request) = &status.request_id {
+        lines.push(format!("approve  atoll devices approve {request}"));
+    }
+    if let Some(error) = &status.last_error {
+        lines.push(format!("error    {error}"));
+    }
+    lines.join("\n")
+}

@@ -1,0 +1,84 @@
+//! Everything the daemon needs to know, out of the command line and the environment. Reads no file.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use atoll_pairing::dial::Target;
+use atoll_pairing::tls::Fingerprint;
+use secrecy::SecretString;
+
+/// What is spoken to the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// `atoll/1`.
+    Native,
+    /// OpenClaw's JSON, for an OpenClaw gateway.
+    Openclaw,
+}
+
+impl Dialect {
+    /// The word that people use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Openclaw => "openclaw",
+        }
+    }
+}
+
+/// Neither of the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the dialect is native or openclaw")]
+pub struct BadDialect;
+
+impl FromStr for Dialect {
+    type Err = BadDialect;
+
+    fn from_str(text: &str) -> Result<Self, BadDialect> {
+        [Self::Native, Self::Openclaw]
+            .into_iter()
+            .find(|dialect| dialect.as_str() == text)
+            .ok_or(BadDialect)
+    }
+}
+
+/// The settings of one daemon.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where the gateway is.
+    pub gateway: Target,
+    /// What is spoken.
+    pub dialect: Dialect,
+    /// The shared token, for the first time.
+    pub token: Option<SecretString>,
+    /// What the owner calls this device.
+    pub name: String,
+    /// The folder.
+    pub state_dir: PathBuf,
+    /// The gateway's certificate (dialect over TLS).
+    pub tls_fingerprint: Option<Fingerprint>,
+}
+
+/// The host's name, which a device has until its owner names it.
+pub fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .ok()
+        .or_else(|| std::env::var("HOSTNAME").ok())
+        .or_else(|| std::env::var("COMPUTERNAME").ok())
+        .unwrap_or_default();
+    match name.trim() {
+        "" => "node".to_owned(),
+        name => name.to_owned(),
+    }
+}
+
+/// Platform and device family in the words that OpenClaw's command policy knows, and that must not change between connects.
+pub fn platform() -> (&'static str, &'static str) {
+    match std::env::consts::OS {
+        "linux" => ("linux", "Linux"),
+        "macos" => ("macos", "Mac"),
+        "windows" => ("windows", "Windows"),
+        "android" => ("android", "Android"),
+        other => (other, ""),
+    }
+}

@@ -1,0 +1,408 @@
+//! The daemon: dials the gateway for ever, waits to be approved, serves each link, and keeps the calls across links.
+//!
+//! Ends only when it is told to, or when nothing but a person can help and no gateway has ever let this device in.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use atoll_capabilities::Capabilities;
+use atoll_capabilities::device::Device;
+use atoll_capabilities::system_run::SystemRun;
+use atoll_pairing::dial::{Dial, DialError, Dialled, Speak, dial};
+use atoll_pairing::handshake::{Ask, HandshakeError, Outcome};
+use atoll_pairing::identity::Identity;
+use atoll_pairing::link::LinkError;
+use atoll_pairing::proven::Offered;
+use atoll_protocol::capability::Surface;
+use atoll_protocol::frame::{ClientInfo, Waiting};
+use atoll_protocol::limits;
+use atoll_protocol::scope::{Role, Scopes};
+use secrecy::{ExposeSecret, SecretString};
+use tokio_util::sync::CancellationToken;
+
+use crate::backoff::{Backoff, part_of};
+use crate::config::{Config, Dialect, platform};
+use crate::consent::Consent;
+use crate::desk::Desk;
+use crate::serve::{Ended, FAREWELL, Session, serve};
+use crate::state::{Gateways, Known, Lock, Phase, StateDir, StateError, Status};
+
+/// How often a gateway that keeps nobody waiting is asked again whether this device has been approved.
+const APPROVAL_POLL: Duration = Duration::from_secs(5);
+
+/// A wrong credential is tried again this rarely, so that no lockout is run into.
+const CREDENTIAL_POLL: Duration = Duration::from_secs(30);
+
+/// A link that lived this long was a success.
+const SUCCESS: Duration = Duration::from_secs(10);
+
+/// The close code of a gateway that restarts and wants its nodes back.
+const RESTARTING: u16 = 1012;
+
+/// What somebody who watches should know.
+#[derive(Debug)]
+pub enum Notice {
+    /// The first of all.
+    Started {
+        /// This device.
+        device: String,
+        /// Where its key is.
+        identity: String,
+    },
+    /// Somebody has to approve this device.
+    Waiting {
+        /// What to approve.
+        request: String,
+        /// Whether the link stays open meanwhile.
+        is_held: bool,
+    },
+    /// A gateway let this device in.
+    Connected {
+        /// The short id of its key; none in the dialect.
+        gateway: Option<String>,
+        /// The commands in force.
+        commands: Vec<String>,
+    },
+    /// What is in force has changed.
+    Granted {
+        /// The commands in force.
+        commands: Vec<String>,
+    },
+    /// No link; the next try comes.
+    Retrying {
+        /// Why.
+        why: String,
+        /// When.
+        wait: Duration,
+    },
+    /// Another gateway answers than the one that is trusted.
+    WrongGateway {
+        /// The details.
+        why: String,
+        /// The file that holds the pin.
+        pins: String,
+    },
+}
+
+/// Why the daemon ended without being told to.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The folder.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// Trying again cannot help.
+    #[error(transparent)]
+    Dial(DialError),
+}
+
+/// Runs the daemon until `stop`.
+///
+/// # Errors
+/// See [`RunError`].
+pub async fn run(config: Config, stop: CancellationToken, notify: impl FnMut(Notice) + Send) -> Result<(), RunError> {
+    let mut daemon = Daemon::start(config, stop, notify)?;
+    let ended = daemon.dial_for_ever().await;
+    daemon.desk.close(FAREWELL).await;
+    let phase = if ended.is_ok() { Phase::Stopped } else { Phase::Failed };
+    daemon.write_status(phase, |status| {
+        status.last_error = ended.as_ref().err().map(ToString::to_string);
+    });
+    ended
+}
+
+struct Daemon<N> {
+    config: Config,
+    address: String,
+    stop: CancellationToken,
+    notify: N,
+    state: StateDir,
+    _lock: Lock,
+    identity: Arc<Identity>,
+    gateways: Gateways,
+    consent: Arc<Consent>,
+    desk: Desk,
+    backoff: Backoff,
+    /// The request that was shown last: it is shown once.
+    shown: Option<String>,
+}
+
+/// What a link or a failed dial leads to.
+enum Next {
+    Stop,
+    After(Duration),
+}
+
+impl<N: FnMut(Notice) + Send> Daemon<N> {
+    fn start(config: Config, stop: CancellationToken, mut notify: N) -> Result<Self, RunError> {
+        let state = StateDir::open(&config.state_dir)?;
+        let lock = state.lock()?;
+        let identity = Arc::new(state.identity()?);
+        let gateways = state.gateways()?;
+        let consent = Arc::new(Consent::new(identity.device_id()));
+        let capabilities: Capabilities = vec![
+            Arc::new(SystemRun::new(state.path(), Arc::clone(&consent) as _)),
+            Arc::new(Device::new(config.name.clone(), state.path())),
+        ];
+        notify(Notice::Started {
+            device: identity.device_id().to_string(),
+            identity: state.identity_path().display().to_string(),
+        });
+        Ok(Self {
+            address: config.gateway.to_string(),
+            desk: Desk::new(identity.device_id(), config.dialect, &capabilities),
+            config,
+            stop,
+            notify,
+            state,
+            _lock: lock,
+            identity,
+            gateways,
+            consent,
+            backoff: Backoff::default(),
+            shown: None,
+        })
+    }
+
+    async fn dial_for_ever(&mut self) -> Result<(), RunError> {
+        loop {
+            self.write_status(Phase::Connecting, |_| {});
+            let next = match self.dial().await {
+                None => Next::Stop,
+                Some(Ok(dialled)) => self.admitted(dialled).await?,
+                Some(Err(error)) => self.failed(error)?,
+            };
+            let Next::After(wait) = next else { return Ok(()) };
+            tokio::select! {
+                () = self.stop.cancelled() => return Ok(()),
+                () = tokio::time::sleep(wait) => {}
+                () = self.desk.rest() => {}
+            }
+        }
+    }
+
+    /// Dials once; calls of earlier links go on meanwhile. None: the daemon shall stop.
+    async fn dial(&mut self) -> Option<Result<Dialled, DialError>> {
+        let how = self.how();
+        let stop = self.stop.clone();
+        // Each waits, so they are told apart by what they touch.
+        let (waits, mut waiting) = tokio::sync::mpsc::channel(4);
+        let dialling = dial(&how, |request: Waiting| drop(waits.try_send(request)));
+        tokio::pin!(dialling);
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return None,
+                Some(request) = waiting.recv() => self.waiting(request.request.as_str(), true),
+                result = &mut dialling => return Some(result),
+                () = self.desk.rest() => {}
+            }
+        }
+    }
+
+    fn how(&self) -> Dial {
+        let known = self.gateways.known(&self.address);
+        let speak = match self.config.dialect {
+            Dialect::Native => Speak::Native {
+                pin: known.pin(),
+                token: self.config.token.clone(),
+            },
+            Dialect::Openclaw => Speak::Dialect {
+                credentials: self.credentials(&known),
+                certificate: self.config.tls_fingerprint,
+            },
+        };
+        Dial {
+            target: self.config.gateway.clone(),
+            identity: Some(Arc::clone(&self.identity)),
+            ask: self.ask(),
+            speak,
+        }
+    }
+
+    /// The device token once there is one, as the real node does; the shared token before.
+    fn credentials(&self, known: &Known) -> Offered {
+        let device_token = known.device_token().map(SecretString::from);
+        Offered {
+            token: self.config.token.clone().filter(|_| device_token.is_none()),
+            device_token,
+            ..Offered::default()
+        }
+    }
+
+    fn ask(&self) -> Ask {
+        let (platform, family) = platform();
+        Ask {
+            role: Role::Node,
+            scopes: Scopes::default(),
+            client: ClientInfo {
+                id: "node-host".to_owned(),
+                mode: "node".to_owned(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                platform: platform.to_owned(),
+                device_family: family.to_owned(),
+                model: String::new(),
+                display_name: self.config.name.clone(),
+                instance_id: self.desk.boot().to_owned(),
+            },
+            surface: self.desk.surface().clone(),
+            path_env: std::env::var("PATH").unwrap_or_default(),
+        }
+    }
+
+    fn waiting(&mut self, request: &str, is_held: bool) {
+        if self.shown.as_deref() != Some(request) {
+            self.shown = Some(request.to_owned());
+            (self.notify)(Notice::Waiting {
+                request: request.to_owned(),
+                is_held,
+            });
+        }
+        self.write_status(Phase::Waiting, |status| status.request_id = Some(request.to_owned()));
+    }
+
+    /// Remembers whom it is linked to, then serves.
+    async fn admitted(&mut self, dialled: Dialled) -> Result<Next, RunError> {
+        let Dialled { link, outcome } = dialled;
+        self.remember(&outcome)?;
+        self.shown = None;
+        self.consent.set_gateway(outcome.gateway.map(|gateway| gateway.public_key));
+        let commands = outcome.admitted.surface.commands.clone();
+        (self.notify)(Notice::Connected {
+            gateway: outcome.gateway.map(|gateway| gateway.id.short()),
+            commands: commands.clone(),
+        });
+        self.write_status(Phase::Connected, |status| status.commands = commands);
+        let session = Session {
+            tick: Duration::from_millis(outcome.admitted.tick_ms),
+            folder: self.state.path(),
+            stop: &self.stop,
+        };
+        let began = Instant::now();
+        let notify = &mut self.notify;
+        let ended = serve(link, &mut self.desk, &session, |surface: Surface| {
+            notify(Notice::Granted {
+                commands: surface.commands,
+            });
+        })
+        .await;
+        // Nobody signs for calls that go on without a link; each asked its consent before it began.
+        self.consent.set_gateway(None);
+        if began.elapsed() >= SUCCESS {
+            self.backoff.reset();
+        }
+        match ended {
+            Ended::Stopped => Ok(Next::Stop),
+            Ended::Lost(error) => Ok(self.lost(&error)),
+        }
+    }
+
+    fn remember(&mut self, outcome: &Outcome) -> Result<(), RunError> {
+        if let Some(gateway) = outcome.gateway
+            && self.gateways.pin(&self.address, gateway.public_key)?.is_err()
+        {
+            // The handshake insists on the pin, so this is never reached; if it were, nothing must be served.
+            return Err(RunError::Dial(DialError::Handshake(HandshakeError::Unproven)));
+        }
+        if let Some(token) = &outcome.device_token {
+            let token = token.expose_secret().to_owned();
+            self.gateways.set_device_token(&self.address, Some(token))?;
+        }
+        Ok(())
+    }
+
+    fn lost(&mut self, error: &LinkError) -> Next {
+        let wait = if error.code() == Some(RESTARTING) {
+            // It comes back at once, and so do all its nodes: not all in the same moment.
+            part_of(Duration::from_secs(1), random())
+        } else {
+            self.backoff.wait(random())
+        };
+        self.retry(error.to_string(), wait)
+    }
+
+    fn failed(&mut self, error: DialError) -> Result<Next, RunError> {
+        let known = self.gateways.known(&self.address);
+        if let Some(request) = error.needs_pairing() {
+            self.waiting(&request, false);
+            self.backoff.reset();
+            let wait = error.retry_after().unwrap_or(APPROVAL_POLL);
+            return Ok(Next::After(wait + part_of(Duration::from_secs(1), random())));
+        }
+        if error.is_stale_device_token() && known.device_token().is_some() {
+            self.gateways.set_device_token(&self.address, None)?;
+            return Ok(self.retry(error.to_string(), Duration::from_secs(1)));
+        }
+        if is_wrong_gateway(&error) {
+            (self.notify)(Notice::WrongGateway {
+                why: error.to_string(),
+                pins: self.gateways.path().display().to_string(),
+            });
+        }
+        if error.is_fatal() {
+            return self.fatal(error, &known);
+        }
+        let wait = self.backoff.wait(random());
+        let wait = error.retry_after().map_or(wait, |asked| asked.max(wait).min(limits::PAIRING_PENDING));
+        Ok(self.retry(error.to_string(), wait))
+    }
+
+    /// A mistake of this device's own, or a first try with a wrong credential, is for a person who is looking now. A node that has
+    /// worked before goes on trying: its gateway may be set right without anybody near it.
+    fn fatal(&mut self, error: DialError, known: &Known) -> Result<Next, RunError> {
+        let is_own = matches!(
+            error,
+            DialError::TooOpen { .. } | DialError::NoFingerprint { .. } | DialError::NoIdentity
+        );
+        if is_own || !known.was_admitted() {
+            return Err(RunError::Dial(error));
+        }
+        Ok(self.retry(error.to_string(), CREDENTIAL_POLL + part_of(CREDENTIAL_POLL, random())))
+    }
+
+    fn retry(&mut self, why: String, wait: Duration) -> Next {
+        self.write_status(Phase::Connecting, |status| status.last_error = Some(why.clone()));
+        (self.notify)(Notice::Retrying { why, wait });
+        Next::After(wait)
+    }
+
+    fn write_status(&self, phase: Phase, fill: impl FnOnce(&mut Status)) {
+        let mut status = Status {
+            pid: std::process::id(),
+            device_id: self.identity.device_id().to_string(),
+            gateway: self.address.clone(),
+            dialect: self.config.dialect.as_str().to_owned(),
+            phase,
+            paired: self.gateways.known(&self.address).was_admitted(),
+            request_id: None,
+            commands: Vec::new(),
+            calls: self.desk.running(),
+            last_error: None,
+            updated_at_ms: unix_ms(),
+        };
+        fill(&mut status);
+        // A full disk must not end a working node.
+        if let Err(error) = self.state.write_status(&status) {
+            tracing::warn!(%error, "the status was not written");
+        }
+    }
+}
+
+fn is_wrong_gateway(error: &DialError) -> bool {
+    matches!(
+        error,
+        DialError::WrongCertificate { .. } | DialError::Handshake(HandshakeError::WrongGateway { .. })
+    )
+}
+
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn random() -> u64 {
+    // Without random bytes the wait is half its bound, as good as any.
+    getrandom::u64().unwrap_or(1 << 63)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,237 @@
+//! The calls of this node: which run, which have ended and wait to be acknowledged. Outlives links; knows nothing of sockets.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use atoll_capabilities::{Call, Capabilities, Capability};
+use atoll_protocol::calls::{NodeCalls, Start};
+use atoll_protocol::capability::Surface;
+use atoll_protocol::error::CallError;
+use atoll_protocol::frame::{Frame, Invoke, Outcome, Progress, Request, Resume};
+use atoll_protocol::id::{CallId, DeviceId};
+use atoll_protocol::json::Json;
+use atoll_protocol::limits;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Dialect;
+use crate::exec_event::ExecRun;
+use crate::worker::{self, News};
+
+/// News on their way to the link. More: the calls that have some wait, and with them their commands.
+const NEWS: usize = 64;
+
+/// What one piece of news makes at most: an event and an outcome.
+pub(crate) const NEWS_FRAMES: usize = 2;
+
+/// Owns the calls.
+pub(crate) struct Desk {
+    node: DeviceId,
+    dialect: Dialect,
+    boot: String,
+    surface: Surface,
+    by_command: HashMap<&'static str, Arc<dyn Capability>>,
+    calls: NodeCalls,
+    running: HashMap<CallId, Running>,
+    tasks: TaskTracker,
+    news: mpsc::Receiver<News>,
+    reporter: mpsc::Sender<News>,
+}
+
+struct Running {
+    cancel: CancellationToken,
+    seq: u64,
+    exec: Option<ExecRun>,
+}
+
+impl Desk {
+    /// No calls yet.
+    pub(crate) fn new(node: DeviceId, dialect: Dialect, capabilities: &Capabilities) -> Self {
+        let (reporter, news) = mpsc::channel(NEWS);
+        let mut surface = Surface::default();
+        let mut by_command = HashMap::new();
+        for capability in capabilities {
+            let description = capability.describe();
+            if !description.commands.is_empty() {
+                surface.caps.push(description.cap.to_owned());
+            }
+            for command in description.commands {
+                surface.commands.push(command.to_owned());
+                by_command.insert(command, Arc::clone(capability));
+            }
+        }
+        Self {
+            node,
+            dialect,
+            boot: uuid::Uuid::new_v4().to_string(),
+            surface: surface.sorted(),
+            by_command,
+            calls: NodeCalls::new(),
+            running: HashMap::new(),
+            tasks: TaskTracker::new(),
+            news,
+            reporter,
+        }
+    }
+
+    /// What this node offers.
+    pub(crate) fn surface(&self) -> &Surface {
+        &self.surface
+    }
+
+    /// This start of the program.
+    pub(crate) fn boot(&self) -> &str {
+        &self.boot
+    }
+
+    /// How many calls run.
+    pub(crate) fn running(&self) -> usize {
+        self.running.len()
+    }
+
+    /// What to say first on a new link, and the results to offer again after it.
+    pub(crate) fn resume(&mut self) -> (Resume, Vec<Outcome>) {
+        self.calls.handle_timeout(Instant::now());
+        (self.calls.resume(&self.boot), self.calls.outcomes_to_offer())
+    }
+
+    /// Starts a call, once. An outcome is the answer at once of a call that does not run.
+    pub(crate) fn begin(&mut self, invoke: Invoke) -> Option<Outcome> {
+        let now = Instant::now();
+        let refusal = match self.calls.start(&invoke.call, now) {
+            Start::Duplicate => return None,
+            Start::Busy => Some(CallError::new(
+                "BUSY",
+                format!("{} calls run on this node already; try again when one has ended", limits::NODE_CALLS),
+            )),
+            Start::Run => self.refusal(&invoke),
+        };
+        match refusal {
+            Some(error) => self.calls.finish(&invoke.call, Err(error), now),
+            None => {
+                self.run(invoke);
+                None
+            }
+        }
+    }
+
+    fn refusal(&self, invoke: &Invoke) -> Option<CallError> {
+        if invoke.node != self.node {
+            return Some(CallError::new("INVALID_REQUEST", "this call is for another node"));
+        }
+        let command = invoke.command.as_str();
+        (!self.by_command.contains_key(command))
+            .then(|| CallError::new("INVALID_REQUEST", format!("{command:?} is not a command of this node")))
+    }
+
+    fn run(&mut self, invoke: Invoke) {
+        let Some(capability) = self.by_command.get(invoke.command.as_str()) else {
+            return;
+        };
+        let tells_exec = self.dialect == Dialect::Openclaw && invoke.command == "system.run";
+        let exec = tells_exec.then(|| ExecRun::of(invoke.params.as_ref())).flatten();
+        let (progress, listener) = worker::progress();
+        let cancel = CancellationToken::new();
+        let call = Call {
+            id: invoke.call.clone(),
+            command: invoke.command,
+            params: invoke.params,
+            deadline: deadline(invoke.timeout_ms, self.dialect),
+            plan: invoke.plan,
+            cancel: cancel.clone(),
+            progress,
+        };
+        self.running.insert(invoke.call, Running { cancel, seq: 0, exec });
+        let work = worker::work(Arc::clone(capability), call, listener, self.reporter.clone());
+        self.tasks.spawn(work);
+    }
+
+    /// Stops a call; its end is reported as that of any other.
+    pub(crate) fn cancel(&self, call: &CallId) {
+        if let Some(running) = self.running.get(call) {
+            running.cancel.cancel();
+        }
+    }
+
+    /// Stops all of them.
+    pub(crate) fn cancel_all(&self) {
+        self.running.values().for_each(|running| running.cancel.cancel());
+    }
+
+    /// The gateway has it safe.
+    pub(crate) fn acknowledge(&mut self, call: &CallId) {
+        self.calls.acknowledge(call, Instant::now());
+    }
+
+    /// Waits for news and gives what to say about it. Loses nothing when dropped.
+    pub(crate) async fn next(&mut self) -> Vec<Frame> {
+        match self.news.recv().await {
+            Some(News::Progress { call, chunk }) => self.progressed(call, chunk).into_iter().collect(),
+            Some(News::Finished { call, result }) => self.finished(&call, result),
+            // We hold a sender ourselves.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Takes news while there is no link: results are kept, progress is not.
+    pub(crate) async fn rest(&mut self) {
+        loop {
+            self.next().await;
+        }
+    }
+
+    /// Stops all calls and takes their ends, for at most `patience`.
+    pub(crate) async fn close(&mut self, patience: Duration) {
+        self.cancel_all();
+        self.tasks.close();
+        let tasks = self.tasks.clone();
+        let _ = tokio::time::timeout(patience, async {
+            tokio::select! {
+                () = tasks.wait() => {}
+                () = self.rest() => {}
+            }
+        })
+        .await;
+    }
+
+    fn progressed(&mut self, call: CallId, chunk: String) -> Option<Frame> {
+        let running = self.running.get_mut(&call)?;
+        let seq = running.seq;
+        running.seq += 1;
+        Some(Frame::Progress(Progress {
+            call,
+            seq,
+            chunk,
+            receipt: None,
+        }))
+    }
+
+    fn finished(&mut self, call: &CallId, result: Result<Option<Json>, CallError>) -> Vec<Frame> {
+        let running = self.running.remove(call);
+        let exec = running.and_then(|running| running.exec);
+        let event = exec.map(|exec| exec.event(&result)).map(|(name, payload)| node_event(name, &payload));
+        let outcome = self.calls.finish(call, result, Instant::now());
+        event.into_iter().chain(outcome.map(Frame::Outcome)).collect()
+    }
+}
+
+/// Our own gateway has taken off its margin already; an OpenClaw gateway has not.
+fn deadline(timeout_ms: u64, dialect: Dialect) -> Duration {
+    let given = Duration::from_millis(timeout_ms).min(limits::CALL_DEADLINE_MAX);
+    match dialect {
+        Dialect::Native => given,
+        Dialect::Openclaw => given - limits::CALL_DEADLINE_MARGIN.min(given / 2),
+    }
+}
+
+/// A `node.event`, which nobody waits for an answer to.
+pub(crate) fn node_event(event: &str, payload: &Value) -> Frame {
+    Frame::Request(Request {
+        id: uuid::Uuid::new_v4().into(),
+        method: "node.event".to_owned(),
+        params: Some(Json::from(json!({ "event": event, "payloadJSON": payload.to_string() }))),
+    })
+}

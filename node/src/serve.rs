@@ -1,0 +1,251 @@
+//! One link, from admission to its end: takes calls, sends what they say, keeps an eye on silence. Only routes; the calls are the
+//! desk's, and a link that ends takes none of them along.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::time::Duration;
+
+use atoll_capabilities::device::host_stats;
+use atoll_pairing::link::{Link, LinkError, LinkTx, Received};
+use atoll_protocol::capability::Surface;
+use atoll_protocol::error::CallError;
+use atoll_protocol::frame::{Frame, Outcome};
+use atoll_protocol::limits;
+use tokio::sync::mpsc::{self, PermitIterator};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, interval, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::desk::{Desk, NEWS_FRAMES, node_event};
+
+/// Frames on their way to the writer. More: news of calls wait; a pong or a figure is left out.
+const OUTBOX: usize = 32;
+
+/// How often the host's figures are sent.
+const STATS: Duration = Duration::from_secs(60);
+
+/// How long calls have to end, and the goodbye to be sent, when the daemon stops.
+pub(crate) const FAREWELL: Duration = Duration::from_secs(3);
+
+/// Why a link is over.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// The daemon was told to stop.
+    Stopped,
+    /// The link failed or was closed.
+    Lost(LinkError),
+}
+
+/// Fixed facts of one link.
+pub(crate) struct Session<'a> {
+    /// How often the gateway says something at least.
+    pub(crate) tick: Duration,
+    /// The folder whose file system counts.
+    pub(crate) folder: &'a Path,
+    /// Told when the daemon shall stop.
+    pub(crate) stop: &'a CancellationToken,
+}
+
+/// What a turn of the loop is about.
+enum Turn<'a> {
+    Stop,
+    Received(Result<Received, LinkError>),
+    Work(PermitIterator<'a, Frame>, Vec<Frame>),
+    Stats,
+    Quiet,
+    WriterEnded,
+}
+
+/// Serves one link until it ends.
+pub(crate) async fn serve(
+    link: Link,
+    desk: &mut Desk,
+    session: &Session<'_>,
+    mut on_surface: impl FnMut(Surface),
+) -> Ended {
+    let (tx, mut rx) = link.split();
+    let (outbox, queue) = mpsc::channel(OUTBOX);
+    let mut writer = tokio::spawn(write(tx, queue));
+    let (resume, offers) = desk.resume();
+    let mut offers: VecDeque<Outcome> = offers.into();
+    // The queue is empty, so there is room.
+    let _ = outbox.try_send(Frame::Resume(resume));
+    let mut stats = interval(STATS);
+    let mut silence = Silence::new(session.tick);
+    let lost = loop {
+        let turn = tokio::select! {
+            () = session.stop.cancelled() => Turn::Stop,
+            received = rx.recv() => Turn::Received(received),
+            (room, frames) = work(&outbox, desk, &mut offers) => Turn::Work(room, frames),
+            _ = stats.tick() => Turn::Stats,
+            () = sleep_until(silence.next()) => Turn::Quiet,
+            () = outbox.closed() => Turn::WriterEnded,
+        };
+        match turn {
+            Turn::Stop => break None,
+            Turn::Received(Ok(received)) => {
+                silence.heard();
+                route(received, desk, &outbox, &mut offers, &mut on_surface);
+            }
+            Turn::Received(Err(error)) => break Some(error),
+            Turn::Work(room, frames) => room.zip(frames).for_each(|(place, frame)| place.send(frame)),
+            Turn::Stats => drop(outbox.try_send(stats_event(session.folder))),
+            Turn::Quiet if silence.is_over() => break Some(LinkError::Silent),
+            Turn::Quiet => drop(outbox.try_send(silence.ask())),
+            Turn::WriterEnded => break Some((&mut writer).await.ok().flatten().unwrap_or(LinkError::ClosedHere)),
+        }
+    };
+    match lost {
+        Some(error) => {
+            writer.abort();
+            Ended::Lost(error)
+        }
+        None => {
+            farewell(desk, outbox, writer).await;
+            Ended::Stopped
+        }
+    }
+}
+
+/// Waits for room for as many frames as one piece of news makes, then for something to say: results from before first. Loses nothing
+/// when dropped.
+async fn work<'a>(
+    outbox: &'a mpsc::Sender<Frame>,
+    desk: &mut Desk,
+    offers: &mut VecDeque<Outcome>,
+) -> (PermitIterator<'a, Frame>, Vec<Frame>) {
+    let Ok(room) = outbox.reserve_many(NEWS_FRAMES).await else {
+        return std::future::pending().await; // the writer has ended, which is a turn of its own
+    };
+    match offers.pop_front() {
+        Some(outcome) => (room, vec![Frame::Outcome(outcome)]),
+        None => (room, desk.next().await),
+    }
+}
+
+fn route(
+    received: Received,
+    desk: &mut Desk,
+    outbox: &mpsc::Sender<Frame>,
+    offers: &mut VecDeque<Outcome>,
+    on_surface: &mut impl FnMut(Surface),
+) {
+    let frame = match received {
+        Received::Frame(frame) => frame,
+        // Only a gateway's end of a link says this.
+        Received::Reject(_) => return,
+    };
+    match frame {
+        Frame::Invoke(invoke) => offers.extend(desk.begin(invoke)),
+        Frame::Cancel(call) => desk.cancel(&call),
+        Frame::Acknowledge(acknowledge) => desk.acknowledge(&acknowledge.call),
+        Frame::Ping(number) => drop(outbox.try_send(Frame::Pong(number))),
+        Frame::Granted(surface) => on_surface(surface),
+        Frame::Event(event) if event.name == "shutdown" => tracing::info!("the gateway is about to stop"),
+        Frame::Response(response) => {
+            if let Err(error) = response.result {
+                tracing::debug!(%error, "the gateway did not take an event");
+            }
+        }
+        Frame::Input(input) => tracing::debug!(call = %input.call, "no command here takes input"),
+        Frame::Event(_)
+        | Frame::Pong(_)
+        | Frame::Hello(_)
+        | Frame::Challenge(_)
+        | Frame::Proof(_)
+        | Frame::Waiting(_)
+        | Frame::Admitted(_)
+        | Frame::Refused(_)
+        | Frame::Request(_)
+        | Frame::Progress(_)
+        | Frame::Outcome(_)
+        | Frame::Resume(_) => {}
+    }
+}
+
+/// Stops the calls, sends their ends, says goodbye.
+async fn farewell(desk: &mut Desk, outbox: mpsc::Sender<Frame>, mut writer: JoinHandle<Option<LinkError>>) {
+    desk.cancel_all();
+    let _ = timeout(FAREWELL, async {
+        while desk.running() > 0 {
+            for frame in desk.next().await {
+                if outbox.send(frame).await.is_err() {
+                    return;
+                }
+            }
+        }
+    })
+    .await;
+    drop(outbox);
+    if timeout(FAREWELL, &mut writer).await.is_err() {
+        writer.abort();
+    }
+}
+
+/// Sends frame after frame, so that a slow peer never keeps the loop from listening; hangs up when there will be no more.
+async fn write(mut tx: LinkTx, mut queue: mpsc::Receiver<Frame>) -> Option<LinkError> {
+    while let Some(frame) = queue.recv().await {
+        let sent = match tx.send(&frame).await {
+            Err(LinkError::Frame(error)) => match too_large(frame, &error) {
+                Some(frame) => tx.send(&frame).await,
+                None => Ok(()),
+            },
+            sent => sent,
+        };
+        if let Err(error) = sent {
+            return Some(error);
+        }
+    }
+    tx.close(1000, "node stopped").await;
+    None
+}
+
+/// A result that does not fit in a frame ends its call all the same.
+fn too_large(frame: Frame, error: &dyn std::error::Error) -> Option<Frame> {
+    tracing::warn!(%error, kind = frame.kind(), "a frame was not sent");
+    let Frame::Outcome(outcome) = frame else { return None };
+    Some(Frame::Outcome(Outcome {
+        result: Err(CallError::new("PAYLOAD_TOO_LARGE", format!("the result does not fit: {error}"))),
+        ..outcome
+    }))
+}
+
+fn stats_event(folder: &Path) -> Frame {
+    let stats = serde_json::to_value(host_stats(folder)).unwrap_or_default();
+    node_event("node.host.stats", &stats)
+}
+
+/// A gateway that says nothing for a tick is asked; one that says nothing for two is gone.
+struct Silence {
+    tick: Duration,
+    heard: Instant,
+    asked: bool,
+}
+
+impl Silence {
+    fn new(tick: Duration) -> Self {
+        Self {
+            tick: if tick.is_zero() { limits::TICK } else { tick },
+            heard: Instant::now(),
+            asked: false,
+        }
+    }
+
+    fn heard(&mut self) {
+        self.heard = Instant::now();
+        self.asked = false;
+    }
+
+    fn next(&self) -> Instant {
+        self.heard + self.tick * if self.asked { 2 } else { 1 }
+    }
+
+    fn is_over(&self) -> bool {
+        self.asked
+    }
+
+    fn ask(&mut self) -> Frame {
+        self.asked = true;
+        Frame::Ping(0)
+    }
+}

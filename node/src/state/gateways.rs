@@ -1,0 +1,160 @@
+//! Which gateways this node was admitted by, and what it must remember of each: the key to insist on, the token of the dialect.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use atoll_protocol::id::DeviceId;
+use serde::{Deserialize, Serialize};
+
+use super::{StateError, json_text, read, replace};
+
+/// What is remembered of one gateway, by the address it was reached at.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Known {
+    /// Its public key, 64 hex digits; never replaced by the program itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    public_key: Option<DeviceId>,
+    /// The dialect's token of this device there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device_token: Option<String>,
+}
+
+impl fmt::Debug for Known {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Known")
+            .field("public_key", &self.public_key)
+            .field("device_token", &self.device_token.as_ref().map(|_| "…"))
+            .finish()
+    }
+}
+
+impl Known {
+    /// The key that the gateway at that address must prove.
+    pub fn pin(&self) -> Option<[u8; 32]> {
+        // A key has the same shape as an id: 32 bytes, written as hex digits.
+        self.public_key.map(|key| *key.as_bytes())
+    }
+
+    /// The dialect's token.
+    pub fn device_token(&self) -> Option<&str> {
+        self.device_token.as_deref()
+    }
+
+    /// Whether it ever let this device in.
+    pub fn was_admitted(&self) -> bool {
+        self.public_key.is_some() || self.device_token.is_some()
+    }
+}
+
+/// The file.
+#[derive(Debug)]
+pub struct Gateways {
+    path: PathBuf,
+    known: BTreeMap<String, Known>,
+}
+
+/// Another key is pinned already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("another key is pinned for this gateway")]
+pub struct PinnedOtherwise;
+
+impl Gateways {
+    pub(super) fn load(path: PathBuf) -> Result<Self, StateError> {
+        let known = match read(&path)? {
+            None => BTreeMap::new(),
+            Some(text) => serde_json::from_str(&text).map_err(|error| StateError::Malformed {
+                path: path.clone(),
+                reason: error.to_string(),
+            })?,
+        };
+        Ok(Self { path, known })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &std::path::Path {
+        &self.path
+    }
+
+    /// What is known of the gateway at an address.
+    pub fn known(&self, address: &str) -> Known {
+        self.known.get(address).cloned().unwrap_or_default()
+    }
+
+    /// Remembers the key that a gateway proved when it first let this device in. The handshake insists on a pinned key, so another
+    /// one here is a defect and is not written down.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn pin(&mut self, address: &str, key: [u8; 32]) -> Result<Result<(), PinnedOtherwise>, StateError> {
+        let known = self.known.entry(address.to_owned()).or_default();
+        match known.pin() {
+            Some(pinned) if pinned == key => Ok(Ok(())),
+            Some(_) => Ok(Err(PinnedOtherwise)),
+            None => {
+                known.public_key = Some(DeviceId::from_digest(key));
+                self.save().map(Ok)
+            }
+        }
+    }
+
+    /// Keeps, replaces or forgets the dialect's token.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn set_device_token(&mut self, address: &str, token: Option<String>) -> Result<(), StateError> {
+        let known = self.known.entry(address.to_owned()).or_default();
+        if known.device_token == token {
+            return Ok(());
+        }
+        known.device_token = token;
+        self.save()
+    }
+
+    fn save(&self) -> Result<(), StateError> {
+        replace(&self.path, &json_text(&self.known))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pinned_key_stays_whatever_comes() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("gateways.json");
+        let mut gateways = Gateways::load(path.clone()).expect("empty");
+        assert!(!gateways.known("ws://a").was_admitted());
+        assert_eq!(gateways.pin("ws://a", [1; 32]).expect("written"), Ok(()));
+        assert_eq!(gateways.pin("ws://a", [1; 32]).expect("same"), Ok(()));
+        assert_eq!(gateways.pin("ws://a", [2; 32]).expect("refused"), Err(PinnedOtherwise));
+        assert_eq!(gateways.pin("ws://b", [2; 32]).expect("another address"), Ok(()));
+        let again = Gateways::load(path).expect("reads");
+        assert_eq!(again.known("ws://a").pin(), Some([1; 32]));
+        assert_eq!(again.known("ws://b").pin(), Some([2; 32]));
+    }
+
+    #[test]
+    fn a_token_is_kept_per_gateway_replaced_and_forgotten_and_never_shown() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("gateways.json");
+        let mut gateways = Gateways::load(path.clone()).expect("empty");
+        gateways.set_device_token("ws://a", Some("hunter2".to_owned())).expect("written");
+        gateways.pin("ws://a", [1; 32]).expect("written").expect("first");
+        let known = Gateways::load(path.clone()).expect("reads").known("ws://a");
+        assert_eq!((known.device_token(), known.pin()), (Some("hunter2"), Some([1; 32])));
+        assert!(!format!("{known:?}").contains("hunter2"));
+        gateways.set_device_token("ws://a", None).expect("written");
+        assert_eq!(Gateways::load(path).expect("reads").known("ws://a").device_token(), None);
+    }
+
+    #[test]
+    fn a_broken_file_is_no_empty_file() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("gateways.json");
+        std::fs::write(&path, "{").expect("written");
+        assert!(matches!(Gateways::load(path), Err(StateError::Malformed { .. })));
+    }
+}
