@@ -32,7 +32,7 @@ impl Backoff {
 /// A part of `bound` chosen by `random`.
 pub(crate) fn part_of(bound: Duration, random: u64) -> Duration {
     let nanos = u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX);
-    Duration::from_nanos((u128::from(nanos) * u128::from(random) >> 64) as u64)
+    Duration::from_nanos(((u128::from(nanos) * u128::from(random)) >> 64) as u64)
 }
 
 #[cfg(test)]

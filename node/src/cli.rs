@@ -124,7 +124,9 @@ impl Run {
 
     fn config(self) -> Result<Config> {
         if self.token.is_some() {
-            tracing::warn!("a token among the arguments can be seen by everybody on this machine; use ATOLL_GATEWAY_TOKEN");
+            tracing::warn!(
+                "a token among the arguments can be seen by everybody on this machine; use ATOLL_GATEWAY_TOKEN"
+            );
         }
         let from_environment = || {
             ["ATOLL_GATEWAY_TOKEN", "OPENCLAW_GATEWAY_TOKEN"]
@@ -160,13 +162,17 @@ fn explain(error: RunError) -> anyhow::Error {
 
 fn log_to_stderr() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("ATOLL_LOG").unwrap_or_else(|_| "warn".into());
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .try_init();
 }
 
 #[cfg(unix)]
 async fn stop_on_signal(stop: CancellationToken) {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
         return;
     };
     tokio::select! {
@@ -188,7 +194,11 @@ fn show(notice: Notice) {
     let text = match notice {
         Notice::Started { device, identity } => format!("This device is {device}\nIts key is in {identity}"),
         Notice::Waiting { request, is_held } => {
-            let after = if is_held { "It continues here by itself" } else { "It is tried again until then" };
+            let after = if is_held {
+                "It continues here by itself"
+            } else {
+                "It is tried again until then"
+            };
             format!("Waiting to be approved. On the gateway run:\n  atoll devices approve {request}\n{after}.")
         }
         Notice::Connected { gateway, commands } => {
@@ -245,7 +255,11 @@ fn status(show: &Show) -> Result<ExitCode> {
     } else {
         writeln!(out, "{}", describe(is_running, status.as_ref()))?;
     }
-    Ok(if is_connected { ExitCode::SUCCESS } else { ExitCode::from(3) })
+    Ok(if is_connected {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(3)
+    })
 }
 
 fn describe(is_running: bool, status: Option<&Status>) -> String {

@@ -4,10 +4,12 @@
 use std::sync::{Mutex, PoisonError};
 
 use atoll_capabilities::system_run::PlanVerifier;
-use atoll_pairing::identity::open_plan;
+use atoll_pairing::approval::plan::{Expectation, verify_plan};
 use atoll_protocol::frame::SignedPlan;
 use atoll_protocol::id::{CallId, DeviceId};
 use atoll_protocol::plan::Plan;
+
+use crate::state::unix_ms;
 
 /// Checks plans against the key of the gateway in charge.
 #[derive(Debug)]
@@ -35,14 +37,12 @@ impl PlanVerifier for Consent {
     fn verify(&self, signed: &SignedPlan, call: &CallId) -> Result<Plan, String> {
         let key = *self.gateway.lock().unwrap_or_else(PoisonError::into_inner);
         let key = key.ok_or("this gateway has no key to sign approvals with")?;
-        let plan = open_plan(&key, signed).map_err(|_| "the approval is not signed by the gateway of this node")?;
-        if plan.node != self.node {
-            return Err("the approval is for another node".to_owned());
-        }
-        if plan.call != *call {
-            return Err("the approval is for another call".to_owned());
-        }
-        Ok(plan)
+        let expected = Expectation {
+            node: self.node,
+            call,
+            now_ms: unix_ms(),
+        };
+        verify_plan(&key, signed, expected).map_err(|error| format!("{error}; ask for a new one"))
     }
 }
 
@@ -74,13 +74,22 @@ mod tests {
         assert!(consent.verify(&signed, &call).is_err(), "nobody is in charge");
         consent.set_gateway(Some(gateway.public_key()));
         assert_eq!(consent.verify(&signed, &call).as_ref(), Ok(&plan));
-        assert!(consent.verify(&other.sign_plan(&plan), &call).is_err(), "another signer");
-        assert!(consent.verify(&signed, &CallId::new("c2").expect("fits")).is_err(), "another call");
+        assert!(
+            consent.verify(&other.sign_plan(&plan), &call).is_err(),
+            "another signer"
+        );
+        assert!(
+            consent.verify(&signed, &CallId::new("c2").expect("fits")).is_err(),
+            "another call"
+        );
         let elsewhere = Plan {
             node: DeviceId::from_digest([4; 32]),
             ..plan
         };
-        assert!(consent.verify(&gateway.sign_plan(&elsewhere), &call).is_err(), "another node");
+        assert!(
+            consent.verify(&gateway.sign_plan(&elsewhere), &call).is_err(),
+            "another node"
+        );
         let mut tampered = signed;
         tampered.plan[0] ^= 1;
         assert!(consent.verify(&tampered, &call).is_err(), "changed bytes");

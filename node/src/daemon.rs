@@ -3,7 +3,7 @@
 //! Ends only when it is told to, or when nothing but a person can help and no gateway has ever let this device in.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use atoll_capabilities::Capabilities;
 use atoll_capabilities::device::Device;
@@ -25,7 +25,7 @@ use crate::config::{Config, Dialect, platform};
 use crate::consent::Consent;
 use crate::desk::Desk;
 use crate::serve::{Ended, FAREWELL, Session, serve};
-use crate::state::{Gateways, Known, Lock, Phase, StateDir, StateError, Status};
+use crate::state::{Gateways, Known, Lock, Phase, StateDir, StateError, Status, unix_ms};
 
 /// How often a gateway that keeps nobody waiting is asked again whether this device has been approved.
 const APPROVAL_POLL: Duration = Duration::from_secs(5);
@@ -265,7 +265,8 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
         let Dialled { link, outcome } = dialled;
         self.remember(&outcome)?;
         self.shown = None;
-        self.consent.set_gateway(outcome.gateway.map(|gateway| gateway.public_key));
+        self.consent
+            .set_gateway(outcome.gateway.map(|gateway| gateway.public_key));
         let commands = outcome.admitted.surface.commands.clone();
         (self.notify)(Notice::Connected {
             gateway: outcome.gateway.map(|gateway| gateway.id.short()),
@@ -342,7 +343,9 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
             return self.fatal(error, &known);
         }
         let wait = self.backoff.wait(random());
-        let wait = error.retry_after().map_or(wait, |asked| asked.max(wait).min(limits::PAIRING_PENDING));
+        let wait = error
+            .retry_after()
+            .map_or(wait, |asked| asked.max(wait).min(limits::PAIRING_PENDING));
         Ok(self.retry(error.to_string(), wait))
     }
 
@@ -392,11 +395,6 @@ fn is_wrong_gateway(error: &DialError) -> bool {
         error,
         DialError::WrongCertificate { .. } | DialError::Handshake(HandshakeError::WrongGateway { .. })
     )
-}
-
-fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn random() -> u64 {

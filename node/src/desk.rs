@@ -105,7 +105,10 @@ impl Desk {
             Start::Duplicate => return None,
             Start::Busy => Some(CallError::new(
                 "BUSY",
-                format!("{} calls run on this node already; try again when one has ended", limits::NODE_CALLS),
+                format!(
+                    "{} calls run on this node already; try again when one has ended",
+                    limits::NODE_CALLS
+                ),
             )),
             Start::Run => self.refusal(&invoke),
         };
@@ -212,7 +215,9 @@ impl Desk {
     fn finished(&mut self, call: &CallId, result: Result<Option<Json>, CallError>) -> Vec<Frame> {
         let running = self.running.remove(call);
         let exec = running.and_then(|running| running.exec);
-        let event = exec.map(|exec| exec.event(&result)).map(|(name, payload)| node_event(name, &payload));
+        let event = exec
+            .map(|exec| exec.event(&result))
+            .map(|(name, payload)| node_event(name, &payload));
         let outcome = self.calls.finish(call, result, Instant::now());
         event.into_iter().chain(outcome.map(Frame::Outcome)).collect()
     }
@@ -232,6 +237,8 @@ pub(crate) fn node_event(event: &str, payload: &Value) -> Frame {
     Frame::Request(Request {
         id: uuid::Uuid::new_v4().into(),
         method: "node.event".to_owned(),
-        params: Some(Json::from(json!({ "event": event, "payloadJSON": payload.to_string() }))),
+        params: Some(Json::from(
+            json!({ "event": event, "payloadJSON": payload.to_string() }),
+        )),
     })
 }

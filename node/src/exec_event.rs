@@ -71,7 +71,11 @@ impl ExecRun {
 impl Ended {
     /// Both streams and the error, the end of them.
     fn output(&self) -> String {
-        let parts = [self.stdout.as_str(), self.stderr.as_str(), self.error.as_deref().unwrap_or_default()];
+        let parts = [
+            self.stdout.as_str(),
+            self.stderr.as_str(),
+            self.error.as_deref().unwrap_or_default(),
+        ];
         let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
         let text = parts.join("\n");
         let text = text.trim_end();
@@ -88,7 +92,8 @@ mod tests {
     fn a_finished_run_is_told_as_the_real_node_tells_it() {
         let params = json!({"command":["sh","-c","echo out"],"rawCommand":"sh -c \"echo out\"","sessionKey":"agent:main:main","runId":"r-1"});
         let run = ExecRun::of(Some(&Json::from(params))).expect("has a run id");
-        let reply = json!({"exitCode":3,"timedOut":false,"success":false,"stdout":"out\n","stderr":"err\n","error":null});
+        let reply =
+            json!({"exitCode":3,"timedOut":false,"success":false,"stdout":"out\n","stderr":"err\n","error":null});
         let (name, payload) = run.event(&Ok(Some(Json::from(reply))));
         assert_eq!(name, "exec.finished");
         let expected = json!({"sessionKey":"agent:main:main","runId":"r-1","host":"node","command":"sh -c \"echo out\"",
@@ -100,7 +105,10 @@ mod tests {
     fn a_refused_run_is_told_with_its_reason_and_a_run_without_id_not_at_all() {
         let run = ExecRun::of(Some(&Json::from(json!({"command":["ls"],"runId":"r"})))).expect("has a run id");
         let (name, payload) = run.event(&Err(CallError::new("SYSTEM_RUN_DENIED", "no")));
-        assert_eq!((name, &payload["reason"], &payload["sessionKey"]), ("exec.denied", &json!("no"), &json!("node")));
+        assert_eq!(
+            (name, &payload["reason"], &payload["sessionKey"]),
+            ("exec.denied", &json!("no"), &json!("node"))
+        );
         assert!(ExecRun::of(Some(&Json::from(json!({"command":["ls"]})))).is_none());
         assert!(ExecRun::of(None).is_none());
     }

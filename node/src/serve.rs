@@ -47,6 +47,10 @@ pub(crate) struct Session<'a> {
 }
 
 /// What a turn of the loop is about.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one at a time, and a box would cost each frame an allocation"
+)]
 enum Turn<'a> {
     Stop,
     Received(Result<Received, LinkError>),
@@ -205,7 +209,10 @@ fn too_large(frame: Frame, error: &dyn std::error::Error) -> Option<Frame> {
     tracing::warn!(%error, kind = frame.kind(), "a frame was not sent");
     let Frame::Outcome(outcome) = frame else { return None };
     Some(Frame::Outcome(Outcome {
-        result: Err(CallError::new("PAYLOAD_TOO_LARGE", format!("the result does not fit: {error}"))),
+        result: Err(CallError::new(
+            "PAYLOAD_TOO_LARGE",
+            format!("the result does not fit: {error}"),
+        )),
         ..outcome
     }))
 }

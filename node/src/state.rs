@@ -4,6 +4,7 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use atoll_pairing::identity::{Identity, IdentityError};
 
@@ -109,14 +110,22 @@ impl StateDir {
             path: path.clone(),
             source,
         };
-        let mut file = private(OpenOptions::new().create(true).write(true)).open(&path).map_err(io)?;
+        let mut file = private(OpenOptions::new().create(true).write(true))
+            .open(&path)
+            .map_err(io)?;
         match file.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(StateError::InUse { path: self.path.clone() }),
+            Err(TryLockError::WouldBlock) => {
+                return Err(StateError::InUse {
+                    path: self.path.clone(),
+                });
+            }
             Err(TryLockError::Error(source)) => return Err(io(source)),
         }
         // For whoever looks; the lock itself is the system's and ends with the process.
-        file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(io)?;
+        file.set_len(0)
+            .and_then(|()| writeln!(file, "{}", std::process::id()))
+            .map_err(io)?;
         Ok(Lock { _file: file })
     }
 
@@ -135,10 +144,12 @@ impl StateDir {
     pub fn status(&self) -> Result<Option<Status>, StateError> {
         let path = self.status_path();
         let Some(text) = read(&path)? else { return Ok(None) };
-        serde_json::from_str(&text).map(Some).map_err(|error| StateError::Malformed {
-            path,
-            reason: error.to_string(),
-        })
+        serde_json::from_str(&text)
+            .map(Some)
+            .map_err(|error| StateError::Malformed {
+                path,
+                reason: error.to_string(),
+            })
     }
 
     /// Replaces it.
@@ -152,6 +163,12 @@ impl StateDir {
     fn status_path(&self) -> PathBuf {
         self.path.join("status.json")
     }
+}
+
+/// The time as people and other machines write it down: Unix milliseconds.
+pub(crate) fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The text of a file; none when there is no file.
@@ -176,10 +193,12 @@ fn json_text(value: &impl serde::Serialize) -> String {
 /// Replaces a file in one step that survives a crash; only this user can read it.
 fn replace(path: &Path, text: &str) -> Result<(), StateError> {
     let draft = path.with_extension(format!("{}.tmp", uuid::Uuid::new_v4()));
-    let written = private(OpenOptions::new().create_new(true).write(true)).open(&draft).and_then(|mut file| {
-        file.write_all(text.as_bytes())?;
-        file.sync_all()
-    });
+    let written = private(OpenOptions::new().create_new(true).write(true))
+        .open(&draft)
+        .and_then(|mut file| {
+            file.write_all(text.as_bytes())?;
+            file.sync_all()
+        });
     let done = written.and_then(|()| fs::rename(&draft, path));
     if done.is_err() {
         let _ = fs::remove_file(&draft);
@@ -252,6 +271,9 @@ mod tests {
         StateDir::open(&path).expect("made");
         assert_eq!(fs::metadata(&path).expect("exists").permissions().mode() & 0o777, 0o700);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o770)).expect("changed");
-        assert!(matches!(StateDir::open(&path), Err(StateError::TooOpen { mode: 0o770, .. })));
+        assert!(matches!(
+            StateDir::open(&path),
+            Err(StateError::TooOpen { mode: 0o770, .. })
+        ));
     }
 }

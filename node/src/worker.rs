@@ -69,7 +69,12 @@ pub(crate) async fn work(
     };
     drop(task);
     while let Ok(chunk) = progress.try_recv() {
-        let _ = news.send(News::Progress { call: id.clone(), chunk }).await;
+        let _ = news
+            .send(News::Progress {
+                call: id.clone(),
+                chunk,
+            })
+            .await;
     }
     let _ = news.send(News::Finished { call: id, result }).await;
 }

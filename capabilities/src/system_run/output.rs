@@ -2,6 +2,14 @@
 
 use std::collections::VecDeque;
 
+use atoll_protocol::limits::NATIVE_FRAME;
+
+/// One stream as JSON, bytes: both together fit in a native frame, whatever they hold.
+const WRITTEN: usize = NATIVE_FRAME / 5 * 2;
+
+/// What one byte can become in JSON (`\u0000`).
+const BYTE_WRITTEN: usize = 6;
+
 /// One stream of a command. Never holds more than its cap.
 #[derive(Debug)]
 pub(crate) struct Capture {
@@ -36,25 +44,47 @@ impl Capture {
         self.missing += (skipped.len() + overflow) as u64;
     }
 
-    /// Whether something was left out.
-    pub(crate) fn is_truncated(&self) -> bool {
-        self.missing > 0
+    /// The text, and whether something was left out: head, a note where something is missing, tail; invalid UTF-8 replaced.
+    pub(crate) fn into_text(mut self) -> (String, bool) {
+        let text = self.text();
+        if written_size(&text) <= WRITTEN {
+            return (text, self.missing > 0);
+        }
+        self.shrink(WRITTEN / BYTE_WRITTEN / 2);
+        (self.text(), true)
     }
 
-    /// The text: head, a note where something is missing, tail; invalid UTF-8 replaced.
-    pub(crate) fn into_text(mut self) -> String {
+    fn text(&mut self) -> String {
         if self.missing == 0 {
-            self.head.extend(self.tail);
-            return String::from_utf8_lossy(&self.head).into_owned();
+            let whole: Vec<u8> = self.head.iter().chain(&self.tail).copied().collect();
+            return String::from_utf8_lossy(&whole).into_owned();
         }
-        let tail = Vec::from(self.tail);
         format!(
             "{}\n[… {} bytes left out …]\n{}",
             String::from_utf8_lossy(&self.head),
             self.missing,
-            String::from_utf8_lossy(&tail)
+            String::from_utf8_lossy(self.tail.make_contiguous())
         )
     }
+
+    /// Keeps less of both ends.
+    fn shrink(&mut self, half: usize) {
+        let from_head = self.head.len().saturating_sub(half);
+        self.head.truncate(half);
+        let from_tail = self.tail.len().saturating_sub(half);
+        self.tail.drain(..from_tail);
+        self.missing += (from_head + from_tail) as u64;
+    }
+}
+
+/// The size of a text as JSON, without its quotes.
+fn written_size(text: &str) -> usize {
+    let size = |c: char| match c {
+        '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
+        '\0'..='\u{1f}' => 6,
+        _ => c.len_utf8(),
+    };
+    text.chars().map(size).sum()
 }
 
 /// Turns a stream's bytes into text piece by piece without tearing a character that two reads share.
@@ -101,8 +131,7 @@ mod tests {
         let mut capture = Capture::new(8);
         capture.push(b"abcd");
         capture.push(b"efgh");
-        assert!(!capture.is_truncated());
-        assert_eq!(capture.into_text(), "abcdefgh");
+        assert_eq!(capture.into_text(), ("abcdefgh".to_owned(), false));
     }
 
     #[test]
@@ -111,8 +140,29 @@ mod tests {
         for byte in b'a'..=b'z' {
             capture.push(&[byte]);
         }
-        assert!(capture.is_truncated());
-        assert_eq!(capture.into_text(), "abcd\n[… 18 bytes left out …]\nwxyz");
+        assert_eq!(
+            capture.into_text(),
+            ("abcd\n[… 18 bytes left out …]\nwxyz".to_owned(), true)
+        );
+    }
+
+    #[test]
+    fn what_grows_in_json_still_fits() {
+        for byte in [0, 0xff, b'"', b'a'] {
+            for length in [WRITTEN / 6 - 1, WRITTEN / 4, 10 * WRITTEN] {
+                let mut capture = Capture::new(200 * 1024);
+                capture.push(&vec![byte; length]);
+                let (text, truncated) = capture.into_text();
+                let json = serde_json::to_string(&text).expect("writes");
+                assert!(json.len() <= WRITTEN + 100, "{byte} {length}: {}", json.len());
+                assert_eq!(json.len() - 2, written_size(&text), "{byte}");
+                let kept = text
+                    .chars()
+                    .filter(|c| matches!(c, '\0' | '\u{fffd}' | '"' | 'a'))
+                    .count();
+                assert_eq!(truncated, kept < length, "{byte} {length}");
+            }
+        }
     }
 
     proptest! {

@@ -25,6 +25,9 @@ pub(crate) const GRACE: Duration = Duration::from_millis(300);
 /// inherited the pipe is not waited for.
 const DRAIN: Duration = Duration::from_millis(250);
 
+/// One read, bytes; with what the last one left over and a note it stays below a chunk of progress.
+const READ: usize = PROGRESS_CHUNK / 2;
+
 /// Progress of one command, bytes. More: a note says that the rest comes with the result.
 const PROGRESS_TOTAL: usize = 4 * 1024 * 1024;
 
@@ -157,7 +160,7 @@ impl Pipes {
         let stderr = child.stderr().take().map(|pipe| Box::new(pipe) as Pipe);
         Self {
             pipes: [stdout, stderr],
-            buffers: [vec![0; PROGRESS_CHUNK], vec![0; PROGRESS_CHUNK]],
+            buffers: [vec![0; READ], vec![0; READ]],
             length: 0,
         }
     }
@@ -239,12 +242,11 @@ impl Output {
     }
 
     fn into_result(self) -> RunResult {
-        let truncated = self.captures.iter().any(Capture::is_truncated);
-        let [stdout, stderr] = self.captures.map(Capture::into_text);
+        let [(stdout, cut_out), (stderr, cut_err)] = self.captures.map(Capture::into_text);
         RunResult {
             stdout,
             stderr,
-            truncated,
+            truncated: cut_out || cut_err,
             ..RunResult::default()
         }
     }

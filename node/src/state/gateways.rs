@@ -141,13 +141,18 @@ mod tests {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("gateways.json");
         let mut gateways = Gateways::load(path.clone()).expect("empty");
-        gateways.set_device_token("ws://a", Some("hunter2".to_owned())).expect("written");
+        gateways
+            .set_device_token("ws://a", Some("hunter2".to_owned()))
+            .expect("written");
         gateways.pin("ws://a", [1; 32]).expect("written").expect("first");
         let known = Gateways::load(path.clone()).expect("reads").known("ws://a");
         assert_eq!((known.device_token(), known.pin()), (Some("hunter2"), Some([1; 32])));
         assert!(!format!("{known:?}").contains("hunter2"));
         gateways.set_device_token("ws://a", None).expect("written");
-        assert_eq!(Gateways::load(path).expect("reads").known("ws://a").device_token(), None);
+        assert_eq!(
+            Gateways::load(path).expect("reads").known("ws://a").device_token(),
+            None
+        );
     }
 
     #[test]
