@@ -445,7 +445,7 @@ fn nothing_secret_is_in_the_debug_text_of_a_machine() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
     fn a_flipped_bit_never_proves_another_key(which in 0_usize..3, at in any::<prop::sample::Index>(), bit in 0_u8..8) {

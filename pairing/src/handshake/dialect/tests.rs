@@ -457,7 +457,7 @@ fn a_program_without_a_word_for_itself_hears_which_field_is_wrong() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
     fn a_flipped_bit_never_proves_another_device(at in any::<prop::sample::Index>(), bit in 0_u8..8) {
