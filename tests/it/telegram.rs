@@ -269,6 +269,8 @@ async fn what_never_left_can_be_sent_again() {
     let telegram = telegram_at(&format!("http://{address}"), TOKEN);
     let sent = telegram.send(&place(PeerKind::Direct, ANN, None), &text_of("x")).await;
     assert!(matches!(sent, Err(SendError::Retry { .. })), "{sent:?}");
+    let words = sent.map_or_else(|error| error.to_string(), |_| String::new());
+    assert!(!words.contains("TEST-token"), "the token is in {words}");
     let chat = Chat::new().await;
     chat.fake.change_token("99:new");
     let rejected = chat.say("x").await;
@@ -292,6 +294,20 @@ async fn a_chat_that_is_gone_refuses_and_says_why() {
         matches!(&unknown, Err(SendError::Refused(why)) if why.contains("chat not found")),
         "{unknown:?}"
     );
+}
+
+#[tokio::test]
+async fn a_group_that_became_a_supergroup_is_followed() {
+    let chat = Chat::new().await;
+    chat.fake.add_group(-1, &[]);
+    chat.fake.add_group(-1002, &[]);
+    chat.fake.fail_next("sendMessage", Fault::Moved(-1002));
+    let sent = chat
+        .telegram()
+        .send(&place(PeerKind::Group, -1, None), &text_of("x"))
+        .await;
+    assert!(sent.is_ok(), "{sent:?}");
+    assert_eq!(chat.fake.sent(-1002).len(), 1);
 }
 
 #[tokio::test]

@@ -39,6 +39,8 @@ pub enum Fault {
     TooManyRequests(u32),
     /// Refused with this code and description.
     Refuse(u16, &'static str),
+    /// Refused, since the group has become the supergroup with this id.
+    Moved(i64),
     /// 502 from a proxy, before anything is done.
     BadGateway,
     /// It is done, and the answer is a 500.
@@ -285,6 +287,7 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
         Some(Fault::DropBefore) => return Err(Dropped),
         Some(Fault::TooManyRequests(seconds)) => return Ok(reply(&Err(Refusal::flood(seconds)))),
         Some(Fault::Refuse(code, description)) => return Ok(reply(&Err(Refusal::new(code, description)))),
+        Some(Fault::Moved(chat)) => return Ok(reply(&Err(Refusal::moved(chat)))),
         Some(Fault::BadGateway) => {
             let gateway = Response::builder().status(502).body(Body::from("<html>502</html>"));
             return Ok(gateway.expect("a fixed answer is valid"));

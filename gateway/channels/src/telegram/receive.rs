@@ -1,7 +1,7 @@
 //! The update loop of one account: ask, store, and only then ask for what comes after, which is Telegram's
 //! acknowledgement. Owns waiting and reporting; never gives up, never acknowledges what [`Port::commit`] refused.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -17,6 +17,8 @@ use crate::port::{AccountStatus, Inbound, Port, PortError};
 
 /// Updates of one answer; each answer is one transaction.
 const BATCH: u8 = 100;
+/// A proxy that does not hold requests answers at once with nothing; it is asked this often at most.
+const EMPTY_ROUND: Duration = Duration::from_millis(200);
 /// Doublings after which the wait no longer grows on its own; the cap is reached long before.
 const MAX_DOUBLINGS: u32 = 16;
 
@@ -97,9 +99,11 @@ impl Poller<'_> {
     async fn round(&mut self, me: &Identity, next: Option<i32>) -> Result<Option<i32>, Trouble> {
         let timing = &self.telegram.timing;
         let request = request(next, timing.long_poll);
+        let asked = Instant::now();
         let updates: Vec<Box<RawValue>> = api::call(&self.bot, &request, timing.long_poll + timing.poll_grace).await?;
         self.succeeded();
         if updates.is_empty() {
+            tokio::time::sleep(EMPTY_ROUND.saturating_sub(asked.elapsed())).await;
             return Ok(next);
         }
         let last = updates.iter().filter_map(|update| update_id(update)).next_back();

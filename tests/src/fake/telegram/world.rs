@@ -104,7 +104,7 @@ pub struct ClickAnswer {
 pub(super) struct Refusal {
     pub(super) code: u16,
     description: String,
-    retry_after: Option<u32>,
+    parameters: Option<Value>,
 }
 
 impl Refusal {
@@ -112,7 +112,7 @@ impl Refusal {
         Self {
             code,
             description: description.to_owned(),
-            retry_after: None,
+            parameters: None,
         }
     }
 
@@ -122,15 +122,22 @@ impl Refusal {
 
     pub(super) fn flood(seconds: u32) -> Self {
         Self {
-            retry_after: Some(seconds),
+            parameters: Some(json!({"retry_after": seconds})),
             ..Self::new(429, &format!("Too Many Requests: retry after {seconds}"))
+        }
+    }
+
+    pub(super) fn moved(chat: i64) -> Self {
+        Self {
+            parameters: Some(json!({"migrate_to_chat_id": chat})),
+            ..Self::bad("group chat was upgraded to a supergroup chat")
         }
     }
 
     pub(super) fn body(&self) -> Value {
         let mut body = json!({"ok": false, "error_code": self.code, "description": self.description});
-        if let Some(seconds) = self.retry_after {
-            body["parameters"] = json!({"retry_after": seconds});
+        if let Some(parameters) = &self.parameters {
+            body["parameters"] = parameters.clone();
         }
         body
     }
