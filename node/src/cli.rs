@@ -7,6 +7,8 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use atoll_pairing::dial::Target;
 use atoll_pairing::tls::Fingerprint;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::{Args, Parser, Subcommand};
 use secrecy::SecretString;
 use serde_json::json;
@@ -225,8 +227,8 @@ fn listed(commands: &[String]) -> String {
 fn identity(show: &Show) -> Result<ExitCode> {
     let state = StateDir::open(&show.folder.path()?)?;
     let identity = state.identity()?;
-    // A key has the shape of an id: 32 bytes as hex digits.
-    let public_key = atoll_protocol::id::DeviceId::from_digest(identity.public_key());
+    // As gateways list it.
+    let public_key = URL_SAFE_NO_PAD.encode(identity.public_key());
     let mut out = io::stdout();
     if show.json {
         let value = json!({ "deviceId": identity.device_id(), "publicKey": public_key });

@@ -13,7 +13,6 @@ use atoll_pairing::handshake::{Ask, HandshakeError, Outcome};
 use atoll_pairing::identity::Identity;
 use atoll_pairing::link::LinkError;
 use atoll_pairing::proven::Offered;
-use atoll_protocol::capability::Surface;
 use atoll_protocol::frame::{ClientInfo, Waiting};
 use atoll_protocol::limits;
 use atoll_protocol::scope::{Role, Scopes};
@@ -24,7 +23,7 @@ use crate::backoff::{Backoff, part_of};
 use crate::config::{Config, Dialect, platform};
 use crate::consent::Consent;
 use crate::desk::Desk;
-use crate::serve::{Ended, FAREWELL, Session, serve};
+use crate::serve::{Ended, FAREWELL, Session, Told, serve};
 use crate::state::{Gateways, Known, Lock, Phase, StateDir, StateError, Status, unix_ms};
 
 /// How often a gateway that keeps nobody waiting is asked again whether this device has been approved.
@@ -115,7 +114,7 @@ struct Daemon<N> {
     address: String,
     stop: CancellationToken,
     notify: N,
-    state: StateDir,
+    face: Face,
     _lock: Lock,
     identity: Arc<Identity>,
     gateways: Gateways,
@@ -148,12 +147,17 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
             identity: state.identity_path().display().to_string(),
         });
         Ok(Self {
+            face: Face {
+                device: identity.device_id().to_string(),
+                gateway: config.gateway.to_string(),
+                dialect: config.dialect,
+                state,
+            },
             address: config.gateway.to_string(),
             desk: Desk::new(identity.device_id(), config.dialect, &capabilities),
             config,
             stop,
             notify,
-            state,
             _lock: lock,
             identity,
             gateways,
@@ -267,27 +271,32 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
         self.shown = None;
         self.consent
             .set_gateway(outcome.gateway.map(|gateway| gateway.public_key));
-        let commands = outcome.admitted.surface.commands.clone();
+        let mut commands = outcome.admitted.surface.commands.clone();
         (self.notify)(Notice::Connected {
             gateway: outcome.gateway.map(|gateway| gateway.id.short()),
             commands: commands.clone(),
         });
-        self.write_status(Phase::Connected, |status| status.commands = commands);
         let session = Session {
             tick: Duration::from_millis(outcome.admitted.tick_ms),
-            folder: self.state.path(),
+            folder: self.face.state.path(),
             stop: &self.stop,
         };
         let began = Instant::now();
-        let notify = &mut self.notify;
-        let ended = serve(link, &mut self.desk, &session, |surface: Surface| {
-            notify(Notice::Granted {
-                commands: surface.commands,
-            });
+        let (notify, face, mut calls) = (&mut self.notify, &self.face, self.desk.running());
+        face.connected(&commands, calls);
+        let ended = serve(link, &mut self.desk, &session, |told| {
+            match told {
+                Told::Granted(surface) => {
+                    commands = surface.commands;
+                    notify(Notice::Granted {
+                        commands: commands.clone(),
+                    });
+                }
+                Told::Running(count) => calls = count,
+            }
+            face.connected(&commands, calls);
         })
         .await;
-        // Nobody signs for calls that go on without a link; each asked its consent before it began.
-        self.consent.set_gateway(None);
         if began.elapsed() >= SUCCESS {
             self.backoff.reset();
         }
@@ -369,16 +378,42 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
     }
 
     fn write_status(&self, phase: Phase, fill: impl FnOnce(&mut Status)) {
+        self.face.write(phase, |status| {
+            status.paired = self.gateways.known(&self.address).was_admitted();
+            status.calls = self.desk.running();
+            fill(status);
+        });
+    }
+}
+
+/// What `atoll-node status` sees of this daemon.
+struct Face {
+    state: StateDir,
+    device: String,
+    gateway: String,
+    dialect: Dialect,
+}
+
+impl Face {
+    fn connected(&self, commands: &[String], calls: usize) {
+        self.write(Phase::Connected, |status| {
+            status.paired = true;
+            status.commands = commands.to_vec();
+            status.calls = calls;
+        });
+    }
+
+    fn write(&self, phase: Phase, fill: impl FnOnce(&mut Status)) {
         let mut status = Status {
             pid: std::process::id(),
-            device_id: self.identity.device_id().to_string(),
-            gateway: self.address.clone(),
-            dialect: self.config.dialect.as_str().to_owned(),
+            device_id: self.device.clone(),
+            gateway: self.gateway.clone(),
+            dialect: self.dialect.as_str().to_owned(),
             phase,
-            paired: self.gateways.known(&self.address).was_admitted(),
+            paired: false,
             request_id: None,
             commands: Vec::new(),
-            calls: self.desk.running(),
+            calls: 0,
             last_error: None,
             updated_at_ms: unix_ms(),
         };

@@ -190,12 +190,11 @@ impl Desk {
     pub(crate) async fn close(&mut self, patience: Duration) {
         self.cancel_all();
         self.tasks.close();
-        let tasks = self.tasks.clone();
         let _ = tokio::time::timeout(patience, async {
-            tokio::select! {
-                () = tasks.wait() => {}
-                () = self.rest() => {}
+            while !self.running.is_empty() {
+                self.next().await;
             }
+            self.tasks.wait().await;
         })
         .await;
     }
@@ -241,4 +240,115 @@ pub(crate) fn node_event(event: &str, payload: &Value) -> Frame {
             json!({ "event": event, "payloadJSON": payload.to_string() }),
         )),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use async_trait::async_trait;
+    use atoll_capabilities::Description;
+
+    /// Does what its command says.
+    struct Fake;
+
+    #[async_trait]
+    impl Capability for Fake {
+        fn describe(&self) -> Description {
+            Description {
+                cap: "fake",
+                commands: vec!["fake.crash", "fake.obey", "fake.ignore", "fake.talk"],
+                missing: Vec::new(),
+            }
+        }
+
+        async fn invoke(&self, call: Call) -> Result<Option<Json>, CallError> {
+            match call.command.as_str() {
+                "fake.crash" => panic!("as told"),
+                "fake.obey" => call.cancel.cancelled().await,
+                "fake.talk" => call.progress.send("word".to_owned()).await.expect("heard"),
+                _ => std::future::pending().await,
+            }
+            Ok(None)
+        }
+    }
+
+    fn desk() -> Desk {
+        let fake: Capabilities = vec![Arc::new(Fake)];
+        Desk::new(DeviceId::from_digest([1; 32]), Dialect::Native, &fake)
+    }
+
+    fn invoke(call: impl ToString, command: &str) -> Invoke {
+        Invoke {
+            call: CallId::new(call.to_string()).expect("fits"),
+            node: DeviceId::from_digest([1; 32]),
+            command: command.to_owned(),
+            params: None,
+            timeout_ms: 60_000,
+            idempotency_key: None,
+            plan: None,
+        }
+    }
+
+    async fn end(desk: &mut Desk) -> (String, Result<Option<Json>, CallError>) {
+        loop {
+            for frame in desk.next().await {
+                if let Frame::Outcome(outcome) = frame {
+                    return (outcome.call.to_string(), outcome.result);
+                }
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_crash_is_one_failed_call() {
+        let mut desk = desk();
+        assert_eq!(desk.begin(invoke(1, "fake.crash")), None);
+        assert_eq!(end(&mut desk).await.1.expect_err("failed").code, "CAPABILITY_CRASHED");
+        assert_eq!(desk.begin(invoke(2, "fake.talk")), None);
+        assert_eq!(end(&mut desk).await, ("2".to_owned(), Ok(None)));
+        assert_eq!(desk.running(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_sixty_fifth_call_is_told_that_the_node_is_busy() {
+        let mut desk = desk();
+        for call in 0..limits::NODE_CALLS {
+            assert_eq!(desk.begin(invoke(call, "fake.obey")), None);
+        }
+        let refused = desk.begin(invoke("extra", "fake.obey")).expect("an answer at once");
+        assert_eq!(refused.result.expect_err("busy").code, "BUSY");
+        assert_eq!(desk.running(), limits::NODE_CALLS);
+        desk.cancel(&CallId::new("0").expect("fits"));
+        assert_eq!(end(&mut desk).await.0, "0");
+        assert_eq!(desk.begin(invoke("later", "fake.obey")), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_capability_that_ignores_its_deadline_or_a_cancel_is_ended() {
+        let mut desk = desk();
+        desk.begin(invoke(1, "fake.ignore"));
+        assert_eq!(end(&mut desk).await.1.expect_err("late").code, "TIMEOUT");
+        desk.begin(invoke(2, "fake.ignore"));
+        desk.cancel_all();
+        assert_eq!(end(&mut desk).await.1.expect_err("cancelled").code, "CANCELLED");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn closing_takes_the_ends_of_all_calls() {
+        let mut desk = desk();
+        for call in 0..10 {
+            desk.begin(invoke(call, "fake.obey"));
+        }
+        desk.close(Duration::from_secs(3)).await;
+        assert_eq!(desk.running(), 0);
+        assert_eq!(desk.resume().1.len(), 10);
+    }
+
+    #[test]
+    fn an_openclaw_gateway_waits_a_little_longer_than_we_work() {
+        assert_eq!(deadline(30_000, Dialect::Native), Duration::from_secs(30));
+        assert_eq!(deadline(30_000, Dialect::Openclaw), Duration::from_millis(29_750));
+        assert_eq!(deadline(100, Dialect::Openclaw), Duration::from_millis(50));
+        assert_eq!(deadline(u64::MAX, Dialect::Native), limits::CALL_DEADLINE_MAX);
+    }
 }

@@ -36,6 +36,15 @@ pub(crate) enum Ended {
     Lost(LinkError),
 }
 
+/// What whoever holds the link is told meanwhile.
+#[derive(Debug)]
+pub(crate) enum Told {
+    /// Another surface is in force.
+    Granted(Surface),
+    /// How many calls run, every [`STATS`].
+    Running(usize),
+}
+
 /// Fixed facts of one link.
 pub(crate) struct Session<'a> {
     /// How often the gateway says something at least.
@@ -61,12 +70,7 @@ enum Turn<'a> {
 }
 
 /// Serves one link until it ends.
-pub(crate) async fn serve(
-    link: Link,
-    desk: &mut Desk,
-    session: &Session<'_>,
-    mut on_surface: impl FnMut(Surface),
-) -> Ended {
+pub(crate) async fn serve(link: Link, desk: &mut Desk, session: &Session<'_>, mut tell: impl FnMut(Told)) -> Ended {
     let (tx, mut rx) = link.split();
     let (outbox, queue) = mpsc::channel(OUTBOX);
     let mut writer = tokio::spawn(write(tx, queue));
@@ -89,11 +93,14 @@ pub(crate) async fn serve(
             Turn::Stop => break None,
             Turn::Received(Ok(received)) => {
                 silence.heard();
-                route(received, desk, &outbox, &mut offers, &mut on_surface);
+                route(received, desk, &outbox, &mut offers, &mut tell);
             }
             Turn::Received(Err(error)) => break Some(error),
             Turn::Work(room, frames) => room.zip(frames).for_each(|(place, frame)| place.send(frame)),
-            Turn::Stats => drop(outbox.try_send(stats_event(session.folder))),
+            Turn::Stats => {
+                drop(outbox.try_send(stats_event(session.folder)));
+                tell(Told::Running(desk.running()));
+            }
             Turn::Quiet if silence.is_over() => break Some(LinkError::Silent),
             Turn::Quiet => drop(outbox.try_send(silence.ask())),
             Turn::WriterEnded => break Some((&mut writer).await.ok().flatten().unwrap_or(LinkError::ClosedHere)),
@@ -132,7 +139,7 @@ fn route(
     desk: &mut Desk,
     outbox: &mpsc::Sender<Frame>,
     offers: &mut VecDeque<Outcome>,
-    on_surface: &mut impl FnMut(Surface),
+    tell: &mut impl FnMut(Told),
 ) {
     let frame = match received {
         Received::Frame(frame) => frame,
@@ -144,7 +151,7 @@ fn route(
         Frame::Cancel(call) => desk.cancel(&call),
         Frame::Acknowledge(acknowledge) => desk.acknowledge(&acknowledge.call),
         Frame::Ping(number) => drop(outbox.try_send(Frame::Pong(number))),
-        Frame::Granted(surface) => on_surface(surface),
+        Frame::Granted(surface) => tell(Told::Granted(surface)),
         Frame::Event(event) if event.name == "shutdown" => tracing::info!("the gateway is about to stop"),
         Frame::Response(response) => {
             if let Err(error) = response.result {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use atoll_pairing::greet::{GreetError, Guest, greet};
 use atoll_pairing::link::{Facts, Link, Received, ws};
 use atoll_pairing::proven::Language;
+use atoll_protocol::capability::Surface;
 use atoll_protocol::dialect::hello::{Auth, HelloOk, SecretText};
 use atoll_protocol::dialect::refusal::{CredentialFault, PairingReason, PairingRefusal, Refusal};
 use atoll_protocol::error::CallError;
