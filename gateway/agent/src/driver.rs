@@ -356,3 +356,6 @@ async fn wait_with_jitter(wait: Duration) -> Event {
     sleep(wait + wait * share / 1024).await;
     Event::TimerFired
 }
+
+#[cfg(test)]
+mod tests;

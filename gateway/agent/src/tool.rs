@@ -123,3 +123,6 @@ fn arguments<T: DeserializeOwned>(args: &Json) -> Result<T, ToolReply> {
     args.read()
         .map_err(|error| ToolReply::error(format!("The arguments are not valid: {error}.")))
 }
+
+#[cfg(test)]
+mod tests;

@@ -340,3 +340,6 @@ fn sync_folder(path: &Path) -> std::io::Result<()> {
 fn sync_folder(_path: &Path) -> std::io::Result<()> {
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -177,3 +177,6 @@ fn without_oldest(view: Vec<Arc<Message>>, budget: usize) -> Vec<Arc<Message>> {
     }
     kept
 }
+
+#[cfg(test)]
+mod tests;
