@@ -1,5 +1,6 @@
 //! Everything that is tested across crates, on the real programs: one module a family.
 
+mod agent;
 mod connect;
 mod documents;
 mod invoke;

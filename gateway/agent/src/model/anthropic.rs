@@ -13,7 +13,7 @@ use super::error::{ModelError, Refusal};
 use super::http::{Heard, Reader as Reads};
 use super::sse::SseEvent;
 use super::{ModelRequest, arguments, read_event};
-use crate::message::{Assistant, Message, Part, StopReason, ToolCall, Usage};
+use crate::message::{Assistant, Message, Part, StopReason, ToolCall, ToolResult, Usage};
 use crate::tool::ToolDescriptor;
 
 /// The version of the API that this file speaks.
@@ -52,7 +52,7 @@ struct Turn {
 }
 
 fn body(request: &ModelRequest) -> Body<'_> {
-    let mut messages = turns(&request.messages);
+    let mut messages = turns(&request.messages, Calls::of(request));
     // The conversation only grows, so its end is where the next request's cached prefix ends.
     if let Some(Value::Object(last)) = messages.last_mut().and_then(|turn| turn.content.last_mut()) {
         last.insert("cache_control".to_owned(), json!({"type": "ephemeral"}));
@@ -81,11 +81,30 @@ fn tool(descriptor: &ToolDescriptor) -> Value {
     })
 }
 
+/// How earlier calls and their results are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Calls {
+    /// As what they were.
+    Typed,
+    /// As text: blocks of calls are refused in a request that offers no tools.
+    Told,
+}
+
+impl Calls {
+    fn of(request: &ModelRequest) -> Self {
+        if request.tools.is_empty() {
+            Self::Told
+        } else {
+            Self::Typed
+        }
+    }
+}
+
 /// Roles must alternate and results come first in the message after their calls, so neighbours of one role become one message.
-fn turns(messages: &[Arc<Message>]) -> Vec<Turn> {
+fn turns(messages: &[Arc<Message>], calls: Calls) -> Vec<Turn> {
     let mut turns: Vec<Turn> = Vec::new();
     for message in messages {
-        let (role, content) = blocks(message);
+        let (role, content) = blocks(message, calls);
         match turns.last_mut() {
             Some(last) if last.role == role => last.content.extend(content),
             Some(_) | None => turns.push(Turn { role, content }),
@@ -95,25 +114,35 @@ fn turns(messages: &[Arc<Message>]) -> Vec<Turn> {
     turns
 }
 
-fn blocks(message: &Message) -> (&'static str, Vec<Value>) {
+fn blocks(message: &Message, calls: Calls) -> (&'static str, Vec<Value>) {
+    let parts = |parts: &[Part]| parts.iter().filter_map(|part| block(part, calls)).collect();
     match message {
-        Message::User(user) => ("user", user.content.iter().filter_map(block).collect()),
-        Message::Assistant(assistant) => ("assistant", assistant.content.iter().filter_map(block).collect()),
-        Message::ToolResult(result) => {
-            let text = result.text();
-            let mut block = json!({"type": "tool_result", "tool_use_id": result.call, "is_error": result.is_error});
-            if !text.is_empty() {
-                block["content"] = Value::String(text);
-            }
-            ("user", vec![block])
-        }
+        Message::User(user) => ("user", parts(&user.content)),
+        Message::Assistant(assistant) => ("assistant", parts(&assistant.content)),
+        Message::ToolResult(result) => ("user", vec![result_block(result, calls)]),
     }
 }
 
-fn block(part: &Part) -> Option<Value> {
+fn result_block(result: &ToolResult, calls: Calls) -> Value {
+    let text = result.text();
+    if calls == Calls::Told {
+        return json!({"type": "text", "text": format!("[Result of {}]\n{text}", result.tool)});
+    }
+    let mut block = json!({"type": "tool_result", "tool_use_id": result.call, "is_error": result.is_error});
+    if !text.is_empty() {
+        block["content"] = Value::String(text);
+    }
+    block
+}
+
+fn block(part: &Part, calls: Calls) -> Option<Value> {
     match part {
         Part::Text(text) if text.trim().is_empty() => None,
         Part::Text(text) => Some(json!({"type": "text", "text": text})),
+        Part::ToolCall(call) if calls == Calls::Told => {
+            let text = format!("[Called {} with {}]", call.name, call.args.as_str());
+            Some(json!({"type": "text", "text": text}))
+        }
         Part::ToolCall(call) => Some(json!({
             "type": "tool_use", "id": call.id, "name": call.name, "input": call.args.tree(),
         })),
