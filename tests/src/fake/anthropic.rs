@@ -164,7 +164,7 @@ fn check_messages(messages: &[Value], tools: &HashSet<String>, marks: &mut usize
             open = check_assistant(&at, &blocks, &mut ids, marks)?;
         }
     }
-    if messages.len() % 2 == 0 {
+    if messages.len().is_multiple_of(2) {
         return Err("This model does not support assistant message prefill.".to_owned());
     }
     if !ids.is_empty() && tools.is_empty() {
