@@ -76,12 +76,9 @@ enum Fit {
 
 /// Decides. The closest binding wins, among equals the first in the configuration.
 pub fn route(config: &Config, origin: &Origin<'_>) -> Route {
+    let default_account = default_account(config, &origin.place.account.channel);
     let fits = config.bindings.iter().enumerate().filter_map(|(index, binding)| {
-        let fit = fit(
-            &binding.when,
-            origin,
-            &default_account(config, &origin.place.account.channel),
-        )?;
+        let fit = fit(&binding.when, origin, &default_account)?;
         Some((fit, index, binding))
     });
     let best = fits.min_by_key(|(fit, index, _)| (*fit, *index));

@@ -136,18 +136,16 @@ pub(super) fn unset(text: &str, path: &[String]) -> Result<String, EditError> {
         Shape::Array(items) => items.iter().map(Entry::from).collect(),
         Shape::Scalar => return Ok(text.to_owned()),
     };
-    // A name that occurs twice must go twice, or removing the last would bring the first to light.
-    let mut text = text.to_owned();
-    for index in (0..entries.len()).rev() {
-        if entries[index]
-            .name
-            .as_deref()
-            .map_or(*last == index.to_string(), |name| name == last)
-        {
-            text = remove(&text, &entries, index);
-        }
+    let names = |entry: &Entry| entry.name.as_deref() == Some(last.as_str());
+    if let Shape::Array(_) = tree.shape {
+        let index = last.parse().ok().filter(|index| *index < entries.len());
+        return Ok(index.map_or_else(|| text.to_owned(), |index| remove(text, &entries, index)));
     }
-    Ok(text)
+    match entries.iter().rposition(names) {
+        // A name that occurs twice must go twice, or removing the last would bring the first to light.
+        Some(index) => unset(&remove(text, &entries, index), path),
+        None => Ok(text.to_owned()),
+    }
 }
 
 /// Whether an object stands at the path.

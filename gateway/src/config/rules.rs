@@ -25,6 +25,26 @@ pub(super) fn broken(config: &Config) -> Vec<Problem> {
 /// at must be long. Call it again after a command-line option has changed the gateway's section.
 pub fn exposure(gateway: &Gateway) -> Vec<Problem> {
     let mut problems = Vec::new();
+    if gateway.bind == Bind::Custom && gateway.custom_bind_host.as_deref().and_then(host).is_none() {
+        let message = "must be an IP address when gateway.bind is custom";
+        problems.push(Problem::new("gateway.customBindHost", message));
+    }
+    problems.extend(proof(gateway));
+    for (index, proxy) in gateway.trusted_proxies.iter().enumerate() {
+        if !is_network(proxy) {
+            let message = "is not an IP address or network (10.0.0.0/8)";
+            problems.push(Problem::new(format!("gateway.trustedProxies[{index}]"), message));
+        }
+    }
+    if gateway.tls.cert_path.is_some() != gateway.tls.key_path.is_some() {
+        problems.push(Problem::new("gateway.tls", "certPath and keyPath belong together"));
+    }
+    problems
+}
+
+/// What is wrong with how clients prove themselves.
+fn proof(gateway: &Gateway) -> Vec<Problem> {
+    let mut problems = Vec::new();
     let mut broken = |key: &str, message: &str| problems.push(Problem::new(key, message));
     let reachable = is_reachable(gateway);
     let Auth {
@@ -33,66 +53,38 @@ pub fn exposure(gateway: &Gateway) -> Vec<Problem> {
         mode,
         trusted_proxy,
     } = &gateway.auth;
-    if gateway.bind == Bind::Custom && gateway.custom_bind_host.as_deref().and_then(host).is_none() {
-        broken(
-            "gateway.customBindHost",
-            "must be an IP address when gateway.bind is custom",
-        );
-    }
     if mode.is_none() && token.is_some() && password.is_some() {
         broken(
             "gateway.auth.mode",
             "must be written when both token and password are; allowed: token, password",
         );
     }
-    match gateway.auth.effective() {
-        AuthMode::Token => match token {
-            None if reachable => broken(
-                "gateway.auth.token",
-                "is missing, and gateway.bind lets others reach the port; set it, or set gateway.bind to loopback",
-            ),
-            Some(token) if reachable && is_short(token) => {
-                broken(
-                    "gateway.auth.token",
-                    "must have 32 characters at least when others can reach the port",
-                );
-            }
-            Some(_) | None => {}
-        },
-        AuthMode::Password if password.is_none() => {
+    match (gateway.auth.effective(), token) {
+        (AuthMode::Token, None) if reachable => broken(
+            "gateway.auth.token",
+            "is missing, and gateway.bind lets others reach the port; set it, or set gateway.bind to loopback",
+        ),
+        (AuthMode::Token, Some(token)) if reachable && is_short(token) => broken(
+            "gateway.auth.token",
+            "must have 32 characters at least when others can reach the port",
+        ),
+        (AuthMode::Password, _) if password.is_none() => {
             broken("gateway.auth.password", "is missing, and gateway.auth.mode is password");
         }
-        AuthMode::Password => {}
-        AuthMode::None if reachable => broken(
+        (AuthMode::None, _) if reachable => broken(
             "gateway.auth.mode",
             "none is allowed with gateway.bind loopback only; allowed here: token, password, trusted-proxy",
         ),
-        AuthMode::None => {}
-        AuthMode::TrustedProxy => {
+        (AuthMode::TrustedProxy, _) => {
+            let because = "is missing, and gateway.auth.mode is trusted-proxy";
             if trusted_proxy.user_header.is_none() {
-                broken(
-                    "gateway.auth.trustedProxy.userHeader",
-                    "is missing, and gateway.auth.mode is trusted-proxy",
-                );
+                broken("gateway.auth.trustedProxy.userHeader", because);
             }
             if gateway.trusted_proxies.is_empty() {
-                broken(
-                    "gateway.trustedProxies",
-                    "is empty, and gateway.auth.mode is trusted-proxy",
-                );
+                broken("gateway.trustedProxies", because);
             }
         }
-    }
-    for (index, proxy) in gateway.trusted_proxies.iter().enumerate() {
-        if !is_network(proxy) {
-            broken(
-                &format!("gateway.trustedProxies[{index}]"),
-                "is not an IP address or network (10.0.0.0/8)",
-            );
-        }
-    }
-    if gateway.tls.cert_path.is_some() != gateway.tls.key_path.is_some() {
-        broken("gateway.tls", "certPath and keyPath belong together");
+        (AuthMode::Token | AuthMode::Password | AuthMode::None, _) => {}
     }
     problems
 }

@@ -74,7 +74,9 @@ fn what_is_unset_takes_its_line_and_nothing_else() {
     check_unset("{\r\n  a: 1,\r\n  b: 2\r\n}", "b", "{\r\n  a: 1\r\n}");
     check_unset("{a: 1, b: 2, c: 3}", "b", "{a: 1, c: 3}");
     check_unset("{a: 1, b: 2}", "b", "{a: 1 }");
-    check_unset("{a: 1, a: 2}", "a", "{}");
+    check_unset("{a: 1, a: 2}", "a", "{ }");
+    check_unset("{a:1,a:2}", "a", "{}");
+    check_unset("{a:1,b:3,a:2,a:4}", "a", "{b:3}");
     check_unset("{a: [1, 2, 3]}", "a[1]", "{a: [1, 3]}");
     check_unset("{a: 1}", "b.c", "{a: 1}");
     check_unset("{a: 1}", "a.c", "{a: 1}");
