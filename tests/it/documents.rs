@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
+use atoll_gateway::config::{check_file, sample};
 use atoll_tests::program::built;
 use atoll_tests::tree::{files, root};
 
@@ -81,6 +82,33 @@ fn every_command_in_the_readme_exists() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(
         wrong_with("atoll surely-no-such-command").is_some(),
+        "this test can fail"
+    );
+}
+
+/// What the gateway says of a configuration: everything that is wrong or strange, line by line.
+fn complaints_about(text: &str) -> Vec<String> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("atoll.json");
+    std::fs::write(&path, text).expect("a writable folder");
+    let environment = |name: &str| (name == "TELEGRAM_BOT_TOKEN").then(|| "99:TEST-token".to_owned());
+    match check_file(&path, &environment) {
+        Ok(loaded) => loaded.warnings.iter().map(ToString::to_string).collect(),
+        Err(invalid) => vec![invalid.to_string()],
+    }
+}
+
+#[test]
+fn the_sample_configuration_and_that_of_the_readme_are_right() {
+    let readme = std::fs::read_to_string(root().join("README.md")).expect("a README");
+    let shown = fenced(&readme, "json5").join("\n");
+    assert!(shown.contains("telegram"), "the README shows a configuration");
+    for text in [sample(), shown] {
+        assert_eq!(complaints_about(&text), Vec::<String>::new(), "{text}");
+    }
+    assert_ne!(
+        complaints_about("{ gatewy: {} }"),
+        Vec::<String>::new(),
         "this test can fail"
     );
 }

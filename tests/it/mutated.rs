@@ -3,6 +3,9 @@
 
 use std::time::Duration;
 
+use atoll_protocol::capability::Surface;
+use atoll_protocol::frame::{ClientInfo, Frame, Hello, VERSIONS};
+use atoll_protocol::scope::{Role, Scopes};
 use atoll_tests::fake_node::FakeNode;
 use atoll_tests::mesh::Mesh;
 use atoll_tests::wait::within_time;
@@ -142,6 +145,60 @@ async fn throw_everywhere(mesh: &Mesh, device: &Device, frames: u64, seed: u64) 
         after_hello(frames * 3 / 8, seed, captured.clone(), operator().await, operator),
         after_hello(frames * 3 / 8, seed + 1, captured.clone(), node().await, node),
     );
+}
+
+/// A native hello of a node, with this and that of every kind in it.
+fn native_hello() -> Vec<u8> {
+    let hello = Hello {
+        versions: VERSIONS,
+        role: Role::Node,
+        scopes: Scopes::none(),
+        public_key: [3; 32],
+        nonce: [5; 32],
+        client: ClientInfo {
+            id: "node-host".into(),
+            platform: "linux".into(),
+            display_name: "Thrower".into(),
+            ..ClientInfo::default()
+        },
+        surface: Surface {
+            caps: vec!["system".into()],
+            commands: vec!["system.run".into(), "system.which".into()],
+            ..Surface::default()
+        },
+        path_env: "/usr/bin:/bin".into(),
+    };
+    Frame::Hello(hello).encode().expect("a small frame")
+}
+
+#[tokio::test]
+async fn a_thousand_broken_native_hellos_are_answered_or_closed() {
+    let mut mesh = Mesh::start().await;
+    let mut dice = Dice(0x5eed_3000);
+    let hello = native_hello();
+    for _ in 0..1_000 {
+        let mut bytes = hello.clone();
+        for _ in 0..=dice.below(4) {
+            let at = dice.below(bytes.len());
+            match dice.below(3) {
+                0 => bytes.truncate(at + 1),
+                1 => bytes.insert(at, dice.byte()),
+                _ => bytes[at] = dice.byte(),
+            }
+        }
+        let native = [("Sec-WebSocket-Protocol", "atoll.1")];
+        let mut wire = Wire::open_with(&mesh.target(), &native).await.expect("an upgrade");
+        wire.say_bytes(bytes.clone()).await;
+        within_time(
+            &format!("an answer to {bytes:?}"),
+            Duration::from_secs(10),
+            wire.message(),
+        )
+        .await;
+    }
+    assert!(!mesh.gateway().log().contains("panicked"), "something panicked");
+    let mut operator = mesh.operator().await;
+    assert_eq!(operator.call("health", json!({})).await.expect("health")["ok"], true);
 }
 
 #[tokio::test]

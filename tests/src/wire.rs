@@ -179,6 +179,17 @@ impl Wire {
         }
     }
 
+    /// The next message that carries something or closes, whatever it is; none when the connection ended.
+    pub async fn message(&mut self) -> Option<Message> {
+        loop {
+            match within("a message", self.socket.next()).await {
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                Some(Ok(message)) => return Some(message),
+                Some(Err(_)) | None => return None,
+            }
+        }
+    }
+
     /// The next text as it came, unread.
     ///
     /// # Panics
