@@ -1,3 +1,5 @@
+//! Every credential with every peer: who is let in, who waits, and in which words the others are sent away.
+
 use std::sync::Arc;
 
 use atoll_protocol::error::ErrorCode;

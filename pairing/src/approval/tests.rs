@@ -1,3 +1,5 @@
+//! Questions, their answers and their ends, and that an answer is used once.
+
 use std::sync::Arc;
 
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! One record per device through its whole life; what holds for any order of events is in `property`.
+
 use std::sync::Arc;
 
 use atoll_protocol::limits;

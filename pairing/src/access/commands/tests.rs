@@ -1,3 +1,5 @@
+//! Platforms by their labels, and what each lets through.
+
 use super::*;
 
 fn client(id: &str, platform: &str, family: &str) -> ClientInfo {
