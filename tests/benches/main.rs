@@ -5,6 +5,7 @@
 
 mod echo;
 mod invoke;
+mod messages;
 mod process;
 mod table;
 
@@ -39,6 +40,7 @@ async fn main() {
         "health" => invoke::health,
         "invoke" => invoke::latency,
         "operators" => invoke::throughput,
+        "messages" => messages::messages,
     );
     table.print();
 }

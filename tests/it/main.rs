@@ -3,6 +3,7 @@
 mod agent;
 mod connect;
 mod documents;
+mod first_light;
 mod invoke;
 mod mutated;
 mod openclaw;
