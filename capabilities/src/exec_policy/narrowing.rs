@@ -51,7 +51,6 @@ fn narrows(old: &Policy, new: &Policy) -> bool {
         .all(|rule| old.rules.iter().any(|known| same_rule(known, rule)));
     room(new, true) <= room(old, true)
         && room(new, false) <= room(old, false)
-        && room(new, false) <= room(old, true)
         && (fewer_rules || room(new, true) <= room(old, false))
         && old.auto_allow_skills >= new.auto_allow_skills
 }
