@@ -235,7 +235,10 @@ impl Driver {
                 Effect::RunTool(call) => self.run_tool(call),
                 Effect::CancelTool => self.cancel_tool(),
                 Effect::SetTimer(wait) => self.work = wait_with_jitter(wait).boxed(),
-                Effect::Finish(end) => return Ok(Some(end)),
+                Effect::Finish(end) => {
+                    self.writer.sync_soon();
+                    return Ok(Some(end));
+                }
             }
         }
         Ok(None)

@@ -95,6 +95,10 @@ struct Inner {
     generation: u64,
     session_id: String,
     last_id: Option<String>,
+    /// Something was appended that the disk was not yet told to keep.
+    unsynced: bool,
+    /// A task tells the disk so.
+    syncing: bool,
     /// Records since the latest reset.
     window: Vec<Arc<Entry>>,
     facts: Facts,
@@ -132,6 +136,8 @@ impl Transcript {
             generation: 0,
             session_id: String::new(),
             last_id: None,
+            unsynced: false,
+            syncing: false,
             window: Vec::new(),
             facts: Facts::default(),
         };
@@ -205,6 +211,22 @@ impl Transcript {
         Ok(())
     }
 
+    fn sync_rounds(&self) {
+        loop {
+            let file = {
+                let mut inner = self.lock();
+                if !std::mem::replace(&mut inner.unsynced, false) {
+                    inner.syncing = false;
+                    return;
+                }
+                Arc::clone(&inner.file)
+            };
+            if let Err(error) = file.sync_data() {
+                tracing::warn!(%error, "a transcript was written but could not be made to survive a power cut");
+            }
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // Every change of `Inner` is whole before anything can panic, so a poisoned lock still guards a sound value.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
@@ -232,6 +254,18 @@ impl Writer {
         inner.append(Body::Message(message), Some(self.run.clone()), now())
     }
 
+    /// Soon makes all that was appended survive a power cut. Does not wait, and does not blindly repeat: what is appended while the disk
+    /// works is covered by one more round.
+    pub fn sync_soon(&self) {
+        let mut inner = self.transcript.lock();
+        inner.unsynced = true;
+        if std::mem::replace(&mut inner.syncing, true) {
+            return;
+        }
+        let transcript = self.transcript.clone();
+        tokio::task::spawn_blocking(move || transcript.sync_rounds());
+    }
+
     /// The file, whose `sync_data` makes all that was appended survive a power cut.
     pub fn sync_handle(&self) -> Arc<File> {
         Arc::clone(&self.transcript.lock().file)
@@ -241,19 +275,17 @@ impl Writer {
 impl Inner {
     /// Reads all lines; `None` when the first is not a header. Gives the number of unreadable lines.
     fn load(&mut self, bytes: &[u8]) -> Option<usize> {
-        let mut lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        // What is not UTF-8 spoils its own line only.
+        let text = String::from_utf8_lossy(bytes);
+        let mut lines = text.split('\n').filter(|line| !line.is_empty());
         self.session_id = record::read_header(lines.next()?)?;
-        let lines: Vec<&[u8]> = lines.collect();
+        let lines: Vec<&str> = lines.collect();
         let from = lines.iter().rposition(|line| record::is_reset(line)).unwrap_or(0);
+        let resets = lines[..from].iter().filter(|line| record::is_reset(line)).count();
+        self.facts.pass_over(from, resets);
         let mut unreadable = 0;
-        for (index, line) in lines.into_iter().enumerate() {
-            // What lies before the latest reset is only counted.
-            let entry = if index < from {
-                record::skim(line)
-            } else {
-                record::read(line)
-            };
-            match entry {
+        for line in &lines[from..] {
+            match record::read(line) {
                 Some(entry) => self.admit(entry),
                 None => unreadable += 1,
             }
@@ -267,9 +299,7 @@ impl Inner {
         }
         self.facts.count(&entry);
         self.last_id = Some(entry.id.clone());
-        if !matches!(entry.body, Body::Skimmed) {
-            self.window.push(Arc::new(entry));
-        }
+        self.window.push(Arc::new(entry));
     }
 
     fn append(&mut self, body: Body, run: Option<RunId>, at: i64) -> Result<(), AppendError> {
@@ -312,7 +342,8 @@ fn set_torn_aside(path: &Path, file: &mut File, bytes: &mut Vec<u8>) -> std::io:
         return Ok(None);
     }
     // A file of another program need not end in a line feed; a whole record is no torn one.
-    if record::read(&bytes[whole..]).is_some() || record::read_header(&bytes[whole..]).is_some() {
+    let last = std::str::from_utf8(&bytes[whole..]).unwrap_or_default();
+    if record::read(last).is_some() || record::read_header(last).is_some() {
         file.seek(SeekFrom::End(0))?;
         file.write_all(b"\n")?;
         bytes.push(b'\n');

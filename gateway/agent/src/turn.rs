@@ -212,9 +212,9 @@ impl Turn {
     }
 
     fn append(&mut self, message: Message, effects: &mut Vec<Effect>) {
-        // After a power cut a lost assistant message would be asked for again, under new call ids: a command could run twice. What
-        // precedes it is on disk once it is; a lost tool result is given again by the tool's own key.
-        let synced = matches!(message, Message::Assistant(_));
+        // After a power cut, lost calls would be asked for again under new ids: a command could run twice. What else is lost does no
+        // harm: a result is given again by the tool's own key, an answer is asked for again.
+        let synced = matches!(&message, Message::Assistant(said) if said.calls().next().is_some());
         let message = Arc::new(message);
         self.messages.push(Arc::clone(&message));
         effects.push(Effect::Append { message, synced });

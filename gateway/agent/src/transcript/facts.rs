@@ -18,9 +18,9 @@ pub struct Facts {
     pub context_tokens: u64,
     /// The first record since the latest reset, milliseconds since 1970.
     pub started_at: Option<i64>,
-    /// The latest message, milliseconds since 1970.
+    /// The latest message or reset, milliseconds since 1970.
     pub last_activity_at: Option<i64>,
-    /// The latest model, as `provider/model`.
+    /// The latest model since the latest reset, as `provider/model`.
     pub model: Option<String>,
     /// The beginning of the first thing a person said since the latest reset.
     pub title: Option<String>,
@@ -39,14 +39,19 @@ impl Facts {
                     records: self.records,
                     resets: self.resets + 1,
                     started_at: Some(entry.at),
-                    last_activity_at: self.last_activity_at,
-                    model: self.model.take(),
+                    last_activity_at: Some(entry.at),
                     ..Self::default()
                 };
             }
-            Body::Compaction { .. } | Body::Other(_) | Body::Skimmed => {}
+            Body::Compaction { .. } | Body::Other(_) => {}
         }
         self.started_at.get_or_insert(entry.at);
+    }
+
+    /// Records before the latest reset are not read; only how many they are, and how many resets among them.
+    pub(super) fn pass_over(&mut self, records: usize, resets: usize) {
+        self.records += records as u64;
+        self.resets += resets as u64;
     }
 
     fn message(&mut self, message: &Message, at: i64) {

@@ -1,11 +1,14 @@
 //! The records of a transcript as JSON, and as what this crate works with. One line of text is one record.
 
 use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use atoll_protocol::id::RunId;
 use atoll_protocol::json::Json;
-use serde::Deserialize;
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
@@ -46,8 +49,6 @@ pub enum Body {
     },
     /// Any other record, whole.
     Other(Json),
-    /// A record before the latest reset, which was not read.
-    Skimmed,
 }
 
 impl Entry {
@@ -65,27 +66,54 @@ impl Entry {
     }
 }
 
-/// Borrowed, and `message` unparsed: most lines of a long transcript are looked at no closer than this.
+/// One pass over the text and few copies: a long session is read in a moment. A line that does not fit is read again, as [`Odd`].
 #[derive(Deserialize)]
 struct Line<'a> {
     #[serde(borrow)]
     r#type: Cow<'a, str>,
-    #[serde(borrow, default)]
-    id: Option<Cow<'a, str>>,
-    #[serde(borrow, default, rename = "parentId")]
-    parent: Option<Cow<'a, str>>,
+    #[serde(default)]
+    id: Option<String>,
+    #[serde(default, rename = "parentId")]
+    parent: Option<String>,
     #[serde(borrow, default)]
     timestamp: Option<&'a RawValue>,
-    #[serde(borrow, default, rename = "runId")]
-    run: Option<Cow<'a, str>>,
+    #[serde(default, rename = "runId")]
+    run: Option<RunId>,
+    #[serde(borrow, default)]
+    message: Option<MessageLine<'a>>,
+    #[serde(default)]
+    summary: Option<String>,
+    #[serde(default, rename = "firstKeptEntryId")]
+    first_kept: Option<String>,
+    #[serde(default)]
+    reason: Option<String>,
+}
+
+/// A record whose message holds parts that are not known here; those are kept as text.
+#[derive(Deserialize)]
+struct Odd<'a> {
+    #[serde(default)]
+    id: Option<String>,
+    #[serde(default, rename = "parentId")]
+    parent: Option<String>,
+    #[serde(borrow, default)]
+    timestamp: Option<&'a RawValue>,
     #[serde(borrow, default)]
     message: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct OddMessage<'a> {
     #[serde(borrow, default)]
-    summary: Option<Cow<'a, str>>,
-    #[serde(borrow, default, rename = "firstKeptEntryId")]
-    first_kept: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    reason: Option<Cow<'a, str>>,
+    content: Option<Vec<&'a RawValue>>,
+}
+
+#[derive(Deserialize)]
+struct HeaderLine<'a> {
+    #[serde(borrow)]
+    r#type: Cow<'a, str>,
+    #[serde(default)]
+    id: String,
     #[serde(default)]
     version: Option<u32>,
 }
@@ -96,7 +124,7 @@ struct MessageLine<'a> {
     #[serde(borrow)]
     role: Cow<'a, str>,
     #[serde(borrow, default)]
-    content: Option<&'a RawValue>,
+    content: Content<'a>,
     #[serde(default)]
     timestamp: Option<i64>,
     #[serde(default)]
@@ -117,6 +145,45 @@ struct MessageLine<'a> {
     is_error: Option<bool>,
     #[serde(borrow, default)]
     details: Option<&'a RawValue>,
+}
+
+/// A list of parts, or one text alone.
+#[derive(Default)]
+struct Content<'a>(Vec<PartLine<'a>>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Content<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ContentVisitor(PhantomData))
+    }
+}
+
+struct ContentVisitor<'a>(PhantomData<&'a ()>);
+
+impl<'de: 'a, 'a> Visitor<'de> for ContentVisitor<'a> {
+    type Value = Content<'a>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("text or a list of parts")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Content<'a>, E> {
+        Ok(Content(vec![PartLine {
+            r#type: Cow::Borrowed("text"),
+            text: Some(text.to_owned()),
+            thinking: None,
+            id: None,
+            name: None,
+            arguments: None,
+        }]))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Content<'a>, A::Error> {
+        let mut content = Vec::new();
+        while let Some(part) = parts.next_element()? {
+            content.push(part);
+        }
+        Ok(Content(content))
+    }
 }
 
 #[derive(Deserialize, Default)]
@@ -151,10 +218,10 @@ struct Details {
 }
 
 /// The session's id, if the line is a header that this version knows.
-pub(super) fn read_header(line: &[u8]) -> Option<String> {
-    let line: Line<'_> = serde_json::from_slice(line).ok()?;
+pub(super) fn read_header(line: &str) -> Option<String> {
+    let line: HeaderLine<'_> = serde_json::from_str(line).ok()?;
     let known = line.r#type == "session" && matches!(line.version, Some(3 | VERSION));
-    known.then(|| line.id.unwrap_or_default().into_owned())
+    known.then_some(line.id)
 }
 
 pub(super) fn header_line(header: &Header, at: i64) -> Vec<u8> {
@@ -165,57 +232,76 @@ pub(super) fn header_line(header: &Header, at: i64) -> Vec<u8> {
 }
 
 /// Whether a line surely begins a new window. A reset written in another way is found when the line is read.
-pub(super) fn is_reset(line: &[u8]) -> bool {
-    line.starts_with(br#"{"type":"reset""#)
+pub(super) fn is_reset(line: &str) -> bool {
+    line.starts_with(r#"{"type":"reset""#)
 }
 
-/// A record of which only the frame is looked at.
-pub(super) fn skim(line: &[u8]) -> Option<Entry> {
-    let line: Line<'_> = serde_json::from_slice(line).ok()?;
-    let body = match &*line.r#type {
-        "reset" => Body::Reset { reason: String::new() },
-        _ => Body::Skimmed,
+/// A record; `None` for a line that is none.
+pub(super) fn read(text: &str) -> Option<Entry> {
+    let Ok(mut line) = serde_json::from_str::<Line<'_>>(text) else {
+        return read_odd(text);
     };
-    Some(entry(&line, body))
-}
-
-/// A record, whole.
-pub(super) fn read(text: &[u8]) -> Option<Entry> {
-    let line: Line<'_> = serde_json::from_slice(text).ok()?;
     let mut at = None;
     let body = match &*line.r#type {
-        "message" => match line.message.and_then(|message| read_message(message.get())) {
-            Some((message, said_at)) => {
-                at = said_at;
-                Body::Message(Arc::new(message))
+        "message" => {
+            let message = line.message.take();
+            at = message.as_ref().and_then(|message| message.timestamp);
+            match message.and_then(read_message) {
+                Some(message) => Body::Message(Arc::new(message)),
+                None => return read_odd(text),
             }
-            None => other(text)?,
-        },
+        }
         "compaction" => Body::Compaction {
-            summary: line.summary.as_deref().unwrap_or_default().to_owned(),
-            first_kept: line.first_kept.as_deref().map(str::to_owned),
+            summary: line.summary.take().unwrap_or_default(),
+            first_kept: line.first_kept.take(),
         },
         "reset" => Body::Reset {
-            reason: line.reason.as_deref().unwrap_or_default().to_owned(),
+            reason: line.reason.take().unwrap_or_default(),
         },
-        _ => other(text)?,
+        _ => Body::Other(Json::parse(text).ok()?),
     };
-    let mut entry = entry(&line, body);
-    entry.at = at.unwrap_or(entry.at);
-    Some(entry)
-}
-
-fn other(text: &[u8]) -> Option<Body> {
-    Json::parse(std::str::from_utf8(text).ok()?).ok().map(Body::Other)
-}
-
-fn entry(line: &Line<'_>, body: Body) -> Entry {
-    Entry {
-        id: line.id.as_deref().unwrap_or_default().to_owned(),
-        parent: line.parent.as_deref().map(str::to_owned),
-        at: line.timestamp.and_then(|at| milliseconds(at.get())).unwrap_or(0),
-        run: line.run.as_deref().and_then(|run| RunId::new(run).ok()),
+    Some(Entry {
+        id: line.id.unwrap_or_default(),
+        parent: line.parent,
+        at: at.or_else(|| milliseconds(line.timestamp?.get())).unwrap_or(0),
+        run: line.run,
         body,
+    })
+}
+
+/// A message with parts of other kinds keeps them; anything else is kept whole.
+fn read_odd(text: &str) -> Option<Entry> {
+    let raw = Json::parse(text).ok()?;
+    let line: Odd<'_> = serde_json::from_str(text).ok()?;
+    let odd = line.message.and_then(|message| {
+        let parts: OddMessage<'_> = serde_json::from_str(message.get()).ok()?;
+        let parts = parts.content?.into_iter().map(|part| read_part(part.get())).collect();
+        // The parts apart, the message must be one that is known.
+        let mut tree: Map<String, Value> = serde_json::from_str(message.get()).ok()?;
+        tree.insert("content".to_owned(), Value::Array(Vec::new()));
+        let bare = Value::from(tree).to_string();
+        let known: MessageLine<'_> = serde_json::from_str(&bare).ok()?;
+        let at = known.timestamp;
+        Some((with_parts(read_message(known)?, parts), at))
+    });
+    let (body, at) = match odd {
+        Some((message, at)) => (Body::Message(Arc::new(message)), at),
+        None => (Body::Other(raw.clone()), None),
+    };
+    Some(Entry {
+        id: line.id.unwrap_or_default(),
+        parent: line.parent,
+        at: at.or_else(|| milliseconds(line.timestamp?.get())).unwrap_or(0),
+        run: raw.tree()["runId"].as_str().and_then(|run| RunId::new(run).ok()),
+        body,
+    })
+}
+
+fn with_parts(message: Message, content: Vec<Part>) -> Message {
+    match message {
+        Message::User(_) => Message::User(User { content }),
+        Message::Assistant(said) => Message::Assistant(Assistant { content, ..said }),
+        Message::ToolResult(result) => Message::ToolResult(ToolResult { content, ..result }),
     }
 }
 
@@ -230,13 +316,11 @@ fn milliseconds(raw: &str) -> Option<i64> {
     }
 }
 
-fn read_message(raw: &str) -> Option<(Message, Option<i64>)> {
-    let line: MessageLine<'_> = serde_json::from_str(raw).ok()?;
-    let content = line
-        .content
-        .map_or_else(|| Some(Vec::new()), |content| read_parts(content.get()))?;
-    let at = line.timestamp;
-    let message = match &*line.role {
+/// `None` when the role or a part is not known.
+fn read_message(mut line: MessageLine<'_>) -> Option<Message> {
+    let parts = std::mem::take(&mut line.content).0;
+    let content = parts.into_iter().map(known_part).collect::<Option<Vec<_>>>()?;
+    Some(match &*line.role {
         "user" => Message::User(User { content }),
         "assistant" => Message::Assistant(read_assistant(line, content)),
         "toolResult" => Message::ToolResult(ToolResult {
@@ -250,8 +334,7 @@ fn read_message(raw: &str) -> Option<(Message, Option<i64>)> {
                 .is_some_and(|details| details.uncertain),
         }),
         _ => return None,
-    };
-    Some((message, at))
+    })
 }
 
 fn read_assistant(line: MessageLine<'_>, content: Vec<Part>) -> Assistant {
@@ -275,15 +358,6 @@ fn read_assistant(line: MessageLine<'_>, content: Vec<Part>) -> Assistant {
         },
         error: line.error_message,
     }
-}
-
-/// A list of parts, or one text alone.
-fn read_parts(raw: &str) -> Option<Vec<Part>> {
-    if raw.starts_with('"') {
-        return serde_json::from_str(raw).ok().map(|text| vec![Part::Text(text)]);
-    }
-    let parts: Vec<&RawValue> = serde_json::from_str(raw).ok()?;
-    Some(parts.into_iter().map(|part| read_part(part.get())).collect())
 }
 
 fn read_part(raw: &str) -> Part {
@@ -323,7 +397,6 @@ pub(super) fn line(entry: &Entry) -> Vec<u8> {
         ),
         Body::Reset { reason } => ("reset", vec![("reason", reason.clone().into())]),
         Body::Other(raw) => return other_line(entry, raw),
-        Body::Skimmed => ("custom", Vec::new()),
     };
     record.insert("type".to_owned(), kind.into());
     frame(&mut record, entry);
@@ -430,7 +503,7 @@ pub(super) fn conversation(window: &[Arc<Entry>], run: &RunId) -> (Vec<Arc<Messa
         .rev()
         .find_map(|(index, entry)| match &entry.body {
             Body::Compaction { summary, first_kept } => Some((index, summary, first_kept.as_deref())),
-            Body::Message(_) | Body::Reset { .. } | Body::Other(_) | Body::Skimmed => None,
+            Body::Message(_) | Body::Reset { .. } | Body::Other(_) => None,
         });
     let mut kept = before;
     if let Some((index, summary, first_kept)) = compaction {
@@ -449,6 +522,6 @@ pub(super) fn conversation(window: &[Arc<Entry>], run: &RunId) -> (Vec<Arc<Messa
 fn messages(entries: &[Arc<Entry>]) -> impl Iterator<Item = Arc<Message>> {
     entries.iter().filter_map(|entry| match &entry.body {
         Body::Message(message) => Some(Arc::clone(message)),
-        Body::Compaction { .. } | Body::Reset { .. } | Body::Other(_) | Body::Skimmed => None,
+        Body::Compaction { .. } | Body::Reset { .. } | Body::Other(_) => None,
     })
 }
