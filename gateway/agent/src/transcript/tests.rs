@@ -203,6 +203,15 @@ fn a_torn_last_line_is_set_aside_wherever_it_was_cut() {
 }
 
 #[test]
+fn a_torn_line_longer_than_what_comes_next_leaves_nothing_behind() {
+    let torn = format!("{{\"type\":\"message\",\"id\":\"{}", "x".repeat(10_000));
+    let place = Place::new(&format!("{IMPORTED}{torn}"));
+    place.open().0.writer(&run("r")).append(user("more")).expect("appends");
+    assert_eq!(place.open().1, Repairs::default());
+    assert_eq!(place.lines().len(), IMPORTED.lines().count() + 1);
+}
+
+#[test]
 fn a_whole_last_line_without_its_end_is_not_torn() {
     let place = Place::new(IMPORTED.trim_end());
     let (transcript, repairs) = place.open();

@@ -84,6 +84,34 @@ fn whatever_the_budget_calls_and_results_stay_together_and_the_last_word_is_hear
 }
 
 #[test]
+fn old_results_are_shortened_then_cleared_before_anything_is_left_out() {
+    let all = conversation(12);
+    let results = |view: &[Arc<Message>]| -> Vec<usize> {
+        view.iter()
+            .filter_map(|message| {
+                if let Message::ToolResult(result) = &**message {
+                    Some(result.text().len())
+                } else {
+                    None
+                }
+            })
+            .collect()
+    };
+    let (whole, cleared) = (10_000, CLEARED.len());
+    for (budget, oldest) in [
+        (50_000, whole..=whole),
+        (25_000, 3_000..=3_100),
+        (8_500, cleared..=cleared),
+    ] {
+        let view = fitted(&all, budget);
+        assert_eq!(view.len(), all.len(), "{budget}");
+        let sizes = results(&view);
+        assert!(oldest.contains(&sizes[0]), "{budget}: {sizes:?}");
+        assert_eq!(sizes.last(), Some(&whole), "the newest stays whole");
+    }
+}
+
+#[test]
 fn lost_results_are_made_up_and_strays_are_dropped() {
     let view = paired(&[
         user("hi"),
