@@ -159,7 +159,8 @@ impl Wire {
         loop {
             match within("a frame", self.socket.next()).await {
                 Some(Ok(Message::Text(text))) => {
-                    return Heard::Frame(serde_json::from_str(&text).expect("the gateway speaks JSON"));
+                    let frame = serde_json::from_str(&text);
+                    return Heard::Frame(frame.unwrap_or_else(|error| panic!("{error} in {text}")));
                 }
                 Some(Ok(Message::Close(Some(frame)))) => {
                     return Heard::Closed {

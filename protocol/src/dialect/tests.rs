@@ -59,6 +59,10 @@ fn a_broken_frame_is_answered_under_the_id_that_it_had() {
         (r#"{"type":"req","id":"a","x":1}"#, serde_json::json!("a")),
         (r#"{"type":"req","id":{"a":1}}"#, serde_json::json!("invalid")),
         ("5", serde_json::json!("invalid")),
+        (
+            r#"{"type":"req","id":"\ud800","method":"m"}"#,
+            serde_json::json!("invalid"),
+        ),
     ] {
         let reject = gateway(Role::Operator).read(text).expect_err(text);
         assert_eq!(tree(&reject.answer.expect("an answer"))["id"], id, "{text}");

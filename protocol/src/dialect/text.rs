@@ -189,9 +189,12 @@ pub(crate) fn id_as_sent(text: &str) -> Json {
         .ok()
         .and_then(|only| only.id)
         .filter(|id| id.as_str().len() <= crate::limits::ID_CHARS)
+        // Read, and not only looked at: half a surrogate pair would make the answer a text that strict clients refuse.
         .filter(|id| {
-            id.as_str()
-                .starts_with(|first: char| first == '"' || first == '-' || first.is_ascii_digit())
+            matches!(
+                id.read(),
+                Ok(serde_json::Value::String(_) | serde_json::Value::Number(_))
+            )
         })
         .unwrap_or_else(|| serde_json::Value::from("invalid").into())
 }
