@@ -6,7 +6,7 @@ pub mod words;
 
 use atoll_protocol::id::ApprovalId;
 
-use crate::journal::approvals::Decision;
+use atoll_pairing::approval::Decision;
 use words::split_words;
 
 /// Something to do.

@@ -8,15 +8,13 @@
 //! let ids = journal.write(Durability::Durable, move |db| inbox::commit(db, &account, &cursor, &arrived, now)).await?;
 //! ```
 
-pub mod approvals;
 pub mod audit;
 pub mod calls;
 mod column;
-pub mod devices;
-pub mod grants;
 pub mod inbox;
 pub mod outbox;
 mod readers;
+pub mod records;
 pub mod runs;
 mod schema;
 pub mod senders;

@@ -5,7 +5,7 @@
 use atoll_channels::port::{Button, Outbound};
 use atoll_protocol::id::ApprovalId;
 
-use crate::journal::approvals::Decision;
+use atoll_pairing::approval::Decision;
 
 /// Longer commands are cut in the middle and can only be denied, UTF-16 units (Telegram's limit is 4,096 in all).
 const SHOWN: usize = 3000;

@@ -122,6 +122,45 @@ pub fn unfinished(db: &Connection) -> Result<Vec<InboxRow>, JournalError> {
     Ok(rows)
 }
 
+/// Rows behind `after` about which nothing is decided, in the order of arrival.
+///
+/// # Errors
+/// Any SQL error.
+pub fn received(db: &Connection, after: i64, limit: u32) -> Result<Vec<InboxRow>, JournalError> {
+    // The first condition is the index's own; without it every row behind `after` would be looked at.
+    let mut query = db.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM inbox WHERE state IN ('received', 'admitted', 'running') AND state = 'received' AND id > ?1
+         ORDER BY id LIMIT ?2"
+    ))?;
+    let rows = query
+        .query_map(params![after, limit], read)?
+        .collect::<Result<_, _>>()?;
+    Ok(rows)
+}
+
+/// Forgets what a message said and quoted: a stranger's words are not kept.
+///
+/// # Errors
+/// Any SQL error.
+pub fn drop_text(db: &Connection, id: i64) -> Result<(), JournalError> {
+    let Some(row) = find(db, id)? else { return Ok(()) };
+    let Content::Message {
+        message, mentions_bot, ..
+    } = row.inbound.content
+    else {
+        return Ok(());
+    };
+    let empty = Content::Message {
+        text: String::new(),
+        message,
+        mentions_bot,
+        quoted: None,
+    };
+    db.prepare_cached("UPDATE inbox SET content = ?2 WHERE id = ?1")?
+        .execute(params![id, to_json(&empty)?])?;
+    Ok(())
+}
+
 /// Ends a row that no run works on (ignored, a direct command, a click): only from `received`. False when it was not there.
 ///
 /// # Errors

@@ -207,6 +207,15 @@ pub fn find(db: &Connection, id: i64) -> Result<Option<OutboxRow>, JournalError>
     Ok(query.query_row([id], read).optional()?)
 }
 
+/// The row of that key.
+///
+/// # Errors
+/// Any SQL error.
+pub fn by_key(db: &Connection, key: &str) -> Result<Option<OutboxRow>, JournalError> {
+    let mut query = db.prepare_cached(&format!("SELECT {COLUMNS} FROM outbox WHERE key = ?1"))?;
+    Ok(query.query_row([key], read).optional()?)
+}
+
 /// How many wait or are being sent.
 ///
 /// # Errors

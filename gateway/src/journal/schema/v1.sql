@@ -90,45 +90,11 @@ CREATE UNIQUE INDEX calls_key ON calls (run, tool_call) WHERE run IS NOT NULL;
 CREATE INDEX calls_open ON calls (number) WHERE ended_at IS NULL;
 CREATE INDEX calls_age ON calls (ended_at) WHERE ended_at IS NOT NULL;
 
-CREATE TABLE approvals (
-    approval    TEXT NOT NULL PRIMARY KEY,
-    run         TEXT,
-    tool_call   TEXT,
-    request     TEXT NOT NULL,
-    plan        BLOB NOT NULL,
-    state       TEXT NOT NULL CHECK (state IN ('pending', 'resolved', 'expired', 'cancelled')),
-    decision    TEXT CHECK (decision IN ('allow-once', 'allow-always', 'deny')),
-    resolved_by TEXT,
-    created_at  INTEGER NOT NULL,
-    expires_at  INTEGER NOT NULL,
-    resolved_at INTEGER,
-    cards       TEXT NOT NULL DEFAULT '[]',
-    CHECK ((run IS NULL) = (tool_call IS NULL)),
-    CHECK ((state = 'resolved') = (decision IS NOT NULL))
-) STRICT;
-CREATE INDEX approvals_open ON approvals (expires_at) WHERE state = 'pending';
-CREATE INDEX approvals_key ON approvals (run, tool_call) WHERE run IS NOT NULL;
-
-CREATE TABLE grants (
-    id           INTEGER PRIMARY KEY AUTOINCREMENT,
-    agent        TEXT NOT NULL,
-    node         TEXT NOT NULL,
-    argv         TEXT NOT NULL,
-    cwd          TEXT NOT NULL,
-    created_at   INTEGER NOT NULL,
-    created_by   TEXT NOT NULL,
-    last_used_at INTEGER,
-    UNIQUE (agent, node, argv, cwd)
-) STRICT;
-
-CREATE TABLE devices (
-    device TEXT NOT NULL PRIMARY KEY,
-    record TEXT NOT NULL
-) STRICT, WITHOUT ROWID;
-
-CREATE TABLE pairings (
-    pairing TEXT NOT NULL PRIMARY KEY,
-    record  TEXT NOT NULL
+CREATE TABLE records (
+    kind   TEXT NOT NULL CHECK (kind IN ('device', 'approval', 'grant')),
+    id     TEXT NOT NULL,
+    record TEXT NOT NULL,
+    PRIMARY KEY (kind, id)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE sender_codes (
