@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use atoll_capabilities::Capabilities;
 use atoll_capabilities::device::Device;
 use atoll_capabilities::system_run::SystemRun;
+use atoll_pairing::access::commands::NATIVE_CLIENT;
 use atoll_pairing::dial::{Dial, DialError, Dialled, Speak, dial};
 use atoll_pairing::handshake::{Ask, HandshakeError, Outcome};
 use atoll_pairing::identity::Identity;
@@ -239,7 +240,11 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
             role: Role::Node,
             scopes: Scopes::default(),
             client: ClientInfo {
-                id: "node-host".to_owned(),
+                id: match self.config.dialect {
+                    Dialect::Native => NATIVE_CLIENT.to_owned(),
+                    // The dialect has a closed list of programs; this is the headless node's name there.
+                    Dialect::Openclaw => "node-host".to_owned(),
+                },
                 mode: "node".to_owned(),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 platform: platform.to_owned(),

@@ -22,7 +22,7 @@ use crate::proven::{Language, Proven};
 pub struct Guest {
     pipe: Pipe,
     machine: Gateway,
-    proven: Box<Proven>,
+    proven: Arc<Proven>,
 }
 
 /// Why a peer did not get as far as a verdict. It has been told what it may know.
@@ -68,7 +68,10 @@ async fn prove(mut pipe: Pipe, mut machine: Gateway, mut steps: Vec<Step>) -> Re
         for step in steps {
             match step {
                 Step::Send(message) => pipe.send(message).await?,
-                Step::Proven(proven) => return Ok(Guest { pipe, machine, proven }),
+                Step::Proven(proven) => {
+                    let proven = Arc::from(proven);
+                    return Ok(Guest { pipe, machine, proven });
+                }
                 Step::Close { code, reason } => {
                     pipe.close(code, &reason).await;
                     return Err(GreetError::Refused { code, reason });
@@ -87,7 +90,7 @@ async fn prove(mut pipe: Pipe, mut machine: Gateway, mut steps: Vec<Step>) -> Re
 
 impl Guest {
     /// Who it is and what it asks for.
-    pub fn proven(&self) -> &Proven {
+    pub fn proven(&self) -> &Arc<Proven> {
         &self.proven
     }
 

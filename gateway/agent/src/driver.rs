@@ -244,7 +244,7 @@ impl Driver {
         Ok(None)
     }
 
-    async fn append(&self, message: Arc<Message>, synced: bool) -> Result<(), Broken> {
+    async fn append(&mut self, message: Arc<Message>, synced: bool) -> Result<(), Broken> {
         self.writer.append(message)?;
         if synced {
             let file = self.writer.sync_handle();

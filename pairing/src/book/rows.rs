@@ -38,6 +38,11 @@ pub fn device_request(request: &PendingRequest) -> Value {
     row.insert("role".into(), json!(request.role));
     row.insert("roles".into(), json!([request.role]));
     row.insert("scopes".into(), json!(request.scopes));
+    if request.role == Role::Node {
+        // One approval covers these too, so whoever approves sees them here.
+        row.insert("caps".into(), json!(request.surface.caps));
+        row.insert("commands".into(), json!(request.surface.commands));
+    }
     row.insert("silent".into(), json!(false));
     row.insert("isRepair".into(), json!(request.is_repair));
     row.insert("ts".into(), json!(request.created_ms));
