@@ -1,0 +1,220 @@
+//! Listeners: TCP (plain and TLS on one port, told apart by the first byte) and the Unix socket. Owns permits and the deadlines up to
+//! the HTTP head; turns sockets into HTTP connections. Never waits for one peer while others knock.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use atoll_pairing::link::Facts;
+use atoll_pairing::link::ws::Io;
+use atoll_pairing::tls;
+use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::http::Peer;
+
+/// Sockets that are open at once. More wait in the kernel's queue until one closes.
+const CONNECTIONS: usize = 16 * 1024;
+
+/// The first byte must be here by then, and the TLS handshake done.
+const OPENING: Duration = Duration::from_secs(10);
+
+/// Pause when the process is out of file descriptors: closing sockets frees some.
+const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(250);
+
+/// The first byte of a TLS handshake record.
+const TLS_HANDSHAKE: u8 = 0x16;
+
+/// What the listeners are bound to.
+pub(crate) struct Listeners {
+    tcp: Vec<TcpListener>,
+    unix: UnixListener,
+    unix_path: PathBuf,
+}
+
+/// A socket that could not be bound.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BindError {
+    /// Another program has the port.
+    #[error("{address} is in use; stop the program that has it, or choose another with --port")]
+    InUse {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// Anything else.
+    #[error("cannot listen on {place}: {source}")]
+    Other {
+        /// The address or path.
+        place: String,
+        /// The system's words.
+        source: io::Error,
+    },
+}
+
+impl Listeners {
+    /// Binds every address (all on the port that the first one gets, where it is 0) and the Unix socket.
+    pub(crate) async fn bind(addresses: &[SocketAddr], unix_path: &Path) -> Result<Self, BindError> {
+        let mut tcp = Vec::with_capacity(addresses.len());
+        let mut port = None;
+        for address in addresses {
+            let address = SocketAddr::new(address.ip(), port.unwrap_or(address.port()));
+            let listener = TcpListener::bind(address)
+                .await
+                .map_err(|source| bind_error(address, source))?;
+            port = port.or(listener.local_addr().ok().map(|bound| bound.port()));
+            tcp.push(listener);
+        }
+        let unix = bind_unix(unix_path).map_err(|source| BindError::Other {
+            place: unix_path.display().to_string(),
+            source,
+        })?;
+        Ok(Self {
+            tcp,
+            unix,
+            unix_path: unix_path.to_owned(),
+        })
+    }
+
+    /// The addresses that are listened on.
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        self.tcp
+            .iter()
+            .filter_map(|listener| listener.local_addr().ok())
+            .collect()
+    }
+
+    /// Accepts until stopped; each socket is served on a task of its own, which outlives the accepting.
+    pub(crate) async fn run<S: Serve>(self, serve: S, tls: tls::Server, stop: CancellationToken, tasks: TaskTracker) {
+        let accept = Accept {
+            permits: Arc::new(Semaphore::new(CONNECTIONS)),
+            serve,
+            tls,
+            tasks,
+        };
+        let mut loops = tokio::task::JoinSet::new();
+        for listener in self.tcp {
+            loops.spawn(accept.clone().tcp(listener, stop.clone()));
+        }
+        loops.spawn(accept.unix(self.unix, stop));
+        while loops.join_next().await.is_some() {}
+        let _ = std::fs::remove_file(&self.unix_path);
+    }
+}
+
+/// What happens to an accepted socket, after TLS where there is TLS.
+pub(crate) trait Serve: Clone + Send + Sync + 'static {
+    /// Serves it to its end.
+    fn serve<I: Io + 'static>(&self, io: I, facts: Facts, peer: Peer) -> impl Future<Output = ()> + Send;
+}
+
+#[derive(Clone)]
+struct Accept<S> {
+    permits: Arc<Semaphore>,
+    serve: S,
+    tls: tls::Server,
+    tasks: TaskTracker,
+}
+
+impl<S: Serve> Accept<S> {
+    async fn tcp(self, listener: TcpListener, stop: CancellationToken) {
+        while let Some((accepted, permit)) = self.next(listener.accept(), &stop).await {
+            match accepted {
+                Ok((stream, address)) => {
+                    let (serve, tls) = (self.serve.clone(), self.tls.clone());
+                    self.spawn(permit, async move { open(stream, address, serve, tls).await });
+                }
+                Err(error) => pause(&error).await,
+            }
+        }
+    }
+
+    async fn unix(self, listener: UnixListener, stop: CancellationToken) {
+        while let Some((accepted, permit)) = self.next(listener.accept(), &stop).await {
+            let peer = accepted.and_then(|(stream, _)| Ok((stream.peer_cred()?.uid(), stream)));
+            match peer {
+                Ok((uid, _)) if !is_own_user(uid) => tracing::warn!(uid, "another user knocked at the Unix socket"),
+                Ok((uid, stream)) => {
+                    let serve = self.serve.clone();
+                    self.spawn(permit, async move {
+                        serve.serve(stream, Facts::default(), Peer::Unix { uid }).await
+                    });
+                }
+                Err(error) => pause(&error).await,
+            }
+        }
+    }
+
+    /// The next socket and the permit it holds; none when it is time to stop.
+    async fn next<T>(
+        &self,
+        accept: impl Future<Output = T>,
+        stop: &CancellationToken,
+    ) -> Option<(T, OwnedSemaphorePermit)> {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => None,
+            both = async {
+                let permit = self.permits.clone().acquire_owned().await.ok()?;
+                Some((accept.await, permit))
+            } => both,
+        }
+    }
+
+    fn spawn(&self, permit: OwnedSemaphorePermit, serving: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(async move {
+            let _permit = permit;
+            serving.await;
+        });
+    }
+}
+
+async fn open<S: Serve>(stream: TcpStream, address: SocketAddr, serve: S, tls: tls::Server) {
+    let _ = stream.set_nodelay(true);
+    let peer = Peer::Tcp(address);
+    let mut first = [0];
+    let Ok(Ok(1)) = tokio::time::timeout(OPENING, stream.peek(&mut first)).await else {
+        return;
+    };
+    if first[0] != TLS_HANDSHAKE {
+        return serve.serve(stream, Facts::default(), peer).await;
+    }
+    match tokio::time::timeout(OPENING, tls.accept(stream)).await {
+        Ok(Ok((stream, facts))) => serve.serve(stream, facts, peer).await,
+        Ok(Err(error)) => tracing::debug!(%address, %error, "TLS handshake failed"),
+        Err(_) => tracing::debug!(%address, "TLS handshake took too long"),
+    }
+}
+
+/// The folder keeps others out already; this holds when somebody opens the folder.
+fn is_own_user(uid: u32) -> bool {
+    uid == rustix::process::geteuid().as_raw() || uid == 0
+}
+
+async fn pause(error: &io::Error) {
+    tracing::warn!(%error, "cannot accept a connection");
+    tokio::time::sleep(OUT_OF_DESCRIPTORS).await;
+}
+
+/// A socket file left by a gateway that was killed is replaced; the state folder's lock says that none is running.
+fn bind_unix(path: &Path) -> io::Result<UnixListener> {
+    match std::fs::remove_file(path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    UnixListener::bind(path)
+}
+
+fn bind_error(address: SocketAddr, source: io::Error) -> BindError {
+    if source.kind() == io::ErrorKind::AddrInUse {
+        return BindError::InUse { address };
+    }
+    BindError::Other {
+        place: address.to_string(),
+        source,
+    }
+}

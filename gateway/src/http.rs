@@ -1,0 +1,521 @@
+//! The HTTP face of every listener: liveness pages, and the upgrade to WebSocket on any path. Owns the checks that come before any
+//! authentication (`Origin`, `Host`, forwarding headers). Never judges credentials.
+
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use atoll_pairing::link::ws;
+use atoll_pairing::proven::Origin;
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::json;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// The whole request head must be there by then.
+const HEAD_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Headers of one request, bytes; more is answered with 431.
+const HEAD_BYTES: usize = 16 * 1024;
+
+/// Any of these means that somebody stands between the peer and us.
+const FORWARDING_HEADERS: [&str; 6] = [
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-real-ip",
+    "via",
+];
+
+/// Who is at the other end of a socket, as the listener saw it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Peer {
+    /// TCP, from this address.
+    Tcp(SocketAddr),
+    /// The Unix socket, from a process of this user.
+    Unix {
+        /// The kernel says so (`SO_PEERCRED`).
+        uid: u32,
+    },
+}
+
+/// What may be asked before authentication.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct HttpPolicy {
+    /// The port this gateway is reached at, for its own origins.
+    pub(crate) port: u16,
+    /// `gateway.controlUi.allowedOrigins`, e.g. `https://ring.example`.
+    pub(crate) allowed_origins: Vec<String>,
+    /// `gateway.trustedProxies`.
+    pub(crate) trusted_proxies: Vec<Network>,
+    /// `gateway.auth.trustedProxy.userHeader`, lower case; none unless that mode is on.
+    pub(crate) proxy_user_header: Option<String>,
+    /// Headers that must be there for the user header to count, lower case.
+    pub(crate) proxy_required_headers: Vec<String>,
+    /// This machine's host name.
+    pub(crate) host_name: String,
+}
+
+/// An address, or all addresses that begin like one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Network {
+    base: IpAddr,
+    bits: u8,
+}
+
+impl Network {
+    /// Reads `10.0.0.9` or `10.0.0.0/8`.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (base, bits) = text
+            .split_once('/')
+            .map_or((text, None), |(base, bits)| (base, Some(bits)));
+        let base: IpAddr = base.parse().ok()?;
+        let longest = if base.is_ipv4() { 32 } else { 128 };
+        let bits = bits.map_or(Some(longest), |bits| bits.parse().ok())?;
+        (bits <= longest).then_some(Self { base, bits })
+    }
+
+    fn contains(self, address: IpAddr) -> bool {
+        let differs = match (self.base, address) {
+            (IpAddr::V4(base), IpAddr::V4(address)) => u128::from(base.to_bits() ^ address.to_bits()) << 96,
+            (IpAddr::V6(base), IpAddr::V6(address)) => base.to_bits() ^ address.to_bits(),
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => return false,
+        };
+        differs.leading_zeros() >= u32::from(self.bits)
+    }
+}
+
+/// What the pages say; implemented by the gateway, answered without waiting.
+pub(crate) trait Pages: Send + Sync {
+    /// The checks in force now.
+    fn policy(&self) -> Arc<HttpPolicy>;
+    /// What keeps the gateway from being ready; empty means ready.
+    fn failing(&self) -> Vec<String>;
+    /// Milliseconds since the start.
+    fn uptime_ms(&self) -> u64;
+}
+
+/// A WebSocket that was just upgraded, and where it came from.
+pub(crate) struct Upgrade {
+    /// The raw stream after the `101`.
+    pub(crate) io: TokioIo<hyper::upgrade::Upgraded>,
+    /// What the listener and the headers say of the peer.
+    pub(crate) origin: Origin,
+    /// The peer offered the native language.
+    pub(crate) native: bool,
+}
+
+/// Serves one socket until it closes or becomes a WebSocket, which goes to `upgraded` on this same task.
+pub(crate) async fn serve<I, P, F, Fut>(io: I, peer: Peer, pages: Arc<P>, upgraded: F)
+where
+    I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    P: Pages + 'static,
+    F: FnOnce(Upgrade) -> Fut + Send,
+    Fut: Future<Output = ()> + Send,
+{
+    let pending = Arc::new(Mutex::new(None));
+    let service = service_fn(|request| {
+        let response = answer(request, peer, &*pages, &pending);
+        async move { Ok::<_, Infallible>(response) }
+    });
+    let served = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_DEADLINE)
+        .max_buf_size(HEAD_BYTES)
+        .serve_connection(TokioIo::new(io), service)
+        .with_upgrades()
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(?peer, %error, "connection ended early");
+        return;
+    }
+    let Some(pending) = pending.lock().ok().and_then(|mut slot| slot.take()) else {
+        return;
+    };
+    match pending.io.await {
+        Ok(io) => {
+            upgraded(Upgrade {
+                io: TokioIo::new(io),
+                origin: pending.origin,
+                native: pending.native,
+            })
+            .await
+        }
+        Err(error) => tracing::debug!(?peer, %error, "upgrade failed"),
+    }
+}
+
+/// An upgrade that was answered and is about to happen.
+struct Pending {
+    io: hyper::upgrade::OnUpgrade,
+    origin: Origin,
+    native: bool,
+}
+
+type Slot = Mutex<Option<Pending>>;
+
+fn answer(request: Request<Incoming>, peer: Peer, pages: &dyn Pages, slot: &Slot) -> Response<Full<Bytes>> {
+    let policy = pages.policy();
+    let origin = match check(request.headers(), peer, &policy) {
+        Ok(origin) => origin,
+        Err(refusal) => return refusal.response(),
+    };
+    if is_upgrade(request.headers()) {
+        return upgrade(request, origin, slot);
+    }
+    page(&request, pages)
+}
+
+fn page(request: &Request<Incoming>, pages: &dyn Pages) -> Response<Full<Bytes>> {
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        return error(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+            "only GET and HEAD are answered here",
+        );
+    }
+    match request.uri().path() {
+        "/healthz" | "/health" => body(StatusCode::OK, &json!({"ok": true, "status": "live"})),
+        "/startupz" => readiness(pages, "started"),
+        "/readyz" | "/ready" => readiness(pages, "ready"),
+        _ => error(
+            StatusCode::NOT_FOUND,
+            "not_found",
+            "no such page; the gateway speaks WebSocket here",
+        ),
+    }
+}
+
+fn readiness(pages: &dyn Pages, word: &str) -> Response<Full<Bytes>> {
+    let failing = pages.failing();
+    let status = if failing.is_empty() {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    body(
+        status,
+        &json!({word: failing.is_empty(), "failing": failing, "uptimeMs": pages.uptime_ms()}),
+    )
+}
+
+fn is_upgrade(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::UPGRADE)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
+
+fn upgrade(mut request: Request<Incoming>, origin: Origin, slot: &Slot) -> Response<Full<Bytes>> {
+    let headers = request.headers();
+    let version_is_13 = headers
+        .get(header::SEC_WEBSOCKET_VERSION)
+        .is_some_and(|version| version == "13");
+    let Some(key) = headers.get(header::SEC_WEBSOCKET_KEY).filter(|_| version_is_13) else {
+        return error(
+            StatusCode::BAD_REQUEST,
+            "bad_upgrade",
+            "a WebSocket upgrade needs its version (13) and its key",
+        );
+    };
+    let accept = ws::accept_key(key.to_str().unwrap_or_default());
+    let native = offers_native(headers);
+    if let Ok(mut slot) = slot.lock() {
+        *slot = Some(Pending {
+            io: hyper::upgrade::on(&mut request),
+            origin,
+            native,
+        });
+    }
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let out = response.headers_mut();
+    out.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    out.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    if let Ok(accept) = HeaderValue::from_str(&accept) {
+        out.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    }
+    if native {
+        out.insert(
+            header::SEC_WEBSOCKET_PROTOCOL,
+            HeaderValue::from_static(ws::SUBPROTOCOL),
+        );
+    }
+    response
+}
+
+fn offers_native(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(header::SEC_WEBSOCKET_PROTOCOL)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|offer| offer.trim() == ws::SUBPROTOCOL)
+}
+
+/// Why a request goes no further.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refusal {
+    Forwarded,
+    Origin,
+    Host,
+}
+
+impl Refusal {
+    fn response(self) -> Response<Full<Bytes>> {
+        let (kind, message) = match self {
+            Self::Forwarded => (
+                "proxy_attribution_required",
+                "this request came through a proxy that is not listed in gateway.trustedProxies; list its address there, or connect without it",
+            ),
+            Self::Origin => (
+                "origin_not_allowed",
+                "origin not allowed; add it to gateway.controlUi.allowedOrigins if this page is yours",
+            ),
+            Self::Host => (
+                "host_not_allowed",
+                "this host name is not one of the gateway's; use its address, or list the page's origin in gateway.controlUi.allowedOrigins",
+            ),
+        };
+        error(StatusCode::FORBIDDEN, kind, message)
+    }
+}
+
+fn check(headers: &HeaderMap, peer: Peer, policy: &HttpPolicy) -> Result<Origin, Refusal> {
+    let address = match peer {
+        Peer::Unix { uid } => return Ok(local(uid)),
+        Peer::Tcp(address) => address.ip().to_canonical(),
+    };
+    let forwarded = FORWARDING_HEADERS.iter().any(|name| headers.contains_key(*name));
+    let trusted = policy.trusted_proxies.iter().any(|network| network.contains(address));
+    if forwarded && !trusted {
+        return Err(Refusal::Forwarded);
+    }
+    let browser = headers
+        .get(header::ORIGIN)
+        .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    if browser
+        .as_ref()
+        .is_some_and(|origin| !origin_is_allowed(origin, policy))
+    {
+        return Err(Refusal::Origin);
+    }
+    // A page can point a name of its own at this machine; then the browser sends that name here. A program that is
+    // no browser sends no `Origin` on an upgrade and may call this machine what it likes.
+    if (browser.is_some() || !is_upgrade(headers)) && !host_is_ours(headers, policy) {
+        return Err(Refusal::Host);
+    }
+    Ok(Origin {
+        address: address.to_string(),
+        is_direct_loopback: address.is_loopback() && !forwarded && browser.is_none(),
+        local_user: None,
+        browser,
+        proxy_user: trusted.then(|| proxy_user(headers, policy)).flatten(),
+    })
+}
+
+fn local(uid: u32) -> Origin {
+    Origin {
+        address: "unix".to_owned(),
+        is_direct_loopback: false,
+        local_user: Some(uid),
+        browser: None,
+        proxy_user: None,
+    }
+}
+
+fn proxy_user(headers: &HeaderMap, policy: &HttpPolicy) -> Option<String> {
+    let name = HeaderName::try_from(policy.proxy_user_header.as_deref()?).ok()?;
+    let complete = policy
+        .proxy_required_headers
+        .iter()
+        .all(|required| headers.contains_key(required.as_str()));
+    let user = headers.get(name)?.to_str().ok()?.trim();
+    (complete && !user.is_empty()).then(|| user.to_owned())
+}
+
+fn origin_is_allowed(origin: &str, policy: &HttpPolicy) -> bool {
+    let own = ["localhost", "127.0.0.1", "[::1]"].iter().any(|host| {
+        ["http", "https"]
+            .iter()
+            .any(|scheme| origin == format!("{scheme}://{host}:{}", policy.port))
+    });
+    own || policy
+        .allowed_origins
+        .iter()
+        .any(|allowed| allowed.trim_end_matches('/').eq_ignore_ascii_case(origin))
+}
+
+fn host_is_ours(headers: &HeaderMap, policy: &HttpPolicy) -> bool {
+    let Some(host) = headers.get(header::HOST).and_then(|value| value.to_str().ok()) else {
+        return false;
+    };
+    let name = host_name(host);
+    let own = policy.host_name.to_ascii_lowercase();
+    name == "localhost"
+        || name
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .parse::<IpAddr>()
+            .is_ok()
+        || (!own.is_empty() && (name == own || name == format!("{own}.local")))
+        || policy
+            .allowed_origins
+            .iter()
+            .any(|origin| origin.split("//").nth(1).map(host_name).as_ref() == Some(&name))
+}
+
+/// The host without its port, lower case.
+fn host_name(host: &str) -> String {
+    let host = host.trim_end_matches('/');
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => name,
+        Some(_) | None => host,
+    };
+    name.to_ascii_lowercase()
+}
+
+fn body(status: StatusCode, value: &serde_json::Value) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(value.to_string())));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+fn error(status: StatusCode, kind: &str, message: &str) -> Response<Full<Bytes>> {
+    body(status, &json!({"error": {"message": message, "type": kind}}))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy() -> HttpPolicy {
+        HttpPolicy {
+            port: 18789,
+            allowed_origins: vec!["https://ring.example".to_owned()],
+            trusted_proxies: vec![Network::parse("10.0.0.9").expect("an address")],
+            proxy_user_header: Some("x-user".to_owned()),
+            proxy_required_headers: vec!["x-proxy-proof".to_owned()],
+            host_name: "vps".to_owned(),
+        }
+    }
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .collect()
+    }
+
+    fn from(address: &str, pairs: &[(&'static str, &'static str)]) -> Result<Origin, Refusal> {
+        let peer = Peer::Tcp(SocketAddr::new(address.parse().expect("an address"), 4000));
+        check(&headers(pairs), peer, &policy())
+    }
+
+    const WS: (&str, &str) = ("upgrade", "websocket");
+
+    #[test]
+    fn a_forwarding_header_means_remote_and_only_a_listed_proxy_may_send_one() {
+        assert_eq!(
+            from("127.0.0.1", &[WS, ("x-forwarded-for", "1.2.3.4")]),
+            Err(Refusal::Forwarded)
+        );
+        let proxied = from("10.0.0.9", &[WS, ("x-forwarded-for", "1.2.3.4")]).expect("listed");
+        assert!(!proxied.is_direct_loopback);
+        assert_eq!(proxied.proxy_user, None);
+    }
+
+    #[test]
+    fn a_network_holds_the_addresses_that_begin_like_it() {
+        let table = [
+            ("10.0.0.0/8", "10.255.1.2", true),
+            ("10.0.0.0/8", "11.0.0.1", false),
+            ("10.0.0.9", "10.0.0.9", true),
+            ("10.0.0.9", "10.0.0.8", false),
+            ("0.0.0.0/0", "1.2.3.4", true),
+            ("0.0.0.0/0", "::1", false),
+            ("fd00::/8", "fd12::1", true),
+            ("fd00::/8", "fe00::1", false),
+        ];
+        for (network, address, expected) in table {
+            let network = Network::parse(network).expect("a network");
+            assert_eq!(
+                network.contains(address.parse().expect("an address")),
+                expected,
+                "{network:?} {address}"
+            );
+        }
+        assert!(Network::parse("10.0.0.0/33").is_none() && Network::parse("ten").is_none());
+    }
+
+    #[test]
+    fn a_proxy_user_needs_the_listed_proxy_and_every_required_header() {
+        let all = [WS, ("x-user", "ann"), ("x-proxy-proof", "1")];
+        assert_eq!(
+            from("10.0.0.9", &all).expect("listed").proxy_user.as_deref(),
+            Some("ann")
+        );
+        assert_eq!(from("10.0.0.9", &all[..2]).expect("listed").proxy_user, None);
+        assert_eq!(from("10.0.0.8", &all).expect("plain").proxy_user, None);
+    }
+
+    #[test]
+    fn a_page_of_another_origin_is_refused_even_on_loopback() {
+        for origin in [
+            "http://evil.example",
+            "null",
+            "http://localhost:18790",
+            "http://localhost",
+        ] {
+            let refused = from("127.0.0.1", &[WS, ("origin", origin), ("host", "localhost:18789")]);
+            assert_eq!(refused, Err(Refusal::Origin), "{origin}");
+        }
+        let own = from(
+            "127.0.0.1",
+            &[WS, ("origin", "http://localhost:18789"), ("host", "localhost:18789")],
+        );
+        assert!(!own.expect("own page").is_direct_loopback);
+        assert!(
+            from(
+                "1.2.3.4",
+                &[WS, ("origin", "https://ring.example"), ("host", "ring.example")]
+            )
+            .is_ok()
+        );
+    }
+
+    #[test]
+    fn a_name_that_was_pointed_at_this_machine_is_refused() {
+        assert_eq!(from("127.0.0.1", &[("host", "evil.example:18789")]), Err(Refusal::Host));
+        for host in [
+            "localhost:18789",
+            "127.0.0.1",
+            "[::1]:18789",
+            "VPS",
+            "vps.local:18789",
+            "ring.example",
+        ] {
+            assert!(from("127.0.0.1", &[("host", host)]).is_ok(), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_program_on_loopback_is_direct() {
+        assert!(
+            from("127.0.0.1", &[WS, ("host", "anything")])
+                .expect("a program")
+                .is_direct_loopback
+        );
+        assert!(from("::ffff:127.0.0.1", &[WS]).expect("a program").is_direct_loopback);
+        assert!(!from("192.168.1.2", &[WS]).expect("a program").is_direct_loopback);
+    }
+}
