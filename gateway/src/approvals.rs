@@ -1,0 +1,286 @@
+//! The owner of the questions "may this run?": one task asks, stores each change before anybody hears of it, tells those who may answer,
+//! and wakes those who wait. The rules are [`atoll_pairing::approval`]'s.
+
+use std::sync::Arc;
+
+use atoll_pairing::access::Granted;
+use atoll_pairing::access::ResolveApproval;
+use atoll_pairing::approval::record::{StoredApproval, StoredGrant};
+use atoll_pairing::approval::{
+    Approval, ApprovalChange, ApprovalError, Approvals as Questions, Decision, Ended, Grant, NewApproval, Spend,
+    SpendError,
+};
+use atoll_protocol::error::WireError;
+use atoll_protocol::id::ApprovalId;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::cards::Cards;
+use crate::clock;
+use crate::hub::{Audience, Broadcast, Hub};
+use crate::journal::{Durability, Journal, JournalError, records};
+
+/// Requests that wait for the owner; callers wait for room.
+const QUEUE: usize = 256;
+
+/// How often late questions are looked for.
+const EXPIRY: std::time::Duration = std::time::Duration::from_millis(500);
+
+type Work = Box<dyn FnOnce(&mut Questions, u64) -> (Vec<ApprovalChange>, Answer) + Send>;
+type Answer = Box<dyn FnOnce(Result<(), JournalError>) + Send>;
+
+/// Why a question could not be asked, answered or used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refused {
+    /// The rules say no.
+    #[error(transparent)]
+    Rules(#[from] ApprovalError),
+    /// There is no yes for this use.
+    #[error(transparent)]
+    Spend(#[from] SpendError),
+    /// It could not be stored, so it did not happen.
+    #[error("the approval could not be stored: {0}")]
+    Storage(String),
+    /// The gateway is going down; the question stays for the next start.
+    #[error("the gateway is going down")]
+    GoingDown,
+}
+
+impl From<Refused> for WireError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Rules(error) => error.to_wire(),
+            Refused::Spend(error) => error.to_wire(),
+            Refused::Storage(_) | Refused::GoingDown => Self::unavailable(refused.to_string()),
+        }
+    }
+}
+
+/// A handle to the owner.
+#[derive(Clone)]
+pub(crate) struct Approvals {
+    requests: mpsc::Sender<Work>,
+    /// Counts settled questions, for those who wait for one.
+    settled: watch::Receiver<u64>,
+}
+
+impl Approvals {
+    /// Reads what is stored and makes the owner's loop.
+    pub(crate) async fn open(
+        journal: Journal,
+        hub: Hub,
+        cards: Cards,
+    ) -> Result<(Self, impl Future<Output = ()>), JournalError> {
+        let (approvals, grants) = journal
+            .read(|db| {
+                Ok((
+                    records::all(db, records::Kind::Approval)?,
+                    records::all(db, records::Kind::Grant)?,
+                ))
+            })
+            .await?;
+        let approvals = approvals
+            .iter()
+            .filter_map(|text| restored::<StoredApproval, Approval>(text));
+        let grants = grants.iter().filter_map(|text| restored::<StoredGrant, Grant>(text));
+        let questions = Questions::restore(approvals, grants);
+        let (requests, queue) = mpsc::channel(QUEUE);
+        let (count, settled) = watch::channel(0);
+        let owner = Owner {
+            questions,
+            journal,
+            hub,
+            cards,
+            count,
+        };
+        Ok((Self { requests, settled }, owner.run(queue)))
+    }
+
+    /// Looks something up.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Questions) -> T + Send + 'static,
+    ) -> Result<T, Refused> {
+        self.change(|questions, _| Ok((look(questions), Vec::new()))).await
+    }
+
+    /// Asks. A question with this id that is there already is left as it is: it is the same one, asked before a restart.
+    pub(crate) async fn ask(&self, new: NewApproval) -> Result<Approval, Refused> {
+        let id = new.id.clone();
+        self.change(move |questions, now| {
+            let changes = match questions.request(new, now) {
+                Ok(changes) => changes,
+                Err(ApprovalError::IdTaken) => Vec::new(),
+                Err(error) => return Err(error.into()),
+            };
+            let approval = questions.find(&id).cloned().ok_or(ApprovalError::Unknown)?;
+            Ok((approval, changes))
+        })
+        .await
+    }
+
+    /// Answers.
+    pub(crate) async fn resolve(&self, granted: Granted<ResolveApproval>, decision: Decision) -> Result<(), Refused> {
+        self.change(move |questions, now| Ok(((), questions.resolve(&granted, decision, now)?)))
+            .await
+    }
+
+    /// Uses a yes for one call.
+    pub(crate) async fn spend(&self, id: ApprovalId, spend: Spend) -> Result<Approval, Refused> {
+        self.change(move |questions, now| Ok(questions.consume(&id, &spend, now)?))
+            .await
+    }
+
+    /// Ends a question that nobody needs an answer to any more.
+    pub(crate) async fn withdraw(&self, id: ApprovalId, reason: Ended) -> Result<(), Refused> {
+        self.change(move |questions, now| Ok(((), questions.withdraw(&id, reason, now))))
+            .await
+    }
+
+    /// Waits until a question has an end, which its expiry bounds; none when there is no such question.
+    pub(crate) async fn wait(&self, id: &ApprovalId) -> Result<Option<Approval>, Refused> {
+        let mut settled = self.settled.clone();
+        loop {
+            settled.mark_unchanged();
+            let wanted = id.clone();
+            let approval = self.read(move |questions| questions.find(&wanted).cloned()).await?;
+            if approval.as_ref().is_none_or(|approval| !approval.is_pending()) {
+                return Ok(approval);
+            }
+            settled.changed().await.map_err(|_| Refused::GoingDown)?;
+        }
+    }
+
+    async fn change<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Questions, u64) -> Result<(T, Vec<ApprovalChange>), Refused> + Send + 'static,
+    ) -> Result<T, Refused> {
+        let (reply, answer) = oneshot::channel();
+        let work: Work = Box::new(move |questions, now| match work(questions, now) {
+            Ok((value, changes)) => {
+                let answer = move |stored: Result<(), JournalError>| {
+                    drop(
+                        reply.send(
+                            stored
+                                .map(|()| value)
+                                .map_err(|error| Refused::Storage(error.to_string())),
+                        ),
+                    );
+                };
+                (changes, Box::new(answer))
+            }
+            Err(refused) => (Vec::new(), Box::new(move |_| drop(reply.send(Err(refused))))),
+        });
+        self.requests.send(work).await.map_err(|_| Refused::GoingDown)?;
+        answer.await.map_err(|_| Refused::GoingDown)?
+    }
+}
+
+struct Owner {
+    questions: Questions,
+    journal: Journal,
+    hub: Hub,
+    cards: Cards,
+    count: watch::Sender<u64>,
+}
+
+impl Owner {
+    async fn run(mut self, mut queue: mpsc::Receiver<Work>) {
+        let mut expiry = tokio::time::interval(EXPIRY);
+        loop {
+            let work = tokio::select! {
+                biased;
+                work = queue.recv() => work,
+                _ = expiry.tick() => {
+                    self.expire().await;
+                    continue;
+                }
+            };
+            let Some(work) = work else { return };
+            let (changes, answer) = work(&mut self.questions, clock::now_ms());
+            let stored = self.store(&changes).await;
+            let is_stored = stored.is_ok();
+            answer(stored);
+            if is_stored {
+                self.follow(changes).await;
+            }
+        }
+    }
+
+    async fn expire(&mut self) {
+        let now = clock::now_ms();
+        if self.questions.next_expiry_ms().is_none_or(|at| at > now) {
+            return;
+        }
+        let changes = self.questions.expire(now);
+        if let Err(error) = self.store(&changes).await {
+            tracing::error!(%error, "the end of an approval could not be stored");
+        }
+        self.follow(changes).await;
+    }
+
+    async fn store(&self, changes: &[ApprovalChange]) -> Result<(), JournalError> {
+        let edits: Vec<_> = changes.iter().filter_map(edit).collect();
+        if edits.is_empty() {
+            return Ok(());
+        }
+        let write = move |db: &rusqlite::Connection| edits.iter().try_for_each(|edit| records::edit(db, edit));
+        self.journal.write(Durability::Durable, write).await
+    }
+
+    async fn follow(&self, changes: Vec<ApprovalChange>) {
+        for change in changes {
+            match change {
+                ApprovalChange::Put(_)
+                | ApprovalChange::Forget(_)
+                | ApprovalChange::PutGrant(_)
+                | ApprovalChange::ForgetGrant(_) => {}
+                ApprovalChange::Event { id, name, payload } => {
+                    if let Some(approval) = self.questions.find(&id) {
+                        let audience = Audience::Approvers(Arc::new(approval.requester.clone()));
+                        self.hub
+                            .broadcast(Broadcast {
+                                name,
+                                payload,
+                                audience,
+                            })
+                            .await;
+                        self.cards.show(approval).await;
+                    }
+                }
+                ApprovalChange::Settled(_) => self.count.send_modify(|count| *count += 1),
+            }
+        }
+    }
+}
+
+fn edit(change: &ApprovalChange) -> Option<records::Edit> {
+    use records::{Edit, Kind};
+    match change {
+        ApprovalChange::Put(approval) => {
+            let text = stored(&StoredApproval::from(approval.as_ref().clone()));
+            Some(Edit::Put(Kind::Approval, approval.id.to_string(), text))
+        }
+        ApprovalChange::Forget(id) => Some(Edit::Remove(Kind::Approval, id.to_string())),
+        ApprovalChange::PutGrant(grant) => Some(Edit::Put(
+            Kind::Grant,
+            grant.id.to_string(),
+            stored(&StoredGrant::from(grant.as_ref().clone())),
+        )),
+        ApprovalChange::ForgetGrant(id) => Some(Edit::Remove(Kind::Grant, id.to_string())),
+        ApprovalChange::Event { .. } | ApprovalChange::Settled(_) => None,
+    }
+}
+
+fn stored<S: serde::Serialize>(twin: &S) -> String {
+    serde_json::to_string(twin).expect("a stored twin has text keys, so it serialises")
+}
+
+fn restored<S: serde::de::DeserializeOwned, T: From<S>>(text: &str) -> Option<T> {
+    match serde_json::from_str::<S>(text) {
+        Ok(twin) => Some(T::from(twin)),
+        Err(error) => {
+            tracing::error!(%error, "a stored approval cannot be read; it counts as no");
+            None
+        }
+    }
+}

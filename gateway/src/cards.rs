@@ -1,0 +1,198 @@
+//! Questions in chats: a card with buttons for every owner, and its end when the question has one.
+
+use atoll_channels::port::{AccountRef, Outbound, PeerKind, Place};
+use atoll_pairing::approval::{Approval, Ended, State};
+use atoll_protocol::id::ApprovalId;
+
+use crate::clock;
+use crate::command::{self, card};
+use crate::config::{Config, ConfigStore};
+use crate::deliver::Outbox;
+use crate::journal::outbox::{self, NewOutbound};
+use crate::journal::{Journal, JournalError};
+
+/// Puts questions into chats.
+#[derive(Clone)]
+pub(crate) struct Cards {
+    config: ConfigStore,
+    journal: Journal,
+    outbox: Outbox,
+}
+
+impl Cards {
+    /// Cards through this outbox.
+    pub(crate) fn new(config: ConfigStore, journal: Journal, outbox: Outbox) -> Self {
+        Self {
+            config,
+            journal,
+            outbox,
+        }
+    }
+
+    /// Whether anybody could be asked in a chat.
+    pub(crate) fn has_somebody(&self) -> bool {
+        !owners(&self.config.current()).is_empty()
+    }
+
+    /// Shows the question, or how it ended.
+    pub(crate) async fn show(&self, approval: &Approval) {
+        let shown = if approval.is_pending() {
+            self.ask(approval).await
+        } else {
+            self.close(approval).await
+        };
+        if let Err(error) = shown {
+            tracing::error!(approval = %approval.id, %error, "a question could not be put into the chats");
+        }
+    }
+
+    async fn ask(&self, approval: &Approval) -> Result<(), JournalError> {
+        let words = Words::of(approval);
+        let outbound = card::card(&words.question(approval));
+        let cards: Vec<_> = owners(&self.config.current())
+            .into_iter()
+            .map(|place| NewOutbound {
+                key: key(&approval.id, &place),
+                outbound: outbound.clone(),
+                place,
+                run: None,
+                part: 0,
+            })
+            .collect();
+        if cards.is_empty() {
+            Ok(())
+        } else {
+            self.outbox.hand_in(cards).await
+        }
+    }
+
+    /// Replaces every card that was sent by its outcome.
+    async fn close(&self, approval: &Approval) -> Result<(), JournalError> {
+        let id = approval.id.clone();
+        let keys: Vec<_> = owners(&self.config.current())
+            .iter()
+            .map(|place| key(&id, place))
+            .collect();
+        let sent = self.journal.read(move |db| {
+            keys.iter()
+                .map(|key| outbox::by_key(db, key))
+                .collect::<Result<Vec<_>, _>>()
+        });
+        let text = card::settled(&Words::of(approval).question(approval), outcome(approval));
+        let edits: Vec<_> = sent
+            .await?
+            .into_iter()
+            .flatten()
+            .filter_map(|row| {
+                let message = row.receipt?.message?;
+                Some(NewOutbound {
+                    key: format!("{}:end", row.item.key),
+                    outbound: Outbound::Edit {
+                        message,
+                        text: text.clone(),
+                    },
+                    place: row.item.place,
+                    run: None,
+                    part: 0,
+                })
+            })
+            .collect();
+        if edits.is_empty() {
+            Ok(())
+        } else {
+            self.outbox.hand_in(edits).await
+        }
+    }
+}
+
+fn key(approval: &ApprovalId, place: &Place) -> String {
+    format!("card:{approval}:{}:{}", place.account.channel, place.chat)
+}
+
+/// The words of a card that are not the question's own.
+struct Words {
+    node: String,
+    command: String,
+    cwd: String,
+    asked_by: String,
+    expires: String,
+}
+
+impl Words {
+    fn of(approval: &Approval) -> Self {
+        let question = &approval.question;
+        let minutes = approval.expires_ms.saturating_sub(clock::now_ms()) / 60_000;
+        Self {
+            node: question
+                .node
+                .map_or_else(|| "the gateway".to_owned(), |node| node.short()),
+            command: command::words::join_words(&question.argv),
+            cwd: question.cwd.clone().unwrap_or_default(),
+            asked_by: match (&question.agent, &question.session) {
+                (Some(agent), Some(session)) => format!("agent {agent} in {session}"),
+                (Some(agent), None) => format!("agent {agent}"),
+                (None, _) => "an operator".to_owned(),
+            },
+            expires: format!("in {} minutes", minutes.max(1)),
+        }
+    }
+
+    fn question<'a>(&'a self, approval: &'a Approval) -> card::Question<'a> {
+        card::Question {
+            approval: &approval.id,
+            node: &self.node,
+            command: &self.command,
+            cwd: &self.cwd,
+            asked_by: &self.asked_by,
+            may_always: approval.question.offers_always,
+            expires: &self.expires,
+        }
+    }
+}
+
+fn outcome(approval: &Approval) -> card::Outcome<'_> {
+    match &approval.state {
+        State::Allowed(answer) | State::Denied(answer) | State::Used { answer, .. } => {
+            card::Outcome::Answered(answer.decision, &answer.by)
+        }
+        State::Expired {
+            reason: Ended::Withdrawn,
+            ..
+        } => card::Outcome::Cancelled,
+        State::Pending | State::Expired { .. } => card::Outcome::Expired,
+    }
+}
+
+/// The owners' own chats with the bot. Their ids are chat ids there.
+fn owners(config: &Config) -> Vec<Place> {
+    let Some(telegram) = &config.channels.telegram else {
+        return Vec::new();
+    };
+    let account = AccountRef {
+        channel: "telegram".to_owned(),
+        account: telegram.default_account_name(),
+    };
+    let bots = telegram.bots();
+    let bot = bots.iter().find(|bot| bot.account == account.account).or(bots.first());
+    let named = &config.commands.owner_allow_from;
+    let listed: Vec<String> = match (named.is_empty(), bot) {
+        (false, _) => named.clone(),
+        (true, Some(bot)) if bot.allow_from.len() == 1 => bot.allow_from.clone(),
+        (true, Some(_) | None) => Vec::new(),
+    };
+    let account = bot.map_or(account.clone(), |bot| AccountRef {
+        account: bot.account.clone(),
+        ..account
+    });
+    listed
+        .iter()
+        .map(|entry| entry.strip_prefix("telegram:").unwrap_or(entry))
+        .filter(|id| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit()))
+        .map(|id| Place {
+            account: account.clone(),
+            kind: PeerKind::Direct,
+            chat: id.to_owned(),
+            thread: None,
+        })
+        .collect()
+}

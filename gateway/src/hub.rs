@@ -1,0 +1,363 @@
+//! Who is linked now, what is in flight to nodes, and who hears which event. One owner task holds all of it; others hold a [`Hub`].
+//!
+//! Knows nothing of approvals, sessions or the journal. A node that is not linked to this process is simply absent here.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use atoll_pairing::access::commands::NodeFacts;
+use atoll_pairing::book::SurfaceApproval;
+use atoll_pairing::proven::Language;
+use atoll_protocol::calls::{Failure, Row};
+use atoll_protocol::capability::Surface;
+use atoll_protocol::frame::{ClientInfo, Frame, Invoke};
+use atoll_protocol::id::{CallId, DeviceId};
+use atoll_protocol::json::Json;
+use atoll_protocol::scope::{Role, Scope, Scopes};
+use tokio::sync::{mpsc, oneshot};
+
+mod audience;
+mod flight;
+mod owner;
+
+pub(crate) use audience::Audience;
+
+/// Requests that wait for the owner; callers wait for room, so one that floods slows only itself down.
+const QUEUE: usize = 4096;
+
+/// One connection of this process's life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct LinkId(pub(crate) u64);
+
+/// What goes to the writer of one link.
+#[derive(Debug)]
+pub(crate) enum Outgoing {
+    /// A frame.
+    Frame(Box<Frame>),
+    /// A message of the dialect that is no frame.
+    Text(String),
+    /// The last thing: close with this code and reason.
+    Close {
+        /// WebSocket close code.
+        code: u16,
+        /// At most 120 bytes of it are sent.
+        reason: String,
+    },
+}
+
+/// A link that was admitted.
+#[derive(Debug)]
+pub(crate) struct LinkUp {
+    /// Names this connection.
+    pub(crate) connection: String,
+    /// Its role in force.
+    pub(crate) role: Role,
+    /// Its scopes in force.
+    pub(crate) scopes: Scopes,
+    /// Its device, if it has one.
+    pub(crate) device: Option<DeviceId>,
+    /// What it says of itself.
+    pub(crate) client: ClientInfo,
+    /// What its commands are decided by: declared and approved (nodes).
+    pub(crate) facts: Arc<NodeFacts>,
+    /// Where the approval of its surface stands (nodes).
+    pub(crate) approval: SurfaceApproval,
+    /// A node's `PATH`.
+    pub(crate) path_env: String,
+    /// Where it came from.
+    pub(crate) address: String,
+    /// What it speaks.
+    pub(crate) language: Language,
+    /// The writer's queue, [`atoll_protocol::limits::SEND_QUEUE`] long.
+    pub(crate) outgoing: mpsc::Sender<Outgoing>,
+}
+
+/// A node that is linked now.
+#[derive(Debug, Clone)]
+pub(crate) struct LiveNode {
+    /// Its device id.
+    pub(crate) node: DeviceId,
+    /// What it says of itself.
+    pub(crate) client: ClientInfo,
+    /// What its commands are decided by.
+    pub(crate) facts: Arc<NodeFacts>,
+    /// Where the approval of its surface stands.
+    pub(crate) approval: SurfaceApproval,
+    /// Its `PATH`.
+    pub(crate) path_env: String,
+    /// Where it came from.
+    pub(crate) address: String,
+    /// What it speaks.
+    pub(crate) language: Language,
+    /// Since when, Unix milliseconds.
+    pub(crate) connected_at_ms: u64,
+    /// Its last report of load and memory, as it came.
+    pub(crate) host_stats: Option<Json>,
+}
+
+/// How a call ended.
+pub(crate) type CallEnd = Result<Option<Json>, Failure>;
+
+/// A call to make.
+#[derive(Debug)]
+pub(crate) struct NewInvoke {
+    /// What the node is told.
+    pub(crate) invoke: Invoke,
+    /// When the caller stops waiting.
+    pub(crate) deadline: Instant,
+    /// Running it twice does no harm.
+    pub(crate) idempotent: bool,
+    /// The caller acknowledges by itself, once the outcome is durable: [`Hub::acknowledge`].
+    pub(crate) keep_until_acknowledged: bool,
+    /// Where the parts of the output go, if anybody wants them.
+    pub(crate) progress: Option<mpsc::Sender<String>>,
+}
+
+/// A call from before a restart, whose node may still know it.
+#[derive(Debug, Clone)]
+pub(crate) struct Restored {
+    /// The call.
+    pub(crate) call: CallId,
+    /// Its node.
+    pub(crate) node: DeviceId,
+    /// Its command.
+    pub(crate) command: String,
+    /// When it is given up.
+    pub(crate) deadline: Instant,
+}
+
+/// Something that happened, for whoever may hear of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Broadcast {
+    /// The event's name.
+    pub(crate) name: &'static str,
+    /// Its facts.
+    pub(crate) payload: Json,
+    /// Who hears it.
+    pub(crate) audience: Audience,
+}
+
+impl Broadcast {
+    /// For everybody who holds `scope`.
+    pub(crate) fn to_scope(name: &'static str, payload: impl Into<Json>, scope: Scope) -> Self {
+        Self {
+            name,
+            payload: payload.into(),
+            audience: Audience::Scope(scope),
+        }
+    }
+
+    /// For every link, nodes too.
+    pub(crate) fn to_all(name: &'static str, payload: impl Into<Json>) -> Self {
+        Self {
+            name,
+            payload: payload.into(),
+            audience: Audience::Everyone,
+        }
+    }
+}
+
+/// A handle to the owner.
+#[derive(Debug, Clone)]
+pub(crate) struct Hub(mpsc::Sender<Request>);
+
+#[derive(Debug)]
+enum Request {
+    LinkUp(Box<LinkUp>, oneshot::Sender<(LinkId, u64)>),
+    LinkDown(LinkId),
+    Heard(LinkId, Box<Frame>),
+    Invoke(Box<NewInvoke>, oneshot::Sender<CallEnd>),
+    Restore(Vec<Restored>),
+    Attach(CallId, oneshot::Sender<CallEnd>),
+    Cancel(CallId),
+    Acknowledge(CallId),
+    Broadcast(Broadcast),
+    ToDevice(DeviceId, Role, Box<Frame>),
+    CloseDevice {
+        device: DeviceId,
+        role: Option<Role>,
+        code: u16,
+        reason: String,
+    },
+    Granted(DeviceId, Surface),
+    HostStats(DeviceId, Json),
+    Nodes(oneshot::Sender<Vec<LiveNode>>),
+    Devices(oneshot::Sender<Vec<(DeviceId, u64)>>),
+    Node(DeviceId, oneshot::Sender<Option<LiveNode>>),
+    Presence(oneshot::Sender<Json>),
+    Hears(Audience, oneshot::Sender<bool>),
+    Calls(oneshot::Sender<Vec<Row>>),
+    Goodbye(oneshot::Sender<()>),
+}
+
+impl Hub {
+    /// Makes the handle and the owner's loop.
+    pub(crate) fn start(own: OwnPresence) -> (Self, impl Future<Output = ()>) {
+        let (sender, requests) = mpsc::channel(QUEUE);
+        (Self(sender), owner::Owner::new(own).run(requests))
+    }
+
+    /// Registers a link; gives its id and generation. None while the gateway goes down.
+    pub(crate) async fn link_up(&self, link: LinkUp) -> Option<(LinkId, u64)> {
+        self.ask(|reply| Request::LinkUp(Box::new(link), reply)).await
+    }
+
+    /// Forgets a link; a newer one of the same device is not touched.
+    pub(crate) async fn link_down(&self, link: LinkId) {
+        self.tell(Request::LinkDown(link)).await;
+    }
+
+    /// A frame about calls that a node sent.
+    pub(crate) async fn heard(&self, link: LinkId, frame: Frame) {
+        self.tell(Request::Heard(link, Box::new(frame))).await;
+    }
+
+    /// Makes a call and waits for its end, which comes at the deadline at the latest. None when the gateway goes down
+    /// first: the node keeps the end for the next start.
+    pub(crate) async fn invoke(&self, invoke: NewInvoke) -> Option<CallEnd> {
+        let call = CancelOnDrop {
+            hub: self.clone(),
+            call: Some(invoke.invoke.call.clone()),
+        };
+        let end = self.ask(|reply| Request::Invoke(Box::new(invoke), reply)).await;
+        call.done();
+        end
+    }
+
+    /// Takes up calls from before a restart, before any link is accepted.
+    pub(crate) async fn restore(&self, calls: Vec<Restored>) {
+        self.tell(Request::Restore(calls)).await;
+    }
+
+    /// Waits for the end of a restored call; one that nobody knows is lost. None when the gateway goes down first.
+    pub(crate) async fn attach(&self, call: CallId) -> Option<CallEnd> {
+        self.ask(|reply| Request::Attach(call, reply)).await
+    }
+
+    /// Ends a call early; its waiter hears so.
+    pub(crate) async fn cancel(&self, call: CallId) {
+        self.tell(Request::Cancel(call)).await;
+    }
+
+    /// The outcome is durable: the node may forget it.
+    pub(crate) async fn acknowledge(&self, call: CallId) {
+        self.tell(Request::Acknowledge(call)).await;
+    }
+
+    /// Tells everybody who may hear it.
+    pub(crate) async fn broadcast(&self, broadcast: Broadcast) {
+        self.tell(Request::Broadcast(broadcast)).await;
+    }
+
+    /// Tells without waiting: for what is best effort. Dropped when the owner is that far behind.
+    pub(crate) fn broadcast_now(&self, broadcast: Broadcast) {
+        let _ = self.0.try_send(Request::Broadcast(broadcast));
+    }
+
+    /// Sends a frame to every link of a device in a role.
+    pub(crate) async fn to_device(&self, device: DeviceId, role: Role, frame: Frame) {
+        self.tell(Request::ToDevice(device, role, Box::new(frame))).await;
+    }
+
+    /// Closes every link of a device (in one role, or all).
+    pub(crate) async fn close_device(&self, device: DeviceId, role: Option<Role>, code: u16, reason: &str) {
+        self.tell(Request::CloseDevice {
+            device,
+            role,
+            code,
+            reason: reason.to_owned(),
+        })
+        .await;
+    }
+
+    /// The approved surface of a node has changed.
+    pub(crate) async fn granted(&self, node: DeviceId, surface: Surface) {
+        self.tell(Request::Granted(node, surface)).await;
+    }
+
+    /// A node reported its load.
+    pub(crate) async fn host_stats(&self, node: DeviceId, stats: Json) {
+        self.tell(Request::HostStats(node, stats)).await;
+    }
+
+    /// Every linked node.
+    pub(crate) async fn nodes(&self) -> Vec<LiveNode> {
+        self.ask(Request::Nodes).await.unwrap_or_default()
+    }
+
+    /// Every linked device and since when, Unix milliseconds.
+    pub(crate) async fn devices(&self) -> Vec<(DeviceId, u64)> {
+        self.ask(Request::Devices).await.unwrap_or_default()
+    }
+
+    /// One node, if it is linked.
+    pub(crate) async fn node(&self, node: DeviceId) -> Option<LiveNode> {
+        self.ask(|reply| Request::Node(node, reply)).await.flatten()
+    }
+
+    /// The rows of `system-presence`.
+    pub(crate) async fn presence(&self) -> Json {
+        self.ask(Request::Presence)
+            .await
+            .unwrap_or_else(|| serde_json::json!([]).into())
+    }
+
+    /// Whether anybody would hear it.
+    pub(crate) async fn hears(&self, audience: Audience) -> bool {
+        self.ask(|reply| Request::Hears(audience, reply))
+            .await
+            .unwrap_or_default()
+    }
+
+    /// Every call in flight.
+    pub(crate) async fn calls(&self) -> Vec<Row> {
+        self.ask(Request::Calls).await.unwrap_or_default()
+    }
+
+    /// Says `shutdown` to every link and closes them with 1012. Returns when each has been told.
+    pub(crate) async fn goodbye(&self) {
+        self.ask(Request::Goodbye).await;
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.0.send(request(reply)).await.ok()?;
+        answer.await.ok()
+    }
+
+    async fn tell(&self, request: Request) {
+        // The owner ends last, so a closed queue means that the process is ending.
+        let _ = self.0.send(request).await;
+    }
+}
+
+/// A caller that goes away takes its call with it.
+struct CancelOnDrop {
+    hub: Hub,
+    call: Option<CallId>,
+}
+
+impl CancelOnDrop {
+    fn done(mut self) {
+        self.call = None;
+    }
+}
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        let Some(call) = self.call.take() else { return };
+        let hub = self.hub.clone();
+        tokio::spawn(async move { hub.cancel(call).await });
+    }
+}
+
+/// The gateway's own row in presence.
+#[derive(Debug, Clone)]
+pub(crate) struct OwnPresence {
+    /// The machine's name.
+    pub(crate) host: String,
+    /// This program's version.
+    pub(crate) version: &'static str,
+    /// One start of the program.
+    pub(crate) instance: Arc<str>,
+}

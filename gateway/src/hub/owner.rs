@@ -1,0 +1,390 @@
+//! The hub's owner: routes each request to the part that holds the fact, and nothing more.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use std::sync::Arc;
+
+use atoll_pairing::access::commands::NodeFacts;
+use atoll_pairing::book::SurfaceApproval;
+use atoll_pairing::proven::Language;
+use atoll_protocol::capability::Surface;
+use atoll_protocol::frame::{Event, Frame, StateVersion};
+use atoll_protocol::id::DeviceId;
+use atoll_protocol::json::Json;
+use atoll_protocol::scope::{Role, Scope};
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use super::flight::{Flight, Order};
+use super::{Audience, Broadcast, LinkId, LinkUp, LiveNode, Outgoing, OwnPresence, Request};
+use crate::clock;
+
+/// Close code for a peer that does not read.
+const SLOW: (u16, &str) = (1008, "slow consumer");
+
+/// Changes of presence within this time are told together.
+const PRESENCE_PAUSE: Duration = Duration::from_millis(100);
+
+/// Close code when the gateway ends.
+const RESTART: (u16, &str) = (1012, "service restart");
+
+struct Link {
+    up: LinkUp,
+    generation: u64,
+    connected_at_ms: u64,
+    /// Broadcasts so far; a skipped one counts, so that the peer sees the gap.
+    seq: u64,
+    host_stats: Option<Json>,
+}
+
+impl Link {
+    /// Sends or closes: a peer whose queue is full for something aimed at it has stopped reading.
+    fn send(&self, frame: Frame) -> bool {
+        if self.up.outgoing.try_send(Outgoing::Frame(Box::new(frame))).is_ok() {
+            return true;
+        }
+        self.close(SLOW.0, SLOW.1);
+        false
+    }
+
+    fn close(&self, code: u16, reason: &str) {
+        // A full queue or a closed one: the writer ends by its own deadline.
+        let _ = self.up.outgoing.try_send(Outgoing::Close {
+            code,
+            reason: reason.to_owned(),
+        });
+    }
+}
+
+pub(super) struct Owner {
+    own: OwnPresence,
+    links: HashMap<LinkId, Link>,
+    /// The newest link of each node.
+    nodes: HashMap<DeviceId, LinkId>,
+    next_link: u64,
+    presence_version: u64,
+    health_version: u64,
+    /// When the change of presence is told.
+    presence_due: Option<Instant>,
+    flight: Flight,
+}
+
+enum Happened {
+    Asked(Request),
+    TimedOut,
+    PresenceDue,
+    Ended,
+}
+
+impl Owner {
+    pub(super) fn new(own: OwnPresence) -> Self {
+        Self {
+            own,
+            links: HashMap::new(),
+            nodes: HashMap::new(),
+            next_link: 0,
+            presence_version: 1,
+            health_version: 1,
+            presence_due: None,
+            flight: Flight::default(),
+        }
+    }
+
+    /// Ends when every handle is gone.
+    pub(super) async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+        loop {
+            let happened = tokio::select! {
+                biased;
+                request = requests.recv() => request.map_or(Happened::Ended, Happened::Asked),
+                () = until(self.flight.poll_timeout()) => Happened::TimedOut,
+                () = until(self.presence_due) => Happened::PresenceDue,
+            };
+            match happened {
+                Happened::Asked(request) => self.handle(request),
+                Happened::TimedOut => {
+                    let orders = self.flight.handle_timeout(Instant::now());
+                    self.carry_out(orders);
+                }
+                Happened::PresenceDue => self.tell_presence(),
+                Happened::Ended => return,
+            }
+        }
+    }
+
+    /// Replies go to callers that may have stopped waiting; that is theirs to do.
+    fn handle(&mut self, request: Request) {
+        let now = Instant::now();
+        match request {
+            Request::LinkUp(up, reply) => drop(reply.send(self.link_up(*up))),
+            Request::LinkDown(link) => self.link_down(link, now),
+            Request::Heard(link, frame) => self.heard(link, *frame, now),
+            Request::Invoke(new, reply) => {
+                let orders = self.flight.invoke(*new, reply, now);
+                self.carry_out(orders);
+            }
+            Request::Restore(calls) => self.flight.restore(calls, now),
+            Request::Attach(call, reply) => self.flight.attach(&call, reply),
+            Request::Cancel(call) => {
+                let orders = self.flight.cancel(&call);
+                self.carry_out(orders);
+            }
+            Request::Acknowledge(call) => {
+                let orders = self.flight.acknowledge(&call);
+                self.carry_out(orders);
+            }
+            Request::Broadcast(broadcast) => self.broadcast(&broadcast),
+            Request::ToDevice(device, role, frame) => self.to_device(device, role, &frame),
+            Request::CloseDevice {
+                device,
+                role,
+                code,
+                reason,
+            } => self.close_device(device, role, code, &reason),
+            Request::Granted(node, surface) => self.granted(node, surface),
+            Request::HostStats(node, stats) => self.host_stats(node, stats),
+            Request::Nodes(reply) => drop(reply.send(self.nodes.values().filter_map(|id| self.live(*id)).collect())),
+            Request::Devices(reply) => {
+                let device = |link: &Link| Some((link.up.device?, link.connected_at_ms));
+                drop(reply.send(self.links.values().filter_map(device).collect()));
+            }
+            Request::Node(node, reply) => drop(reply.send(self.nodes.get(&node).and_then(|id| self.live(*id)))),
+            Request::Presence(reply) => drop(reply.send(self.presence())),
+            Request::Hears(audience, reply) => drop(reply.send(self.hears(&audience))),
+            Request::Calls(reply) => drop(reply.send(self.flight.rows())),
+            Request::Goodbye(reply) => {
+                self.goodbye();
+                let _ = reply.send(());
+            }
+        }
+    }
+
+    fn link_up(&mut self, up: LinkUp) -> (LinkId, u64) {
+        self.next_link += 1;
+        let (id, generation) = (LinkId(self.next_link), self.next_link);
+        if let Some(node) = up.device.filter(|_| up.role == Role::Node) {
+            self.nodes.insert(node, id);
+        }
+        let speaks_resume = up.language == Language::Native;
+        let node = up.device.filter(|_| up.role == Role::Node && !speaks_resume);
+        let link = Link {
+            up,
+            generation,
+            connected_at_ms: clock::now_ms(),
+            seq: 0,
+            host_stats: None,
+        };
+        self.links.insert(id, link);
+        if let Some(node) = node {
+            // Such a node forgets its calls with its link: what it had is told so now.
+            let orders = self.flight.link_up(node, generation, None, Instant::now());
+            self.carry_out(orders);
+        }
+        self.presence_changed();
+        (id, generation)
+    }
+
+    /// Cleans up exactly this link; a newer one of the same node keeps its place and its calls.
+    fn link_down(&mut self, id: LinkId, now: Instant) {
+        let Some(link) = self.links.remove(&id) else { return };
+        if let Some(node) = link.up.device.filter(|node| self.nodes.get(node) == Some(&id)) {
+            self.nodes.remove(&node);
+            self.flight.link_down(node, link.generation, now);
+        }
+        self.presence_changed();
+    }
+
+    fn heard(&mut self, id: LinkId, frame: Frame, now: Instant) {
+        let Some(link) = self.links.get(&id) else { return };
+        let Some(node) = link.up.device.filter(|_| link.up.role == Role::Node) else {
+            return;
+        };
+        let orders = self.flight.heard(node, link.generation, frame, now);
+        self.carry_out(orders);
+    }
+
+    fn carry_out(&mut self, mut orders: VecDeque<Order>) {
+        while let Some(order) = orders.pop_front() {
+            let link = self
+                .linked(&order.node)
+                .filter(|link| link.generation == order.generation);
+            let is_sent = link.is_some_and(|link| link.send(order.frame));
+            if let (false, Some(call)) = (is_sent, order.call) {
+                tracing::warn!(node = %order.node.short(), %call, "a node does not read; its link is closed");
+                orders.extend(self.flight.unsent(&call, Instant::now()));
+            }
+        }
+    }
+
+    fn linked(&self, node: &DeviceId) -> Option<&Link> {
+        self.links.get(self.nodes.get(node)?)
+    }
+
+    fn broadcast(&mut self, broadcast: &Broadcast) {
+        if broadcast.name == "health" {
+            self.health_version += 1;
+        }
+        let state = (broadcast.name == "presence" || broadcast.name == "health").then_some(StateVersion {
+            presence: self.presence_version,
+            health: self.health_version,
+        });
+        for link in self.links.values_mut() {
+            if !broadcast.audience.includes(&link.up) {
+                continue;
+            }
+            link.seq += 1;
+            let event = Event {
+                name: broadcast.name.to_owned(),
+                payload: broadcast.payload.clone(),
+                seq: Some(link.seq),
+                state,
+            };
+            // A peer that is behind misses broadcasts; its `seq` shows the gap.
+            let _ = link
+                .up
+                .outgoing
+                .try_send(Outgoing::Frame(Box::new(Frame::Event(event))));
+        }
+    }
+
+    fn to_device(&self, device: DeviceId, role: Role, frame: &Frame) {
+        for link in self
+            .links
+            .values()
+            .filter(|link| link.up.device == Some(device) && link.up.role == role)
+        {
+            link.send(frame.clone());
+        }
+    }
+
+    fn close_device(&self, device: DeviceId, role: Option<Role>, code: u16, reason: &str) {
+        let of_device = |link: &&Link| link.up.device == Some(device) && role.is_none_or(|role| role == link.up.role);
+        self.links
+            .values()
+            .filter(of_device)
+            .for_each(|link| link.close(code, reason));
+    }
+
+    fn granted(&mut self, node: DeviceId, approved: Surface) {
+        let Some(link) = self.nodes.get(&node).and_then(|id| self.links.get_mut(id)) else {
+            return;
+        };
+        let facts = NodeFacts {
+            approved,
+            ..NodeFacts::clone(&link.up.facts)
+        };
+        if facts.approved.covers(&facts.declared) {
+            link.up.approval = SurfaceApproval::Approved;
+        }
+        if link.up.language == Language::Native {
+            link.send(Frame::Granted(facts.in_force()));
+        }
+        link.up.facts = Arc::new(facts);
+        self.presence_changed();
+    }
+
+    fn host_stats(&mut self, node: DeviceId, stats: Json) {
+        if let Some(link) = self.nodes.get(&node).and_then(|id| self.links.get_mut(id)) {
+            link.host_stats = Some(stats);
+        }
+    }
+
+    fn live(&self, id: LinkId) -> Option<LiveNode> {
+        let link = self.links.get(&id)?;
+        Some(LiveNode {
+            node: link.up.device?,
+            client: link.up.client.clone(),
+            facts: link.up.facts.clone(),
+            approval: link.up.approval.clone(),
+            path_env: link.up.path_env.clone(),
+            address: link.up.address.clone(),
+            language: link.up.language,
+            connected_at_ms: link.connected_at_ms,
+            host_stats: link.host_stats.clone(),
+        })
+    }
+
+    /// Told a moment later, so that a thousand nodes that come back at once are one event.
+    fn presence_changed(&mut self) {
+        self.presence_version += 1;
+        self.presence_due.get_or_insert_with(|| Instant::now() + PRESENCE_PAUSE);
+    }
+
+    fn tell_presence(&mut self) {
+        self.presence_due = None;
+        let audience = Audience::Scope(Scope::Read);
+        if self.hears(&audience) {
+            let payload = json!({"presence": self.presence_rows()}).into();
+            self.broadcast(&Broadcast {
+                name: "presence",
+                payload,
+                audience,
+            });
+        }
+    }
+
+    fn hears(&self, audience: &Audience) -> bool {
+        self.links.values().any(|link| audience.includes(&link.up))
+    }
+
+    fn presence(&self) -> Json {
+        json!({
+            "presence": self.presence_rows(),
+            "stateVersion": {"presence": self.presence_version, "health": self.health_version},
+        })
+        .into()
+    }
+
+    fn presence_rows(&self) -> Vec<serde_json::Value> {
+        let own = json!({
+            "host": self.own.host, "version": self.own.version, "platform": std::env::consts::OS, "mode": "gateway",
+            "reason": "self", "instanceId": *self.own.instance, "text": format!("Gateway: {}", self.own.host),
+            "ts": clock::now_ms(),
+        });
+        let links = self
+            .links
+            .values()
+            .filter(|link| link.up.client.mode != "cli")
+            .map(presence_row);
+        std::iter::once(own).chain(links).collect()
+    }
+
+    fn goodbye(&mut self) {
+        let payload = json!({"reason": "gateway stopping"}).into();
+        self.broadcast(&Broadcast {
+            name: "shutdown",
+            payload,
+            audience: Audience::Everyone,
+        });
+        for link in self.links.values() {
+            link.close(RESTART.0, RESTART.1);
+        }
+        self.flight.give_up();
+    }
+}
+
+fn presence_row(link: &Link) -> serde_json::Value {
+    let client = &link.up.client;
+    let name = if client.display_name.is_empty() {
+        &client.id
+    } else {
+        &client.display_name
+    };
+    let kind = match link.up.role {
+        Role::Node => "Node",
+        Role::Operator => "Operator",
+    };
+    json!({
+        "host": name, "clientId": client.id, "mode": client.mode, "platform": client.platform, "version": client.version,
+        "deviceFamily": client.device_family, "deviceId": link.up.device, "roles": [link.up.role],
+        "instanceId": link.up.device.map_or_else(|| client.instance_id.clone(), |device| device.to_string()),
+        "reason": "connect", "ts": link.connected_at_ms, "text": format!("{kind}: {name} · mode {}", client.mode),
+    })
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
