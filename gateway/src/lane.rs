@@ -1,0 +1,354 @@
+//! The order of turns: one lane per session, one turn at a time in each. Owns what waits and what runs; the rows behind it are the
+//! journal's. Never looks into a turn.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use atoll_protocol::id::{RunId, SessionKey};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// Turns that wait in one lane. One more is refused, and its sender is told so.
+const WAITING: usize = 64;
+
+/// Requests that wait for the owner; callers wait for room.
+const QUEUE: usize = 256;
+
+/// One turn to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Job {
+    /// The turn.
+    pub(crate) run: RunId,
+    /// Its lane.
+    pub(crate) session: SessionKey,
+}
+
+/// Runs one turn to its end; whatever happens, the end is durable when this returns.
+#[async_trait]
+pub(crate) trait Runner: Send + Sync + 'static {
+    /// `cancel` asks it to end early.
+    async fn run(&self, job: Job, cancel: CancellationToken);
+}
+
+/// The lane has no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{WAITING} messages are waiting in this conversation already; wait, or send /stop")]
+pub(crate) struct LaneFull;
+
+/// What `/stop` did.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Stopped {
+    /// The turn that was running and is being ended.
+    pub(crate) running: Option<RunId>,
+    /// Turns that will not start.
+    pub(crate) waiting: Vec<RunId>,
+}
+
+/// How a lane is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LaneStatus {
+    /// The session.
+    pub(crate) session: SessionKey,
+    /// The turn that runs.
+    pub(crate) running: Option<RunId>,
+    /// How many wait.
+    pub(crate) waiting: usize,
+}
+
+/// A handle to the owner of all lanes.
+#[derive(Debug, Clone)]
+pub(crate) struct Lanes(mpsc::Sender<Request>);
+
+#[derive(Debug)]
+enum Request {
+    Submit(Job, oneshot::Sender<Result<(), LaneFull>>),
+    Stop(SessionKey, oneshot::Sender<Stopped>),
+    Abort(RunId, oneshot::Sender<bool>),
+    List(oneshot::Sender<Vec<LaneStatus>>),
+}
+
+impl Lanes {
+    /// Starts the owner; at most `at_once` turns run at a time in all lanes together.
+    pub(crate) fn start(
+        runner: Arc<dyn Runner>,
+        at_once: usize,
+        stop: CancellationToken,
+    ) -> (Self, impl Future<Output = ()>) {
+        let (sender, requests) = mpsc::channel(QUEUE);
+        let owner = Owner {
+            runner,
+            slots: Arc::new(Semaphore::new(at_once)),
+            lanes: HashMap::new(),
+            turns: JoinSet::new(),
+            stop: stop.clone(),
+        };
+        (Self(sender), owner.run(requests, stop))
+    }
+
+    /// Puts a turn at the end of its lane.
+    pub(crate) async fn submit(&self, job: Job) -> Result<(), LaneFull> {
+        self.ask(|reply| Request::Submit(job, reply)).await.unwrap_or(Ok(()))
+    }
+
+    /// Ends what runs in a lane and drops what waits.
+    pub(crate) async fn stop(&self, session: SessionKey) -> Stopped {
+        self.ask(|reply| Request::Stop(session, reply))
+            .await
+            .unwrap_or_default()
+    }
+
+    /// Ends one turn, running or waiting; false when it is neither.
+    pub(crate) async fn abort(&self, run: RunId) -> bool {
+        self.ask(|reply| Request::Abort(run, reply)).await.unwrap_or_default()
+    }
+
+    /// All lanes that have something to do.
+    pub(crate) async fn list(&self) -> Vec<LaneStatus> {
+        self.ask(Request::List).await.unwrap_or_default()
+    }
+
+    /// None only while the gateway is going down: then the journal still has the turn, and the next start takes it up.
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.0.send(request(reply)).await.ok()?;
+        answer.await.ok()
+    }
+}
+
+#[derive(Default)]
+struct Lane {
+    running: Option<(RunId, CancellationToken)>,
+    waiting: VecDeque<RunId>,
+}
+
+struct Owner {
+    runner: Arc<dyn Runner>,
+    slots: Arc<Semaphore>,
+    lanes: HashMap<SessionKey, Lane>,
+    turns: JoinSet<()>,
+    stop: CancellationToken,
+}
+
+enum Event {
+    Stop,
+    Ended,
+    Asked(Request),
+}
+
+impl Owner {
+    async fn run(mut self, mut requests: mpsc::Receiver<Request>, stop: CancellationToken) {
+        let (ended, mut endings) = mpsc::channel::<SessionKey>(QUEUE);
+        loop {
+            let event = tokio::select! {
+                biased;
+                () = stop.cancelled() => Event::Stop,
+                Some(session) = endings.recv() => { self.end(&session, &ended); Event::Ended }
+                Some(request) = requests.recv() => Event::Asked(request),
+                else => Event::Stop,
+            };
+            match event {
+                Event::Stop => break,
+                Event::Ended => while self.turns.try_join_next().is_some() {},
+                Event::Asked(request) => self.answer(request, &ended),
+            }
+        }
+        drop(endings);
+        while self.turns.join_next().await.is_some() {}
+    }
+
+    fn answer(&mut self, request: Request, ended: &mpsc::Sender<SessionKey>) {
+        match request {
+            Request::Submit(job, reply) => drop(reply.send(self.submit(job, ended))),
+            Request::Stop(session, reply) => drop(reply.send(self.stop_lane(&session))),
+            Request::Abort(run, reply) => drop(reply.send(self.abort(&run))),
+            Request::List(reply) => drop(reply.send(self.list())),
+        }
+    }
+
+    fn submit(&mut self, job: Job, ended: &mpsc::Sender<SessionKey>) -> Result<(), LaneFull> {
+        let lane = self.lanes.entry(job.session.clone()).or_default();
+        if lane.waiting.len() >= WAITING {
+            return Err(LaneFull);
+        }
+        lane.waiting.push_back(job.run);
+        self.advance(&job.session, ended);
+        Ok(())
+    }
+
+    fn end(&mut self, session: &SessionKey, ended: &mpsc::Sender<SessionKey>) {
+        if let Some(lane) = self.lanes.get_mut(session) {
+            lane.running = None;
+        }
+        self.advance(session, ended);
+    }
+
+    /// Starts the next turn of a lane that is free, and forgets a lane that is empty.
+    fn advance(&mut self, session: &SessionKey, ended: &mpsc::Sender<SessionKey>) {
+        let Some(lane) = self.lanes.get_mut(session).filter(|lane| lane.running.is_none()) else {
+            return;
+        };
+        let Some(run) = lane.waiting.pop_front() else {
+            self.lanes.remove(session);
+            return;
+        };
+        let cancel = self.stop.child_token();
+        lane.running = Some((run.clone(), cancel.clone()));
+        let turn = Turn {
+            session: session.clone(),
+            ended: ended.clone(),
+        };
+        let (runner, slots, job) = (
+            self.runner.clone(),
+            self.slots.clone(),
+            Job {
+                run,
+                session: session.clone(),
+            },
+        );
+        self.turns.spawn(async move {
+            let turn = turn;
+            let _slot = slots.acquire_owned().await;
+            // A panic in a turn is that turn's end, not the lane's.
+            if let Err(error) = tokio::spawn(async move { runner.run(job, cancel).await }).await {
+                tracing::error!(session = %turn.session, %error, "a turn panicked");
+            }
+            let _ = turn.ended.send(turn.session).await;
+        });
+    }
+
+    fn stop_lane(&mut self, session: &SessionKey) -> Stopped {
+        let Some(lane) = self.lanes.get_mut(session) else {
+            return Stopped::default();
+        };
+        let running = lane.running.as_ref().map(|(run, cancel)| {
+            cancel.cancel();
+            run.clone()
+        });
+        Stopped {
+            running,
+            waiting: lane.waiting.drain(..).collect(),
+        }
+    }
+
+    fn abort(&mut self, run: &RunId) -> bool {
+        for lane in self.lanes.values_mut() {
+            if let Some((_, cancel)) = lane.running.as_ref().filter(|(running, _)| running == run) {
+                cancel.cancel();
+                return true;
+            }
+            if let Some(place) = lane.waiting.iter().position(|waiting| waiting == run) {
+                lane.waiting.remove(place);
+                return true;
+            }
+        }
+        false
+    }
+
+    fn list(&self) -> Vec<LaneStatus> {
+        let mut rows: Vec<_> = self
+            .lanes
+            .iter()
+            .map(|(session, lane)| LaneStatus {
+                session: session.clone(),
+                running: lane.running.as_ref().map(|(run, _)| run.clone()),
+                waiting: lane.waiting.len(),
+            })
+            .collect();
+        rows.sort_by(|a, b| a.session.cmp(&b.session));
+        rows
+    }
+}
+
+struct Turn {
+    session: SessionKey,
+    ended: mpsc::Sender<SessionKey>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reports each start and waits to be let go or cancelled.
+    struct Scripted {
+        started: mpsc::Sender<(Job, oneshot::Sender<()>)>,
+    }
+
+    #[async_trait]
+    impl Runner for Scripted {
+        async fn run(&self, job: Job, cancel: CancellationToken) {
+            let (go, gone) = oneshot::channel();
+            self.started.send((job.clone(), go)).await.expect("the test listens");
+            assert_ne!(job.run.as_str(), "panic", "this turn panics");
+            tokio::select! {
+                () = cancel.cancelled() => {}
+                _ = gone => {}
+            }
+        }
+    }
+
+    fn job(session: &str, run: &str) -> Job {
+        Job {
+            run: RunId::new(run).expect("an id"),
+            session: SessionKey::new(session).expect("an id"),
+        }
+    }
+
+    fn lanes(at_once: usize) -> (Lanes, mpsc::Receiver<(Job, oneshot::Sender<()>)>, CancellationToken) {
+        let (started, starts) = mpsc::channel(16);
+        let stop = CancellationToken::new();
+        let (lanes, owner) = Lanes::start(Arc::new(Scripted { started }), at_once, stop.clone());
+        tokio::spawn(owner);
+        (lanes, starts, stop)
+    }
+
+    #[tokio::test]
+    async fn turns_of_one_session_run_one_after_another_and_sessions_side_by_side() {
+        let (lanes, mut starts, _stop) = lanes(8);
+        for (session, run) in [("a", "1"), ("a", "2"), ("b", "3")] {
+            lanes.submit(job(session, run)).await.expect("room");
+        }
+        let (first, first_go) = starts.recv().await.expect("starts");
+        let (other, _other_go) = starts.recv().await.expect("starts");
+        let mut running = [first.run.to_string(), other.run.to_string()];
+        running.sort();
+        assert_eq!(running, ["1", "3"]);
+        assert!(starts.try_recv().is_err());
+        let go = if first.run.as_str() == "1" { first_go } else { _other_go };
+        go.send(()).expect("runs");
+        assert_eq!(starts.recv().await.expect("starts").0, job("a", "2"));
+    }
+
+    #[tokio::test]
+    async fn stop_ends_the_running_turn_and_names_those_that_never_start() {
+        let (lanes, mut starts, _stop) = lanes(8);
+        for run in ["1", "2", "3"] {
+            lanes.submit(job("a", run)).await.expect("room");
+        }
+        let _first = starts.recv().await.expect("starts");
+        let stopped = lanes.stop(SessionKey::new("a").expect("an id")).await;
+        assert_eq!(stopped.running, Some(RunId::new("1").expect("an id")));
+        assert_eq!(stopped.waiting.len(), 2);
+        lanes.submit(job("a", "4")).await.expect("room");
+        assert_eq!(starts.recv().await.expect("starts").0, job("a", "4"));
+    }
+
+    #[tokio::test]
+    async fn a_turn_that_panics_does_not_stop_its_lane() {
+        let (lanes, mut starts, _stop) = lanes(1);
+        lanes.submit(job("a", "panic")).await.expect("room");
+        lanes.submit(job("a", "2")).await.expect("room");
+        assert_eq!(starts.recv().await.expect("starts").0.run.as_str(), "panic");
+        assert_eq!(starts.recv().await.expect("starts").0.run.as_str(), "2");
+    }
+
+    #[tokio::test]
+    async fn a_full_lane_says_so() {
+        let (lanes, _starts, _stop) = lanes(1);
+        for run in 0..=WAITING {
+            lanes.submit(job("a", &run.to_string())).await.expect("room");
+        }
+        assert_eq!(lanes.submit(job("a", "more")).await, Err(LaneFull));
+    }
+}

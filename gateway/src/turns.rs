@@ -1,0 +1,317 @@
+//! Runs turns: reads what was queued, gives it to the agent, and ends it in one transaction with its answer. Owns who waits for a
+//! turn and what watchers are told. A turn that the gateway's end interrupts is left as it is, and taken up at the next start.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use atoll_agent::driver::{Ports, run_turn};
+use atoll_agent::model::Models;
+use atoll_agent::port::Watch;
+use atoll_agent::turn::{Outcome, TurnEnd};
+use atoll_channels::port::{Outbound, Place};
+use atoll_protocol::id::{RunId, SessionKey};
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock;
+use crate::config::ConfigStore;
+use crate::deliver::{Accounts, Outbox};
+use crate::exec::Commands;
+use crate::hub::Hub;
+use crate::journal::outbox::NewOutbound;
+use crate::journal::runs::{self, RunEnd, RunRow, RunState};
+use crate::journal::sessions::Counts;
+use crate::journal::{Durability, Journal};
+use crate::lane::{Job, Runner};
+use crate::sessions::{About, Sessions};
+use crate::watch::Broadcaster;
+
+mod spec;
+mod unstarted;
+
+/// How often "is typing" is shown again.
+const TYPING: Duration = Duration::from_secs(5);
+
+/// How often a turn's end is tried to be stored before it is left for the next start.
+const STORE_TRIES: u32 = 5;
+
+/// Where a turn came from, and where its answer goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Source {
+    /// A chat: the answer goes there.
+    Chat {
+        /// Where.
+        place: Place,
+        /// The message it answers.
+        message: Option<String>,
+    },
+    /// An operator's program: the answer is told to those who watch.
+    Operator,
+}
+
+/// What was said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Said {
+    /// The text as the agent reads it.
+    pub(crate) text: String,
+}
+
+/// How a turn ended, for those who wait for it.
+#[derive(Debug, Clone)]
+pub(crate) struct Ended {
+    /// Its end.
+    pub(crate) state: RunState,
+    /// What is said.
+    pub(crate) text: Option<String>,
+    /// When it began, Unix milliseconds.
+    pub(crate) started_at: Option<i64>,
+    /// When it ended.
+    pub(crate) ended_at: i64,
+}
+
+/// What running a turn takes.
+#[derive(Clone)]
+pub(crate) struct Turns {
+    pub(crate) journal: Journal,
+    pub(crate) config: ConfigStore,
+    pub(crate) hub: Hub,
+    pub(crate) sessions: Sessions,
+    pub(crate) outbox: Outbox,
+    pub(crate) accounts: Accounts,
+    pub(crate) exec: Commands,
+    pub(crate) models: Arc<dyn Models>,
+    pub(crate) state: crate::state::StateDir,
+    /// The gateway goes down.
+    pub(crate) stop: CancellationToken,
+    pub(crate) waiting: Waiting,
+}
+
+/// Who waits for which turn.
+#[derive(Clone, Default)]
+pub(crate) struct Waiting(Arc<Mutex<HashMap<RunId, Vec<oneshot::Sender<Ended>>>>>);
+
+impl Waiting {
+    fn lock(&self) -> MutexGuard<'_, HashMap<RunId, Vec<oneshot::Sender<Ended>>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn register(&self, run: RunId) -> oneshot::Receiver<Ended> {
+        let (sender, receiver) = oneshot::channel();
+        self.lock().entry(run).or_default().push(sender);
+        receiver
+    }
+
+    fn tell(&self, run: &RunId, ended: &Ended) {
+        for waiter in self.lock().remove(run).unwrap_or_default() {
+            // Whoever stopped waiting does not hear it.
+            let _ = waiter.send(ended.clone());
+        }
+    }
+}
+
+impl Turns {
+    /// Waits for the end of a turn; none when there is no such turn, or the patience is over.
+    pub(crate) async fn wait(&self, run: RunId, patience: Duration) -> Option<Ended> {
+        // Registered before looking, so that an end in between is not missed.
+        let end = self.waiting.register(run.clone());
+        let row = self.journal.read(move |db| runs::find(db, &run)).await.ok()??;
+        if row.state.is_end() {
+            return Some(ended_of(&row));
+        }
+        tokio::time::timeout(patience, end).await.ok()?.ok()
+    }
+
+    async fn run_row(&self, row: &RunRow, cancel: CancellationToken) -> TurnEnd {
+        let started = row.new.run.clone();
+        let start = move |db: &rusqlite::Connection| runs::start(db, &started, clock::now()).map(drop);
+        if let Err(error) = self.journal.write(Durability::Lazy, start).await {
+            return failed(format!(
+                "The turn could not be recorded ({error}). Check the disk of the gateway, then ask again."
+            ));
+        }
+        let source = row.new.origin.read::<Source>().unwrap_or(Source::Operator);
+        let about = About {
+            session: row.new.session.clone(),
+            agent: row.new.agent.clone(),
+            place: source.place().cloned(),
+            name: None,
+        };
+        let transcript = match self.sessions.open(about).await {
+            Ok(transcript) => transcript,
+            Err(error) => return failed(format!("The conversation cannot be opened: {error}")),
+        };
+        let spec = match self.spec(row, &source).await {
+            Ok(spec) => spec,
+            Err(reason) => return failed(reason),
+        };
+        let watch = Arc::new(Broadcaster::new(self.hub.clone(), row.new.agent.clone()));
+        let ports = Ports {
+            exec: Arc::new(self.exec.clone()),
+            nodes: Arc::new(crate::nodes::AgentNodes::new(self.exec.ring.clone()).await),
+            watch: watch.clone() as Arc<dyn Watch>,
+            models: self.models.clone(),
+        };
+        let typing = source
+            .place()
+            .map(|place| tokio::spawn(type_on(self.accounts.clone(), place.clone())));
+        let end = run_turn(spec, ports, &transcript, cancel).await;
+        typing.inspect(tokio::task::JoinHandle::abort);
+        watch.ended(&row.new.run, &row.new.session, &end.outcome);
+        end
+    }
+
+    async fn finish(&self, row: &RunRow, end: TurnEnd) {
+        let run = row.new.run.clone();
+        let source = row.new.origin.read::<Source>().unwrap_or(Source::Operator);
+        let text = end.outcome.text().map(str::to_owned);
+        let answer = match (&source, &text) {
+            (Source::Chat { place, message }, Some(text)) => self.parts(&run, place, message.as_deref(), text).await,
+            (Source::Chat { .. } | Source::Operator, _) => Vec::new(),
+        };
+        let run_end = RunEnd {
+            state: state_of(&end.outcome),
+            error: error_of(&end.outcome),
+            final_text: text.clone(),
+        };
+        if !self.store_end(&run, &run_end, answer).await {
+            return;
+        }
+        self.outbox.wake();
+        self.sessions.count(row.new.session.clone(), counts(&end)).await;
+        let ended = Ended {
+            state: run_end.state,
+            text,
+            started_at: row.started_at,
+            ended_at: clock::now(),
+        };
+        self.waiting.tell(&run, &ended);
+    }
+
+    /// All or nothing, tried a few times; left for the next start when the journal stays broken.
+    async fn store_end(&self, run: &RunId, end: &RunEnd, answer: Vec<NewOutbound>) -> bool {
+        for attempt in 1..=STORE_TRIES {
+            let (run, end, answer) = (run.clone(), end.clone(), answer.clone());
+            let finish = move |db: &rusqlite::Connection| runs::finish(db, &run, &end, &answer, clock::now()).map(drop);
+            match self.journal.write(Durability::Durable, finish).await {
+                Ok(()) => return true,
+                Err(error) => tracing::error!(%error, attempt, "the end of a turn could not be stored"),
+            }
+            tokio::time::sleep(Duration::from_millis(200) * attempt).await;
+        }
+        false
+    }
+
+    async fn parts(&self, run: &RunId, place: &Place, message: Option<&str>, text: &str) -> Vec<NewOutbound> {
+        let parts = match self.accounts.find(&place.account).await {
+            Some(channel) => channel.split(text),
+            None => vec![text.to_owned()],
+        };
+        let is_group = place.kind != atoll_channels::port::PeerKind::Direct;
+        let part = |(index, text): (usize, String)| NewOutbound {
+            place: place.clone(),
+            outbound: Outbound::Text {
+                text,
+                reply_to: message.filter(|_| is_group && index == 0).map(str::to_owned),
+            },
+            run: Some(run.clone()),
+            part: u32::try_from(index).unwrap_or(u32::MAX),
+            key: format!("run:{run}:{index}"),
+        };
+        parts.into_iter().enumerate().map(part).collect()
+    }
+}
+
+#[async_trait]
+impl Runner for Turns {
+    async fn run(&self, job: Job, cancel: CancellationToken) {
+        let wanted = job.run.clone();
+        let row = match self.journal.read(move |db| runs::find(db, &wanted)).await {
+            Ok(Some(row)) if !row.state.is_end() => row,
+            Ok(_) => return,
+            Err(error) => {
+                return tracing::error!(run = %job.run, %error, "a turn cannot be read; the next start takes it up");
+            }
+        };
+        let end = self.run_row(&row, cancel.clone()).await;
+        if self.stop.is_cancelled() {
+            // Interrupted, not ended: the next start goes on with it.
+            return;
+        }
+        self.finish(&row, end).await;
+    }
+}
+
+impl Source {
+    /// The chat, if it came from one.
+    pub(crate) fn place(&self) -> Option<&Place> {
+        match self {
+            Self::Chat { place, .. } => Some(place),
+            Self::Operator => None,
+        }
+    }
+}
+
+async fn type_on(accounts: Accounts, place: Place) {
+    while let Some(channel) = accounts.find(&place.account).await {
+        channel.typing(&place).await;
+        tokio::time::sleep(TYPING).await;
+    }
+}
+
+fn failed(message: String) -> TurnEnd {
+    TurnEnd {
+        outcome: Outcome::Failed { message },
+        usage: atoll_agent::message::Usage::default(),
+        rounds: 0,
+        model: None,
+    }
+}
+
+fn state_of(outcome: &Outcome) -> RunState {
+    match outcome {
+        Outcome::Answer { .. } | Outcome::Silent => RunState::Done,
+        Outcome::Failed { .. } => RunState::Failed,
+        Outcome::Aborted { .. } => RunState::Aborted,
+        Outcome::Uncertain { .. } => RunState::Uncertain,
+    }
+}
+
+fn error_of(outcome: &Outcome) -> Option<String> {
+    match outcome {
+        Outcome::Failed { message } => Some(message.clone()),
+        Outcome::Uncertain { tools, .. } => Some(format!("uncertain: {}", tools.join(", "))),
+        Outcome::Answer { .. } | Outcome::Silent | Outcome::Aborted { .. } => None,
+    }
+}
+
+fn counts(end: &TurnEnd) -> Counts {
+    let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+    Counts {
+        messages: i64::from(end.rounds) + 1,
+        input_tokens: number(end.usage.input),
+        output_tokens: number(end.usage.output),
+        total_tokens: number(end.usage.total()),
+        context_tokens: None,
+        compactions: 0,
+    }
+}
+
+fn ended_of(row: &RunRow) -> Ended {
+    Ended {
+        state: row.state,
+        text: row.final_text.clone(),
+        started_at: row.started_at,
+        ended_at: row.ended_at.unwrap_or_default(),
+    }
+}
+
+/// The lane of a session.
+pub(crate) fn job(row: &RunRow) -> Job {
+    Job {
+        run: row.new.run.clone(),
+        session: SessionKey::clone(&row.new.session),
+    }
+}
