@@ -1,0 +1,441 @@
+//! Commands that agents and people want run, here or on a node: made exact by the host that would run them, decided, approved by a
+//! person where somebody must be asked, signed, sent once, and written down. Never falls back from one host to another.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use atoll_agent::port::{Caller, Exec, ExecHost, ExecRequest, ToolReply};
+use atoll_pairing::access::Principal;
+use atoll_pairing::approval::{Approval, Ended, NewApproval, Question, Requester, Spend, State};
+use atoll_pairing::identity::Identity;
+use atoll_protocol::calls::Failure;
+use atoll_protocol::frame::SignedPlan;
+use atoll_protocol::id::{ApprovalId, CallId, DeviceId};
+use atoll_protocol::json::Json;
+use atoll_protocol::plan::Plan;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
+
+use crate::approvals::{Approvals, Refused};
+use crate::clock;
+use crate::config::{ExecAsk, ExecSecurity};
+use crate::journal::calls::ToolKey;
+use crate::ring::{Before, Call, CallRefused, Ring};
+
+mod here;
+mod policy;
+mod prepared;
+mod reply;
+mod words;
+
+pub(crate) use here::Here;
+use policy::{Backing, Decision, HostVerdict};
+use prepared::Prepared;
+
+/// A host has this long to make a command exact.
+const PREPARE: Duration = Duration::from_secs(15);
+
+/// A command without a deadline of its own.
+const COMMAND: Duration = Duration::from_secs(1800);
+
+/// Runs commands.
+#[derive(Clone)]
+pub(crate) struct Commands {
+    pub(crate) ring: Ring,
+    pub(crate) approvals: Approvals,
+    pub(crate) identity: Arc<Identity>,
+    /// The gateway's own machine as a host.
+    pub(crate) here: Arc<Here>,
+}
+
+/// One command that somebody wants.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted {
+    /// Names it for ever.
+    pub(crate) key: ToolKey,
+    /// Who wants it.
+    pub(crate) principal: Arc<Principal>,
+    /// An approver typed exactly this.
+    pub(crate) typed: bool,
+    /// The agent, where one wants it.
+    pub(crate) agent: Option<atoll_protocol::id::AgentId>,
+    /// The session.
+    pub(crate) session: Option<atoll_protocol::id::SessionKey>,
+    /// Where; none: the gateway's own machine.
+    pub(crate) node: Option<DeviceId>,
+    /// What.
+    pub(crate) argv: Vec<String>,
+    /// In which folder.
+    pub(crate) cwd: Option<String>,
+    /// With these additions to the environment.
+    pub(crate) env: Vec<(String, String)>,
+    /// For how long.
+    pub(crate) timeout: Option<Duration>,
+    /// Ends it early.
+    pub(crate) cancel: CancellationToken,
+}
+
+/// Why a command did not run, or not to its end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotRun {
+    /// A policy or a person said no, or nobody answered.
+    #[error("{0}")]
+    No(String),
+    /// The host or the gateway failed.
+    #[error(transparent)]
+    Call(#[from] CallRefused),
+    /// The approval failed.
+    #[error(transparent)]
+    Approval(#[from] Refused),
+    /// It was stopped before it began.
+    #[error("stopped before it ran")]
+    Stopped,
+}
+
+impl Commands {
+    /// Runs one command to its end. The same key again gives the same end, and never a second run.
+    pub(crate) async fn run(&self, wanted: Wanted) -> ToolReply {
+        match self.known(&wanted).await {
+            Ok(Some(reply)) => reply,
+            Ok(None) => match self.run_new(&wanted).await {
+                Ok(payload) => reply::of_payload(payload.as_ref()),
+                Err(error) => reply::of_error(&error),
+            },
+            Err(error) => reply::of_error(&error),
+        }
+    }
+
+    /// How this very command went, if it was sent before.
+    async fn known(&self, wanted: &Wanted) -> Result<Option<ToolReply>, NotRun> {
+        Ok(match self.ring.before(&wanted.key).await? {
+            None => None,
+            Some(Before::Ended(row)) => Some(reply::of_row(&row)),
+            Some(Before::Open(Ok(payload))) => Some(reply::of_payload(payload.as_ref())),
+            Some(Before::Open(Err(failure))) => Some(reply::of_error(&CallRefused::Failed(failure).into())),
+        })
+    }
+
+    async fn run_new(&self, wanted: &Wanted) -> Result<Option<Json>, NotRun> {
+        let approval = approval_id(&wanted.key);
+        let asked = approval.clone();
+        let before = self.approvals.read(move |all| all.find(&asked).cloned()).await?;
+        if let Some(before) = before {
+            // Asked before a restart: the answer counts for what was asked then.
+            return self.finish_asking(wanted, before).await;
+        }
+        let (prepared, verdict) = self.prepare(wanted).await?;
+        let backing = if wanted.typed { Backing::Typed } else { Backing::None };
+        match policy::decide(self.mode(), &verdict, backing) {
+            Decision::Refuse(refusal) => Err(NotRun::No(refusal.to_string())),
+            Decision::Run { plan: false } => self.send(wanted, &prepared, None).await,
+            Decision::Run { plan: true } => {
+                let plan = self.sign(&self.plan(wanted, &prepared, approval));
+                self.send(wanted, &prepared, Some(plan)).await
+            }
+            Decision::Ask => {
+                let asked = self.ask(wanted, prepared, approval).await?;
+                self.finish_asking(wanted, asked).await
+            }
+        }
+    }
+
+    fn mode(&self) -> policy::Mode {
+        match self.ring.config.current().tools.exec.policy() {
+            (ExecSecurity::Deny, _) => policy::Mode::Deny,
+            (ExecSecurity::Full, ExecAsk::Off) => policy::Mode::Full,
+            (ExecSecurity::Allowlist, ExecAsk::Off) => policy::Mode::Allowlist,
+            (ExecSecurity::Allowlist | ExecSecurity::Full, ExecAsk::OnMiss | ExecAsk::Always) => policy::Mode::Ask,
+        }
+    }
+
+    /// Asks the host what exactly it would run, and what it thinks of it.
+    async fn prepare(&self, wanted: &Wanted) -> Result<(Prepared, HostVerdict), NotRun> {
+        let params = Some(params(wanted, &wanted.argv, wanted.cwd.as_deref(), None));
+        let reply = match wanted.node {
+            Some(node) => {
+                let call = Call {
+                    idempotent: true,
+                    ..Call::new(node, "system.run.prepare", params, PREPARE)
+                };
+                self.ring.call(&wanted.principal, call).await?
+            }
+            None => {
+                self.here
+                    .call("system.run.prepare", params, PREPARE, None, &wanted.cancel)
+                    .await?
+            }
+        };
+        prepared::read(reply.as_ref()).map_err(|error| NotRun::No(error.to_string()))
+    }
+
+    async fn ask(&self, wanted: &Wanted, prepared: Prepared, id: ApprovalId) -> Result<Approval, NotRun> {
+        let (security, ask) = words_of(self.ring.config.current().tools.exec.policy());
+        let files = prepared.file_hashes();
+        let question = Question {
+            node: wanted.node,
+            command: prepared.text,
+            argv: prepared.argv,
+            cwd: Some(prepared.cwd),
+            env_sha256: env_sha256(&wanted.env),
+            stdin_sha256: Sha256::digest([]).into(),
+            files,
+            agent: wanted.agent.clone(),
+            session: wanted.session.clone(),
+            system_run_plan: Some(prepared.plan.into()),
+            security: security.to_owned(),
+            ask: ask.to_owned(),
+            warning: None,
+            offers_always: true,
+        };
+        let new = NewApproval {
+            id,
+            question,
+            requester: Requester::default(),
+            lifetime_ms: None,
+        };
+        Ok(self.approvals.ask(new).await?)
+    }
+
+    /// Waits for the answer, then runs what was asked, exactly.
+    async fn finish_asking(&self, wanted: &Wanted, asked: Approval) -> Result<Option<Json>, NotRun> {
+        let approval = tokio::select! {
+            approval = self.approvals.wait(&asked.id) => approval?,
+            () = wanted.cancel.cancelled() => {
+                self.approvals.withdraw(asked.id.clone(), Ended::Withdrawn).await?;
+                return Err(NotRun::Stopped);
+            }
+        };
+        let approval = approval.ok_or_else(|| NotRun::No("the question was forgotten".to_owned()))?;
+        match &approval.state {
+            State::Denied(answer) => return Err(NotRun::No(format!("denied by {}", answer.by))),
+            State::Expired { reason, .. } => {
+                return Err(NotRun::No(format!("nobody approved it in time ({})", reason.as_str())));
+            }
+            State::Pending | State::Allowed(_) | State::Used { .. } => {}
+        }
+        let spend = Spend {
+            call: call_id(&wanted.key),
+            node: wanted.node,
+            by: Requester::default(),
+        };
+        let used = self.approvals.spend(approval.id.clone(), spend).await?;
+        let prepared = prepared_of(&used.question);
+        let plan = Plan {
+            expires_at_ms: used.expires_ms,
+            ..self.plan(wanted, &prepared, used.id.clone())
+        };
+        self.send(wanted, &prepared, Some(self.sign(&plan))).await
+    }
+
+    /// Everything that decides what will happen, for this call alone.
+    fn plan(&self, wanted: &Wanted, prepared: &Prepared, approval: ApprovalId) -> Plan {
+        Plan {
+            approval,
+            call: call_id(&wanted.key),
+            node: wanted.node.unwrap_or(self.identity.device_id()),
+            argv: prepared.argv.clone(),
+            cwd: prepared.cwd.clone(),
+            env_sha256: env_sha256(&wanted.env),
+            stdin_sha256: Sha256::digest([]).into(),
+            files: prepared.file_hashes(),
+            session: wanted.session.as_ref().map(ToString::to_string).unwrap_or_default(),
+            expires_at_ms: clock::now_ms() + u64::try_from(PREPARE.as_millis()).unwrap_or_default() * 4,
+        }
+    }
+
+    fn sign(&self, plan: &Plan) -> SignedPlan {
+        self.identity.sign_plan(plan)
+    }
+
+    async fn send(
+        &self,
+        wanted: &Wanted,
+        prepared: &Prepared,
+        plan: Option<SignedPlan>,
+    ) -> Result<Option<Json>, NotRun> {
+        if wanted.cancel.is_cancelled() {
+            return Err(NotRun::Stopped);
+        }
+        let timeout = wanted.timeout.unwrap_or(COMMAND);
+        let params = Some(params(wanted, &prepared.argv, Some(&prepared.cwd), Some(timeout)));
+        let Some(node) = wanted.node else {
+            return Ok(self.run_here(wanted, params, timeout, plan).await?);
+        };
+        let call = Call {
+            id: call_id(&wanted.key),
+            key: Some(wanted.key.clone()),
+            plan,
+            ..Call::new(node, "system.run", params, timeout)
+        };
+        let id = call.id.clone();
+        tokio::select! {
+            end = self.ring.call(&wanted.principal, call) => Ok(end?),
+            () = stop(&wanted.cancel, &self.ring, id) => Err(CallRefused::Failed(Failure::Cancelled { sent: true }).into()),
+        }
+    }
+
+    async fn run_here(
+        &self,
+        wanted: &Wanted,
+        params: Option<Json>,
+        timeout: Duration,
+        plan: Option<SignedPlan>,
+    ) -> Result<Option<Json>, CallRefused> {
+        let call = here::Recorded {
+            id: call_id(&wanted.key),
+            key: wanted.key.clone(),
+            caller: wanted.principal.label(),
+        };
+        self.here
+            .run(&self.ring.journal, call, params, timeout, plan, &wanted.cancel)
+            .await
+    }
+}
+
+/// Cancels the call and gives the node a moment to say how it ended.
+async fn stop(cancel: &CancellationToken, ring: &Ring, call: CallId) {
+    cancel.cancelled().await;
+    ring.hub.cancel(call).await;
+    // The end of the call itself arrives on the other branch; this one is for a hub that is gone.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+}
+
+fn params(wanted: &Wanted, argv: &[String], cwd: Option<&str>, timeout: Option<Duration>) -> Json {
+    let env: serde_json::Map<_, _> = wanted
+        .env
+        .iter()
+        .map(|(name, value)| (name.clone(), json!(value)))
+        .collect();
+    let mut params = json!({"command": argv, "runId": approval_id(&wanted.key)});
+    let mut put = |name: &str, value: Option<serde_json::Value>| {
+        if let Some(value) = value {
+            params[name] = value;
+        }
+    };
+    put("cwd", cwd.filter(|cwd| !cwd.is_empty()).map(|cwd| json!(cwd)));
+    put("env", (!env.is_empty()).then(|| env.into()));
+    put(
+        "timeoutMs",
+        timeout.map(|timeout| json!(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX))),
+    );
+    put("agentId", wanted.agent.as_ref().map(|agent| json!(agent)));
+    put("sessionKey", wanted.session.as_ref().map(|session| json!(session)));
+    params.into()
+}
+
+fn prepared_of(question: &Question) -> Prepared {
+    let hex = |bytes: &[u8; 32]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    Prepared {
+        argv: question.argv.clone(),
+        cwd: question.cwd.clone().unwrap_or_default(),
+        text: question.command.clone(),
+        files: question
+            .files
+            .iter()
+            .map(|file| (file.path.clone(), hex(&file.sha256)))
+            .collect(),
+        plan: question.system_run_plan.as_ref().map(Json::tree).unwrap_or_default(),
+    }
+}
+
+/// The words of `security` and `ask` that questions show.
+fn words_of((security, ask): (ExecSecurity, ExecAsk)) -> (&'static str, &'static str) {
+    let security = match security {
+        ExecSecurity::Deny => "deny",
+        ExecSecurity::Allowlist => "allowlist",
+        ExecSecurity::Full => "full",
+    };
+    let ask = match ask {
+        ExecAsk::Off => "off",
+        ExecAsk::OnMiss => "on-miss",
+        ExecAsk::Always => "always",
+    };
+    (security, ask)
+}
+
+/// The same key always gives the same id, so that a restarted turn finds its question again. Short enough for a button.
+fn approval_id(key: &ToolKey) -> ApprovalId {
+    ApprovalId::new(digest(key, 8)).expect("a digest is a short id")
+}
+
+/// The same key always gives the same id, so that a restarted turn finds its call again.
+fn call_id(key: &ToolKey) -> CallId {
+    CallId::new(digest(key, 16)).expect("a digest is a short id")
+}
+
+fn digest(key: &ToolKey, bytes: usize) -> String {
+    let mut hash = Sha256::new();
+    hash.update(key.run.as_str());
+    hash.update([0]);
+    hash.update(&key.tool_call);
+    hash.finalize()
+        .iter()
+        .take(bytes)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+/// As in [`atoll_protocol::plan::Plan::env_sha256`].
+pub(crate) fn env_sha256(env: &[(String, String)]) -> [u8; 32] {
+    let mut sorted: Vec<_> = env.iter().collect();
+    sorted.sort();
+    let mut hash = Sha256::new();
+    for (name, value) in sorted {
+        hash.update(format!("{name}={value}\0"));
+    }
+    hash.finalize().into()
+}
+
+#[async_trait]
+impl Exec for Commands {
+    async fn exec(&self, caller: &Caller, request: ExecRequest) -> ToolReply {
+        let node = match self.target(&request.host).await {
+            Ok(node) => node,
+            Err(error) => return reply::failed(error),
+        };
+        let platform = match node {
+            Some(node) => match self.ring.live(node).await {
+                Some(live) => live.client.platform,
+                None => return reply::of_error(&CallRefused::Away.into()),
+            },
+            None => std::env::consts::OS.to_owned(),
+        };
+        let wanted = Wanted {
+            key: ToolKey {
+                run: caller.key.run.clone(),
+                tool_call: caller.key.tool_call.clone(),
+            },
+            principal: Arc::new(Principal::agent(caller.agent.clone(), caller.session.clone())),
+            typed: false,
+            agent: Some(caller.agent.clone()),
+            session: Some(caller.session.clone()),
+            node,
+            argv: words::argv(&request.command, &platform),
+            cwd: request.workdir,
+            env: request.env,
+            timeout: request.timeout_seconds.map(Duration::from_secs),
+            cancel: caller.cancel.clone(),
+        };
+        self.run(wanted).await
+    }
+}
+
+impl Commands {
+    /// The node that is meant; none for the gateway's own machine.
+    async fn target(&self, host: &ExecHost) -> Result<Option<DeviceId>, String> {
+        match host {
+            ExecHost::Gateway => Ok(None),
+            ExecHost::Node(named) => {
+                let configured = self.ring.config.current().tools.exec.node.clone();
+                let asked = named.clone().or(configured);
+                self.ring
+                    .find(asked.as_deref())
+                    .await
+                    .map(Some)
+                    .map_err(|error| error.to_string())
+            }
+        }
+    }
+}

@@ -1,0 +1,375 @@
+//! The ring of devices as the rest of the gateway uses it: the rows of `node.list`, whom a name means, and the one way to call a command
+//! on a node. Joins the book (who is paired) with the hub (who is linked); owns neither.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use atoll_pairing::access::{self, Door, InvokeCommand, Policy, Principal};
+use atoll_pairing::book::DeviceRecord;
+use atoll_pairing::proven::Language;
+use atoll_protocol::calls::Failure;
+use atoll_protocol::dialect::denial;
+use atoll_protocol::error::{CallError, WireError};
+use atoll_protocol::frame::{Invoke, SignedPlan};
+use atoll_protocol::id::{CallId, DeviceId};
+use atoll_protocol::json::Json;
+use atoll_protocol::limits;
+use atoll_protocol::scope::Role;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use crate::book::Book;
+use crate::clock;
+use crate::config::ConfigStore;
+use crate::hub::{Hub, LiveNode, NewInvoke};
+use crate::journal::calls::{self, CallEnd, CallRow, CallState, NewCall, ToolKey};
+use crate::journal::{Durability, Journal};
+use crate::select::{self, Candidate, SelectError};
+
+/// The devices.
+#[derive(Clone)]
+pub(crate) struct Ring {
+    pub(crate) hub: Hub,
+    pub(crate) book: Book,
+    pub(crate) journal: Journal,
+    pub(crate) config: ConfigStore,
+}
+
+/// One call to make.
+#[derive(Debug)]
+pub(crate) struct Call {
+    /// Names it for ever.
+    pub(crate) id: CallId,
+    /// The tool call it serves, if it serves one.
+    pub(crate) key: Option<ToolKey>,
+    /// The node.
+    pub(crate) node: DeviceId,
+    /// The command.
+    pub(crate) command: String,
+    /// Its parameters.
+    pub(crate) params: Option<Json>,
+    /// How long it may take.
+    pub(crate) timeout: Duration,
+    /// Passed through to the node.
+    pub(crate) idempotency_key: Option<String>,
+    /// What a person approved.
+    pub(crate) plan: Option<SignedPlan>,
+    /// Running it twice does no harm.
+    pub(crate) idempotent: bool,
+    /// Where parts of the output go.
+    pub(crate) progress: Option<mpsc::Sender<String>>,
+}
+
+impl Call {
+    /// A call without anything special.
+    pub(crate) fn new(node: DeviceId, command: impl Into<String>, params: Option<Json>, timeout: Duration) -> Self {
+        Self {
+            id: uuid::Uuid::new_v4().into(),
+            key: None,
+            node,
+            command: command.into(),
+            params,
+            timeout,
+            idempotency_key: None,
+            plan: None,
+            idempotent: false,
+            progress: None,
+        }
+    }
+}
+
+/// A call that was sent before.
+#[derive(Debug)]
+pub(crate) enum Before {
+    /// It had ended; this was written down.
+    Ended(CallRow),
+    /// It was open until now.
+    Open(Result<Option<Json>, Failure>),
+}
+
+/// Why a call gave nothing.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CallRefused {
+    /// It was not allowed.
+    #[error("{0}")]
+    Denied(WireError),
+    /// No such node is paired.
+    #[error("no such node is paired")]
+    Unknown,
+    /// It is paired and away.
+    #[error("the node is not connected")]
+    Away,
+    /// It was made and failed.
+    #[error(transparent)]
+    Failed(#[from] Failure),
+    /// The gateway goes down; the node keeps the end for the next start.
+    #[error("the gateway is going down")]
+    GoingDown,
+    /// It could not be written down, so it was not made.
+    #[error("the call could not be recorded: {0}")]
+    Journal(String),
+}
+
+impl From<CallRefused> for WireError {
+    fn from(refused: CallRefused) -> Self {
+        match refused {
+            CallRefused::Denied(error) => error,
+            CallRefused::Unknown => denial::pairing_changed(denial::Interrupted::Invocation),
+            CallRefused::Away | CallRefused::Failed(Failure::NotConnected) => denial::node_not_connected(),
+            CallRefused::Failed(Failure::TimedOut { .. }) => denial::node_timeout(),
+            CallRefused::Failed(failure) => denial::node_error(&failure.to_call_error()),
+            CallRefused::GoingDown | CallRefused::Journal(_) => Self::unavailable(refused.to_string()),
+        }
+    }
+}
+
+impl Ring {
+    fn policy(&self) -> Policy {
+        crate::house::policy_of(&self.config.current())
+    }
+
+    /// Calls a command on a node, for somebody, once.
+    pub(crate) async fn call(&self, principal: &Arc<Principal>, call: Call) -> Result<Option<Json>, CallRefused> {
+        let Some(live) = self.hub.node(call.node).await else {
+            return Err(self.absent(call.node).await);
+        };
+        let action = InvokeCommand {
+            node: call.node,
+            command: call.command.clone(),
+            facts: live.facts.clone(),
+            door: Door::Invoke,
+        };
+        let granted = access::decide(principal, action, &self.policy(), clock::now_ms())
+            .map_err(|denied| CallRefused::Denied(denied.into()))?;
+        let caller = granted.principal().label();
+        self.record_start(&call, caller).await?;
+        let end = self.dispatch(&call, &live).await.ok_or(CallRefused::GoingDown)?;
+        self.record_end(&call, &end).await;
+        Ok(end?)
+    }
+
+    /// An operator's call is written down as it goes; a tool's before it goes, since it must never be made twice.
+    async fn record_start(&self, call: &Call, caller: String) -> Result<(), CallRefused> {
+        let new = NewCall {
+            call: call.id.clone(),
+            key: call.key.clone(),
+            node: call.node.to_string(),
+            command: call.command.clone(),
+            caller,
+            session: None,
+        };
+        let open = move |db: &rusqlite::Connection| {
+            calls::open(db, &new, clock::now())?;
+            calls::sent(db, &new.call, clock::now()).map(drop)
+        };
+        if call.key.is_none() {
+            self.journal.post(Durability::Lazy, "call opened", open).await;
+            return Ok(());
+        }
+        self.journal
+            .write(Durability::Lazy, open)
+            .await
+            .map_err(|error| CallRefused::Journal(error.to_string()))
+    }
+
+    async fn dispatch(&self, call: &Call, live: &LiveNode) -> Option<Result<Option<Json>, Failure>> {
+        let params = match (&call.plan, live.language) {
+            // The dialect has no signature: the gateway's word goes into the parameters.
+            (Some(_), Language::Dialect) => call.params.as_ref().map(approved),
+            (Some(_) | None, _) => call.params.clone(),
+        };
+        let invoke = Invoke {
+            call: call.id.clone(),
+            node: call.node,
+            command: call.command.clone(),
+            params,
+            timeout_ms: u64::try_from(call.timeout.as_millis()).unwrap_or(u64::MAX),
+            idempotency_key: call.idempotency_key.clone(),
+            plan: call.plan.clone().filter(|_| live.language == Language::Native),
+        };
+        self.hub
+            .invoke(NewInvoke {
+                invoke,
+                deadline: Instant::now() + call.timeout.min(limits::CALL_DEADLINE_MAX),
+                idempotent: call.idempotent,
+                keep_until_acknowledged: call.key.is_some(),
+                progress: call.progress.clone(),
+            })
+            .await
+    }
+
+    /// A tool's end is durable before the node may forget it.
+    async fn record_end(&self, call: &Call, end: &Result<Option<Json>, Failure>) {
+        let row = end_row(end);
+        let id = call.id.clone();
+        let close = move |db: &rusqlite::Connection| calls::close(db, &id, &row, clock::now()).map(drop);
+        if call.key.is_none() {
+            return self.journal.post(Durability::Lazy, "call ended", close).await;
+        }
+        match self.journal.write(Durability::Lazy, close).await {
+            Ok(()) => self.hub.acknowledge(call.id.clone()).await,
+            Err(error) => {
+                tracing::error!(call = %call.id, %error, "the end of a call could not be stored; its node keeps it")
+            }
+        }
+    }
+
+    /// How the call of this tool call went or goes, if it was sent before. It must not be sent again.
+    pub(crate) async fn before(&self, key: &ToolKey) -> Result<Option<Before>, CallRefused> {
+        let wanted = key.clone();
+        let row = self.journal.read(move |db| calls::by_key(db, &wanted)).await;
+        let row = row.map_err(|error| CallRefused::Journal(error.to_string()))?;
+        let Some(row) = row.filter(|row| row.sent_at.is_some() || row.state.is_end()) else {
+            return Ok(None);
+        };
+        if row.state.is_end() {
+            return Ok(Some(Before::Ended(row)));
+        }
+        let end = self.attach(&row.new.call).await.ok_or(CallRefused::GoingDown)?;
+        Ok(Some(Before::Open(end)))
+    }
+
+    /// Waits for a call from before a restart; none when the gateway goes down first.
+    async fn attach(&self, call: &CallId) -> Option<Result<Option<Json>, Failure>> {
+        let end = self.hub.attach(call.clone()).await?;
+        let (id, row) = (call.clone(), end_row(&end));
+        let close = move |db: &rusqlite::Connection| calls::close(db, &id, &row, clock::now()).map(drop);
+        if self.journal.write(Durability::Lazy, close).await.is_ok() {
+            self.hub.acknowledge(call.clone()).await;
+        }
+        Some(end)
+    }
+
+    async fn absent(&self, node: DeviceId) -> CallRefused {
+        let is_paired = self.book.read(move |book, _| {
+            book.record(node)
+                .is_some_and(|record| record.role(Role::Node).is_some())
+        });
+        if is_paired.await.unwrap_or_default() {
+            CallRefused::Away
+        } else {
+            CallRefused::Unknown
+        }
+    }
+
+    /// The one node that somebody means.
+    pub(crate) async fn find(&self, asked: Option<&str>) -> Result<DeviceId, SelectError> {
+        select::select(asked, &self.candidates().await)
+    }
+
+    async fn candidates(&self) -> Vec<Candidate> {
+        self.joined()
+            .await
+            .into_iter()
+            .map(|(record, live)| Candidate {
+                node: record.id,
+                name: record.display_name().to_owned(),
+                connected: live.is_some(),
+            })
+            .collect()
+    }
+
+    /// The rows of `node.list`.
+    pub(crate) async fn rows(&self) -> Vec<Value> {
+        self.joined()
+            .await
+            .iter()
+            .map(|(record, live)| row(record, live.as_ref()))
+            .collect()
+    }
+
+    /// One row.
+    pub(crate) async fn row(&self, node: DeviceId) -> Option<Value> {
+        let record = self
+            .book
+            .read(move |book, _| book.record(node).cloned())
+            .await
+            .ok()
+            .flatten()?;
+        record.role(Role::Node)?;
+        Some(row(&record, self.hub.node(node).await.as_ref()))
+    }
+
+    /// A node that is linked now.
+    pub(crate) async fn live(&self, node: DeviceId) -> Option<LiveNode> {
+        self.hub.node(node).await
+    }
+
+    async fn joined(&self) -> Vec<(DeviceRecord, Option<LiveNode>)> {
+        let records = self.book.read(|book, _| {
+            let is_node = |record: &&DeviceRecord| record.role(Role::Node).is_some();
+            book.records().filter(is_node).cloned().collect::<Vec<_>>()
+        });
+        let records = records.await.unwrap_or_default();
+        let mut live: std::collections::HashMap<_, _> = self
+            .hub
+            .nodes()
+            .await
+            .into_iter()
+            .map(|node| (node.node, node))
+            .collect();
+        records
+            .into_iter()
+            .map(|record| (record.clone(), live.remove(&record.id)))
+            .collect()
+    }
+}
+
+fn row(record: &DeviceRecord, live: Option<&LiveNode>) -> Value {
+    let client = &record.client;
+    let in_force = live.map(|live| live.facts.in_force()).unwrap_or_default();
+    let mut row = json!({
+        "nodeId": record.id, "displayName": record.display_name(), "platform": client.platform,
+        "version": client.version, "clientId": client.id, "clientMode": client.mode,
+        "deviceFamily": client.device_family, "caps": in_force.caps, "commands": in_force.commands,
+        "sessionHost": false, "nodePluginTools": [], "paired": true, "connected": live.is_some(),
+        "approvedAtMs": record.surface_approved_ms, "lastSeenAtMs": record.last_seen_ms, "lastSeenReason": "connect",
+        "approvalState": "approved",
+    });
+    if let Some(live) = live {
+        row["approvalState"] = json!(live.approval.as_str());
+        row["connectedAtMs"] = json!(live.connected_at_ms);
+        row["lastConnectedAtMs"] = json!(live.connected_at_ms);
+        row["pathEnv"] = json!(live.path_env);
+        row["remoteIp"] = json!(live.address);
+        row["permissions"] = json!(live.facts.declared.permissions);
+        if let Some(request) = live.approval.request() {
+            row["pendingRequestId"] = json!(request);
+            row["pendingDeclaredCaps"] = json!(live.facts.declared.caps);
+            row["pendingDeclaredCommands"] = json!(live.facts.declared.commands);
+        }
+        if let Some(stats) = &live.host_stats {
+            row["hostStats"] = stats.tree();
+        }
+    }
+    row
+}
+
+fn approved(params: &Json) -> Json {
+    let mut params = params.tree();
+    if let Some(fields) = params.as_object_mut() {
+        fields.insert("approved".to_owned(), json!(true));
+        fields.insert("approvalDecision".to_owned(), json!("allow-once"));
+    }
+    params.into()
+}
+
+fn end_row(end: &Result<Option<Json>, Failure>) -> CallEnd {
+    let failed = |state, error: CallError| CallEnd {
+        state,
+        error_code: Some(error.code),
+        result: Some(error.message),
+    };
+    match end {
+        Ok(payload) => CallEnd {
+            state: CallState::Ok,
+            error_code: None,
+            result: payload.as_ref().map(|payload| payload.as_str().to_owned()),
+        },
+        Err(failure @ Failure::Node(_)) => failed(CallState::Error, failure.to_call_error()),
+        Err(failure @ Failure::TimedOut { .. }) => failed(CallState::TimedOut, failure.to_call_error()),
+        Err(failure @ Failure::Cancelled { .. }) => failed(CallState::Cancelled, failure.to_call_error()),
+        Err(failure @ Failure::NotConnected) => failed(CallState::NodeAway, failure.to_call_error()),
+        Err(failure @ Failure::Lost) => failed(CallState::Uncertain, failure.to_call_error()),
+    }
+}
