@@ -1,0 +1,411 @@
+//! Direct commands at work: what a person typed with a slash, done without any model. Decides by the same rules as everything else;
+//! answers in short Markdown. Owns nothing but which typed commands are running.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use atoll_agent::port::ToolReply;
+use atoll_agent::transcript::AppendError;
+use atoll_agent::turn::Outcome;
+use atoll_pairing::access::{self, Action, Denied, Kind, Method, Principal, ResolveApproval};
+use atoll_pairing::approval::Decision;
+use atoll_protocol::id::{ApprovalId, DeviceId, RunId, SessionKey};
+use atoll_protocol::scope::Scope;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::approvals::Refused;
+use crate::clock;
+use crate::command::{self, Command, Usage, What};
+use crate::exec::Wanted;
+use crate::house::House;
+use crate::journal::calls::ToolKey;
+use crate::journal::sessions::SessionRow;
+use crate::select::SelectError;
+use crate::sessions::SessionError;
+
+mod report;
+
+/// Typed commands that run at once. One more is refused, and its sender is told so.
+const AT_ONCE: usize = 32;
+
+/// What a typed command is called beside the tool calls of a model.
+const TOOL_CALL: &str = "run";
+
+/// How the gateway's own machine is named where a node is asked for.
+const GATEWAY: &str = "gateway";
+
+/// Who typed a command, and where.
+#[derive(Debug, Clone)]
+pub(crate) struct Asker {
+    /// Who.
+    pub(crate) principal: Arc<Principal>,
+    /// The conversation.
+    pub(crate) session: SessionKey,
+    /// Names this very command for ever.
+    pub(crate) run: RunId,
+}
+
+impl Asker {
+    /// Decides whether it may do something.
+    fn decide<A: Action>(&self, house: &House, action: A) -> Result<access::Granted<A>, Denied> {
+        access::decide(&self.principal, action, &house.policy(), clock::now_ms())
+    }
+}
+
+/// Whether a command may take as long as a program on a device does.
+pub(crate) fn is_long(parsed: &Result<Command, Usage>) -> bool {
+    matches!(parsed, Ok(Command::Run { .. }))
+}
+
+/// Does what was typed; gives the answer, Markdown.
+pub(crate) async fn execute(house: &House, asker: &Asker, parsed: Result<Command, Usage>) -> String {
+    let command = match parsed {
+        Ok(command) => command,
+        Err(usage) => return usage.to_string(),
+    };
+    let done = match command {
+        Command::Help => Ok(command::HELP.to_owned()),
+        Command::Whoami => Ok(whoami(&asker.principal)),
+        Command::Status => status(house, asker).await,
+        Command::Nodes => nodes(house, asker).await,
+        Command::Run { node, what } => run(house, asker, &node, what).await,
+        Command::Approve { approval, decision } => approve(house, asker, approval, decision).await,
+        Command::New => begin_anew(house, asker, "new").await,
+        Command::Reset => begin_anew(house, asker, "reset").await,
+        Command::Stop => Ok(stopped(stop_session(house, &asker.session).await.len())),
+    };
+    done.unwrap_or_else(|refused| format!("⛔ {refused}"))
+}
+
+/// Why a command was not done.
+#[derive(Debug, thiserror::Error)]
+enum NotDone {
+    #[error("You may not do this here: {0}.")]
+    Denied(#[from] Denied),
+    #[error("{0}")]
+    Node(#[from] SelectError),
+    #[error("{0}.")]
+    NotReset(#[from] NotReset),
+    #[error("{0}.")]
+    Unanswered(#[from] Unanswered),
+    #[error("{AT_ONCE} typed commands are running already; wait, or send /stop.")]
+    TooMany,
+    #[error("That node is not connected now.")]
+    Away,
+}
+
+type Done = Result<String, NotDone>;
+
+async fn status(house: &House, asker: &Asker) -> Done {
+    let _ = asker.decide(house, Method::operator("status", Scope::Read))?;
+    Ok(report::status(house).await)
+}
+
+async fn nodes(house: &House, asker: &Asker) -> Done {
+    let _ = asker.decide(house, Method::operator("node.list", Scope::Read))?;
+    Ok(report::nodes(&house.ring.rows().await))
+}
+
+async fn run(house: &House, asker: &Asker, named: &str, what: What) -> Done {
+    let _ = asker.decide(house, Method::operator("node.invoke", Scope::Write))?;
+    let node = target(house, named).await?;
+    let (argv, is_exact) = match what {
+        What::Argv(argv) => (argv, true),
+        What::Shell(text) => (shell(text, &platform(house, node).await?), false),
+    };
+    // Exact words of somebody who may approve need no second yes; shell text is asked about all the same.
+    let typed = is_exact && asker.principal.scopes().give(Scope::Approvals) && !asker.principal.is_agent();
+    let running = house.typed.begin(&asker.run, &asker.session).ok_or(NotDone::TooMany)?;
+    let wanted = Wanted {
+        key: ToolKey {
+            run: asker.run.clone(),
+            tool_call: TOOL_CALL.to_owned(),
+        },
+        principal: asker.principal.clone(),
+        typed,
+        agent: None,
+        session: Some(asker.session.clone()),
+        node,
+        argv,
+        cwd: None,
+        env: Vec::new(),
+        timeout: None,
+        cancel: running.cancel.clone(),
+    };
+    Ok(told(&house.exec.run(wanted).await))
+}
+
+/// The node that is meant; none for the gateway's own machine.
+async fn target(house: &House, named: &str) -> Result<Option<DeviceId>, SelectError> {
+    match house.ring.find(Some(named)).await {
+        Ok(node) => Ok(Some(node)),
+        Err(SelectError::NoNodes | SelectError::Unknown { .. }) if named.eq_ignore_ascii_case(GATEWAY) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+async fn platform(house: &House, node: Option<DeviceId>) -> Result<String, NotDone> {
+    match node {
+        Some(node) => Ok(house.ring.live(node).await.ok_or(NotDone::Away)?.client.platform),
+        None => Ok(std::env::consts::OS.to_owned()),
+    }
+}
+
+fn shell(text: String, platform: &str) -> Vec<String> {
+    let shell: &[&str] = if platform.eq_ignore_ascii_case("windows") {
+        &["cmd.exe", "/d", "/s", "/c"]
+    } else {
+        &["/bin/sh", "-c"]
+    };
+    shell.iter().map(|word| (*word).to_owned()).chain([text]).collect()
+}
+
+fn told(reply: &ToolReply) -> String {
+    if reply.uncertain || reply.text.starts_with("not run: ") {
+        return format!("⚠️ {}", reply.text);
+    }
+    fenced(&reply.text)
+}
+
+/// As a block of code that nothing in the text can end.
+fn fenced(text: &str) -> String {
+    let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or_default();
+    let fence = "`".repeat((longest + 1).max(3));
+    format!("{fence}\n{}\n{fence}", text.trim_end())
+}
+
+async fn approve(house: &House, asker: &Asker, id: ApprovalId, decision: Decision) -> Done {
+    resolve(house, &asker.principal, id, decision).await?;
+    Ok(answered(decision).to_owned())
+}
+
+/// Why an answer to a question did not count.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unanswered {
+    /// Not this person's to give.
+    #[error("only the owner can answer this")]
+    Denied,
+    /// Too late, or not stored.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+}
+
+/// Answers a question on behalf of somebody.
+pub(crate) async fn resolve(
+    house: &House,
+    principal: &Arc<Principal>,
+    id: ApprovalId,
+    decision: Decision,
+) -> Result<(), Unanswered> {
+    let action = ResolveApproval { id: id.clone() };
+    let granted =
+        access::decide(principal, action, &house.policy(), clock::now_ms()).map_err(|_| Unanswered::Denied)?;
+    house.approvals.resolve(granted, decision).await?;
+    let detail = json!({"decision": decision.as_str()});
+    house
+        .audit(principal.label(), "exec.approval.resolve", id.to_string(), detail)
+        .await;
+    Ok(())
+}
+
+/// What somebody is told whose answer counted.
+pub(crate) fn answered(decision: Decision) -> &'static str {
+    match decision {
+        Decision::AllowOnce => "✅ Allowed once.",
+        Decision::AllowAlways => "✅ Allowed from now on.",
+        Decision::Deny => "⛔ Denied.",
+    }
+}
+
+async fn begin_anew(house: &House, asker: &Asker, reason: &'static str) -> Done {
+    reset(house, &asker.session, reason).await?;
+    Ok("🆕 A new conversation begins.".to_owned())
+}
+
+/// Why a conversation did not begin anew.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotReset {
+    /// It cannot be opened.
+    #[error("the conversation cannot be opened: {0}")]
+    Session(#[from] SessionError),
+    /// It cannot be written.
+    #[error("the conversation cannot begin anew: {0}")]
+    Append(#[from] AppendError),
+    /// The task that writes was ended.
+    #[error("the gateway is going down")]
+    GoingDown,
+}
+
+/// Ends what runs in a session and begins it anew; gives its row, or none when there is no such session, which is new anyway.
+pub(crate) async fn reset(
+    house: &House,
+    session: &SessionKey,
+    reason: &'static str,
+) -> Result<Option<SessionRow>, NotReset> {
+    stop_session(house, session).await;
+    let Some((row, transcript)) = house.sessions.find(session).await? else {
+        return Ok(None);
+    };
+    tokio::task::spawn_blocking(move || transcript.reset(reason))
+        .await
+        .map_err(|_| NotReset::GoingDown)??;
+    Ok(Some(row))
+}
+
+/// Ends what runs in a session and what waits in it; gives all of it.
+pub(crate) async fn stop_session(house: &House, session: &SessionKey) -> Vec<RunId> {
+    let lane = house.lanes.stop(session.clone()).await;
+    for run in &lane.waiting {
+        let outcome = Outcome::Aborted {
+            message: "Stopped before it began.".to_owned(),
+        };
+        house.turns.end_unstarted(run, outcome, Vec::new()).await;
+    }
+    lane.running
+        .into_iter()
+        .chain(lane.waiting)
+        .chain(house.typed.stop(session))
+        .collect()
+}
+
+fn stopped(count: usize) -> String {
+    match count {
+        0 => "Nothing was running.".to_owned(),
+        1 => "⏹ Stopped.".to_owned(),
+        more => format!("⏹ Stopped {more} turns."),
+    }
+}
+
+fn whoami(principal: &Principal) -> String {
+    match principal.kind() {
+        Kind::Sender { owner: true, .. } => format!("You are `{}`, the owner.", principal.label()),
+        Kind::Sender { .. } => format!(
+            "You are `{0}`. To make you the owner, on the gateway:\n```\natoll config set commands.ownerAllowFrom '[\"{0}\"]'\n```",
+            principal.label()
+        ),
+        Kind::Device(_) | Kind::SharedSecret | Kind::LocalOwner { .. } | Kind::Proxy { .. } | Kind::Agent { .. } => {
+            let scopes: Vec<_> = principal.scopes().iter().map(|scope| scope.to_string()).collect();
+            format!("You are `{}` with {}.", principal.label(), scopes.join(", "))
+        }
+    }
+}
+
+/// The typed commands that run now, so that they can be stopped. Cheap to clone.
+#[derive(Clone, Default)]
+pub(crate) struct Typed(Arc<Mutex<HashMap<RunId, (SessionKey, CancellationToken)>>>);
+
+/// One that runs; forgotten when this is dropped.
+struct Running {
+    typed: Typed,
+    run: RunId,
+    cancel: CancellationToken,
+}
+
+impl Typed {
+    fn begin(&self, run: &RunId, session: &SessionKey) -> Option<Running> {
+        let mut all = self.lock();
+        if all.len() >= AT_ONCE || all.contains_key(run) {
+            return None;
+        }
+        let cancel = CancellationToken::new();
+        all.insert(run.clone(), (session.clone(), cancel.clone()));
+        Some(Running {
+            typed: self.clone(),
+            run: run.clone(),
+            cancel,
+        })
+    }
+
+    /// Ends one; false when it does not run.
+    pub(crate) fn abort(&self, run: &RunId) -> bool {
+        let all = self.lock();
+        all.get(run).inspect(|(_, cancel)| cancel.cancel()).is_some()
+    }
+
+    fn stop(&self, session: &SessionKey) -> Vec<RunId> {
+        let all = self.lock();
+        let of_session = all.iter().filter(|(_, (of, _))| of == session);
+        let cancelled = of_session.map(|(run, (_, cancel))| {
+            cancel.cancel();
+            run.clone()
+        });
+        cancelled.collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<RunId, (SessionKey, CancellationToken)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.typed.lock().remove(&self.run);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run_id(name: &str) -> RunId {
+        RunId::new(name).expect("an id")
+    }
+
+    fn session(name: &str) -> SessionKey {
+        SessionKey::new(name).expect("a key")
+    }
+
+    #[test]
+    fn output_cannot_leave_its_block() {
+        assert_eq!(fenced("hi\n"), "```\nhi\n```");
+        assert_eq!(fenced("a\n```\nb"), "````\na\n```\nb\n````");
+        let reply = |text: &str, uncertain| ToolReply {
+            text: text.to_owned(),
+            is_error: true,
+            uncertain,
+        };
+        assert_eq!(told(&reply("not run: no", false)), "⚠️ not run: no");
+        assert_eq!(told(&reply("uncertain: lost", true)), "⚠️ uncertain: lost");
+        assert_eq!(told(&reply("[exit code 2]\n", false)), "```\n[exit code 2]\n```");
+    }
+
+    #[test]
+    fn stopping_a_session_ends_its_typed_commands_and_no_others() {
+        let typed = Typed::default();
+        let one = typed.begin(&run_id("1"), &session("a")).expect("room");
+        let other = typed.begin(&run_id("2"), &session("b")).expect("room");
+        assert!(typed.begin(&run_id("1"), &session("a")).is_none());
+        assert_eq!(typed.stop(&session("a")), [run_id("1")]);
+        assert!(one.cancel.is_cancelled() && !other.cancel.is_cancelled());
+        assert!(typed.abort(&run_id("2")) && other.cancel.is_cancelled());
+        drop(one);
+        assert!(!typed.abort(&run_id("1")));
+    }
+
+    #[test]
+    fn there_is_a_bound_on_typed_commands() {
+        let typed = Typed::default();
+        let begun: Vec<_> = (0..AT_ONCE)
+            .map(|n| typed.begin(&run_id(&n.to_string()), &session("a")))
+            .collect();
+        assert!(begun.iter().all(Option::is_some));
+        assert!(typed.begin(&run_id("more"), &session("a")).is_none());
+    }
+
+    #[test]
+    fn a_stranger_learns_how_to_become_the_owner_and_the_owner_that_he_is() {
+        let ask = |owner| whoami(&Principal::sender("telegram", "default", "42", owner));
+        assert!(ask(false).contains(r#"ownerAllowFrom '["telegram:42"]'"#));
+        assert!(ask(true).ends_with("the owner."));
+    }
+
+    #[test]
+    fn shell_text_is_one_argument_of_the_platforms_shell() {
+        assert_eq!(shell("a | b".to_owned(), "linux"), ["/bin/sh", "-c", "a | b"]);
+        assert_eq!(
+            shell("dir".to_owned(), "Windows").last().map(String::as_str),
+            Some("dir")
+        );
+    }
+}

@@ -1,0 +1,157 @@
+//! What follows from a message once its transaction holds: its turn gets into its lane, its command is done, its click counts.
+
+use std::sync::Arc;
+
+use atoll_agent::turn::Outcome;
+use atoll_channels::port::{Outbound, PeerKind, Place};
+
+use super::take::{self, Click, Step, Typed};
+use crate::approvals::Refused;
+use crate::clock;
+use crate::command::card;
+use crate::deliver::Accounts;
+use crate::direct::{self, Unanswered};
+use crate::house::House;
+use crate::journal::Durability;
+use crate::journal::inbox::{self, InboxState};
+use crate::journal::outbox::{self, NewOutbound};
+use crate::lane::Job;
+use crate::turns::Source;
+
+/// Does it. Only a program on a device is not waited for; everything else keeps the order in which it was said.
+pub(super) async fn follow(house: &Arc<House>, step: Step) {
+    match step {
+        Step::Run(job, source) => submit(house, job, &source).await,
+        Step::Click(click) => answer_click(house, *click).await,
+        Step::Command(typed) if direct::is_long(&typed.parsed) => {
+            let (house, stop) = (house.clone(), house.turns.stop.clone());
+            // Interrupted, it stays received: the next start takes it again, and asks its node how it went.
+            house.clone().tasks.spawn(async move {
+                stop.run_until_cancelled(execute(&house, *typed)).await;
+            });
+        }
+        Step::Command(typed) => execute(house, *typed).await,
+    }
+}
+
+/// Puts a queued turn into its lane; one that finds no room there ends, and its sender is told.
+pub(super) async fn submit(house: &House, job: Job, source: &Source) {
+    let run = job.run.clone();
+    let Err(full) = house.lanes.submit(job).await else {
+        return;
+    };
+    let text = full.to_string();
+    let answer = match source {
+        Source::Chat { place, message } => {
+            let key = |part| format!("run:{run}:{part}");
+            parts(&house.accounts, place, message.as_deref(), &text, key).await
+        }
+        Source::Operator => Vec::new(),
+    };
+    house
+        .turns
+        .end_unstarted(&run, Outcome::Failed { message: text }, answer)
+        .await;
+}
+
+async fn execute(house: &House, typed: Typed) {
+    let Typed {
+        row,
+        asker,
+        parsed,
+        place,
+        message,
+    } = typed;
+    let text = direct::execute(house, &asker, parsed).await;
+    let answer = parts(&house.accounts, &place, Some(&message), &text, |part| {
+        take::key(row, part)
+    })
+    .await;
+    settle(house, row, InboxState::Done, None, answer).await;
+}
+
+async fn answer_click(house: &House, click: Click) {
+    let Click {
+        row,
+        principal,
+        data,
+        click,
+        place,
+    } = click;
+    let answered = match card::read_button(&data) {
+        Some((id, decision)) => direct::resolve(house, &principal, id, decision)
+            .await
+            .map(|()| decision),
+        None => {
+            let answer = take::click_answer(row, &place, &click, "This button is not known any more.");
+            return settle(
+                house,
+                row,
+                InboxState::Ignored,
+                Some("an unknown button".to_owned()),
+                vec![answer],
+            )
+            .await;
+        }
+    };
+    let (state, reason, text) = match answered {
+        Ok(decision) => (InboxState::Done, None, direct::answered(decision).to_owned()),
+        // The question is asked again at the next start, and so is this click.
+        Err(Unanswered::Refused(Refused::GoingDown)) => return,
+        Err(error) => (
+            InboxState::Ignored,
+            Some(error.to_string()),
+            sentence(&error.to_string()),
+        ),
+    };
+    let answer = take::click_answer(row, &place, &click, &text);
+    settle(house, row, state, reason, vec![answer]).await;
+}
+
+/// Ends a row together with its answer.
+async fn settle(house: &House, row: i64, state: InboxState, reason: Option<String>, answer: Vec<NewOutbound>) {
+    let settled = house.journal.write(Durability::Durable, move |db| {
+        if inbox::settle(db, row, state, reason.as_deref(), clock::now())? {
+            outbox::enqueue(db, &answer, clock::now())?;
+        }
+        Ok(())
+    });
+    match settled.await {
+        Ok(()) => house.outbox.wake(),
+        Err(error) => {
+            tracing::error!(row, %error, "what was done about a message could not be stored; the next start does it again")
+        }
+    }
+}
+
+/// A text as its channel sends it, part by part.
+pub(crate) async fn parts(
+    accounts: &Accounts,
+    place: &Place,
+    message: Option<&str>,
+    text: &str,
+    key: impl Fn(usize) -> String,
+) -> Vec<NewOutbound> {
+    let texts = match accounts.find(&place.account).await {
+        Some(channel) => channel.split(text),
+        None => vec![text.to_owned()],
+    };
+    let is_group = place.kind != PeerKind::Direct;
+    let part = |(index, text): (usize, String)| NewOutbound {
+        place: place.clone(),
+        outbound: Outbound::Text {
+            text,
+            reply_to: message.filter(|_| is_group && index == 0).map(str::to_owned),
+        },
+        run: None,
+        part: u32::try_from(index).unwrap_or(u32::MAX),
+        key: key(index),
+    };
+    texts.into_iter().enumerate().map(part).collect()
+}
+
+fn sentence(text: &str) -> String {
+    let mut chars = text.chars();
+    let first = chars.next().map(char::to_uppercase).into_iter().flatten();
+    format!("{}.", first.chain(chars).collect::<String>())
+}

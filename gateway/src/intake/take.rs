@@ -1,0 +1,267 @@
+//! The transaction in which a stored message becomes what it becomes. Only statements; what they lead to is [`super::follow`]'s.
+
+use std::sync::Arc;
+
+use atoll_channels::dm_code;
+use atoll_channels::gate::{self, Gate, Known, Reason};
+use atoll_channels::port::{Content, Outbound, Place};
+use atoll_pairing::access::Principal;
+use atoll_protocol::json::Json;
+use rusqlite::Connection;
+use serde::Serialize;
+
+use super::rules::Rule;
+use super::{run_of, words};
+use crate::command::{self, Command, Usage};
+use crate::direct::Asker;
+use crate::journal::JournalError;
+use crate::journal::inbox::{self, InboxRow, InboxState};
+use crate::journal::outbox::{self, NewOutbound};
+use crate::journal::runs::{self, NewRun};
+use crate::journal::senders::{self, Asked};
+use crate::lane::Job;
+use crate::turns::{Said, Source};
+
+/// How often a code is drawn again that somebody else has.
+const DRAWS: usize = 3;
+
+/// One message with everything that decides about it.
+pub(super) struct Item {
+    pub(super) row: InboxRow,
+    /// None: its account is not configured.
+    pub(super) rule: Option<Rule>,
+    /// The bot's own name.
+    pub(super) username: Option<String>,
+}
+
+/// What is to be done once the transaction holds.
+pub(super) enum Step {
+    /// A turn was queued.
+    Run(Job, Source),
+    /// A direct command was typed.
+    Command(Box<Typed>),
+    /// A button was pressed.
+    Click(Box<Click>),
+}
+
+/// A direct command.
+pub(super) struct Typed {
+    pub(super) row: i64,
+    pub(super) asker: Asker,
+    pub(super) parsed: Result<Command, Usage>,
+    pub(super) place: Place,
+    pub(super) message: String,
+}
+
+/// A button that was pressed.
+pub(super) struct Click {
+    pub(super) row: i64,
+    pub(super) principal: Arc<Principal>,
+    pub(super) data: String,
+    pub(super) click: String,
+    pub(super) place: Place,
+}
+
+/// Takes a batch, in order.
+pub(super) fn take_all(db: &Connection, items: Vec<Item>, now: i64) -> Result<Vec<Step>, JournalError> {
+    let steps: Result<Vec<_>, _> = items.into_iter().map(|item| take(db, item, now)).collect();
+    Ok(steps?.into_iter().flatten().collect())
+}
+
+fn take(db: &Connection, item: Item, now: i64) -> Result<Option<Step>, JournalError> {
+    let Item { row, rule, username } = item;
+    let Some(rule) = rule else {
+        inbox::settle(
+            db,
+            row.id,
+            InboxState::Ignored,
+            Some("its account is not configured"),
+            now,
+        )?;
+        return Ok(None);
+    };
+    let account = &row.inbound.place.account;
+    let paired = senders::is_allowed(db, account, &row.inbound.sender.id)?;
+    let known = Known {
+        paired,
+        bot_username: username.as_deref(),
+    };
+    match gate::decide(&rule.policy, &row.inbound, &known) {
+        Gate::Ignore(reason) => ignore(db, &row, reason, now).map(|()| None),
+        Gate::Pair => pair(db, &row, now).map(|()| None),
+        Gate::Admit { sender_is_owner, .. } => admit(db, row, &rule, sender_is_owner, username.as_deref(), now),
+    }
+}
+
+/// Drops it. Whoever pressed a button is told, since the platform shows a press as waiting until somebody answers.
+fn ignore(db: &Connection, row: &InboxRow, reason: Reason, now: i64) -> Result<(), JournalError> {
+    inbox::settle(db, row.id, InboxState::Ignored, Some(&reason.to_string()), now)?;
+    match &row.inbound.content {
+        Content::Click { click, .. } => {
+            let answer = click_answer(row.id, &row.inbound.place, click, "You may not answer this.");
+            outbox::enqueue(db, &[answer], now).map(drop)
+        }
+        Content::Message { .. } => Ok(()),
+    }
+}
+
+/// A stranger gets one code per request, and what was written is not kept.
+fn pair(db: &Connection, row: &InboxRow, now: i64) -> Result<(), JournalError> {
+    inbox::drop_text(db, row.id)?;
+    inbox::settle(
+        db,
+        row.id,
+        InboxState::Ignored,
+        Some("an unknown sender; a code was asked for"),
+        now,
+    )?;
+    let Asked::New(code) = draw(db, row, now)? else {
+        return Ok(());
+    };
+    let inbound = &row.inbound;
+    tracing::info!(
+        channel = inbound.place.account.channel,
+        account = inbound.place.account.account,
+        sender = inbound.sender.id,
+        "somebody new asks to write to the bot; see `atoll pairing list`"
+    );
+    let text = dm_code::reply(&inbound.place.account.channel, &inbound.sender.id, &code);
+    let reply = NewOutbound {
+        place: inbound.place.clone(),
+        outbound: Outbound::Text { text, reply_to: None },
+        run: None,
+        part: 0,
+        key: key(row.id, 0),
+    };
+    outbox::enqueue(db, &[reply], now).map(drop)
+}
+
+fn draw(db: &Connection, row: &InboxRow, now: i64) -> Result<Asked, JournalError> {
+    let inbound = &row.inbound;
+    let mut draws = 1;
+    loop {
+        let code = dm_code::code(crate::random());
+        match senders::ask(db, &inbound.place.account, &inbound.sender, &code, now) {
+            Err(error) if error.is_conflict() && draws < DRAWS => draws += 1,
+            asked => return asked,
+        }
+    }
+}
+
+fn admit(
+    db: &Connection,
+    row: InboxRow,
+    rule: &Rule,
+    owner: bool,
+    username: Option<&str>,
+    now: i64,
+) -> Result<Option<Step>, JournalError> {
+    let inbound = row.inbound;
+    let place = inbound.place;
+    let account = &place.account;
+    let principal = || {
+        Arc::new(Principal::sender(
+            &*account.channel,
+            &*account.account,
+            &*inbound.sender.id,
+            owner,
+        ))
+    };
+    let (text, message, quoted) = match inbound.content {
+        Content::Click { data, click, .. } => {
+            let principal = principal();
+            return Ok(Some(Step::Click(Box::new(Click {
+                row: row.id,
+                principal,
+                data,
+                click,
+                place,
+            }))));
+        }
+        Content::Message {
+            text, message, quoted, ..
+        } => (text, message, quoted),
+    };
+    if let Some(parsed) = command::parse(&text, username) {
+        let asker = Asker {
+            principal: principal(),
+            session: rule.route.session.clone(),
+            run: run_of(row.id),
+        };
+        return Ok(Some(Step::Command(Box::new(Typed {
+            row: row.id,
+            asker,
+            parsed,
+            place,
+            message,
+        }))));
+    }
+    let text = words::agent_text(place.kind, &inbound.sender, &text, quoted.as_deref());
+    queue(
+        db,
+        row.id,
+        rule,
+        Source::Chat {
+            place,
+            message: Some(message),
+        },
+        &Said { text },
+        now,
+    )
+}
+
+fn queue(
+    db: &Connection,
+    row: i64,
+    rule: &Rule,
+    source: Source,
+    said: &Said,
+    now: i64,
+) -> Result<Option<Step>, JournalError> {
+    let new = NewRun {
+        run: run_of(row),
+        session: rule.route.session.clone(),
+        agent: rule.route.agent.clone(),
+        inbox: Some(row),
+        origin: stored(&source)?,
+        input: stored(said)?,
+    };
+    if !runs::queue(db, &new, now)? {
+        // Its turn is there already, and the row was not moved along with it.
+        inbox::settle(db, row, InboxState::Failed, Some("its turn was queued before"), now)?;
+        return Ok(None);
+    }
+    Ok(Some(Step::Run(
+        Job {
+            run: new.run,
+            session: new.session,
+        },
+        source,
+    )))
+}
+
+fn stored<T: Serialize>(value: &T) -> Result<Json, JournalError> {
+    Json::of(value).map_err(|error| JournalError::Value(error.to_string()))
+}
+
+/// The answer to a press of a button.
+pub(super) fn click_answer(row: i64, place: &Place, click: &str, text: &str) -> NewOutbound {
+    NewOutbound {
+        place: place.clone(),
+        outbound: Outbound::ClickAnswer {
+            click: click.to_owned(),
+            text: text.to_owned(),
+        },
+        run: None,
+        part: 0,
+        key: key(row, 0),
+    }
+}
+
+/// Names a part of the answer to a message for ever.
+pub(super) fn key(row: i64, part: usize) -> String {
+    format!("in:{row}:{part}")
+}
+
+#[cfg(test)]
+mod tests;
