@@ -1,8 +1,51 @@
-//! placeholder
+//! The gateway: everything on the VPS.
+//!
+//! - `accept`, `http`, `connection`: from a socket to an admitted link
+//! - `hub`, `book`, `approvals`, `lane`, [`journal`], [`config`]: the owners of its facts, one task each
+//! - `ring`, `exec`, `nodes`: commands on nodes and here
+//! - [`route`], [`command`], `sessions`, `turns`, `watch`: conversations
+//! - `channels`, `intake`, `direct`: chat accounts, what arrives by them, and commands that need no model
+//! - `deliver`, `cards`: what leaves by the channels
+//! - `rpc`: the methods; [`cli`]: the operator's command line
 
+mod accept;
+mod approvals;
+mod book;
+mod cards;
+mod channels;
+pub mod cli;
+mod clock;
 pub mod command;
 pub mod config;
+mod connection;
+mod deliver;
+mod direct;
+mod exec;
+mod hello;
+mod house;
+mod housekeeping;
+mod http;
+mod hub;
+mod intake;
 pub mod journal;
+mod lane;
 pub mod logs;
+mod nodes;
+mod ring;
 pub mod route;
+mod rpc;
+mod run;
+mod select;
+mod sessions;
 pub mod state;
+mod turns;
+mod watch;
+
+pub use run::{Options, run, until_signalled};
+
+/// Fresh random bytes.
+pub(crate) fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
+    bytes
+}

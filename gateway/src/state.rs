@@ -185,6 +185,14 @@ impl StateDir {
     }
 }
 
+/// A path as people write it: `~/` is the home folder.
+pub fn expand(path: &str) -> PathBuf {
+    match (path.strip_prefix("~/"), std::env::home_dir()) {
+        (Some(rest), Some(home)) => home.join(rest),
+        (Some(_), None) | (None, _) => PathBuf::from(path),
+    }
+}
+
 /// Makes a folder and its parents, readable by nobody else where it is new.
 ///
 /// # Errors

@@ -1,0 +1,265 @@
+//! One WebSocket from its upgrade to its end: handshake, verdict, then frames both ways. Owns the deadlines of that way. Never decides
+//! who may come in ([`atoll_pairing::admission`]) nor what a frame means ([`crate::rpc`], [`crate::hub`]).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use atoll_pairing::access::commands::NodeFacts;
+use atoll_pairing::admission::{self, Verdict};
+use atoll_pairing::book::SurfaceApproval;
+use atoll_pairing::greet::{Guest, greet};
+use atoll_pairing::link::{Link, LinkError, LinkRx, LinkTx, Pipe, Received};
+use atoll_pairing::proven::{Language, Origin, Proven};
+use atoll_protocol::capability::Surface;
+use atoll_protocol::dialect;
+use atoll_protocol::dialect::refusal::{PairingRefusal, Refusal};
+use atoll_protocol::frame::{self, Frame};
+use atoll_protocol::limits;
+use atoll_protocol::scope::Role;
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::hello;
+use crate::house::House;
+use crate::hub::{LinkId, LinkUp, Outgoing};
+use crate::rpc::{self, Caller};
+
+/// A device that waits for its approval keeps its request alive this often.
+const KEEP_WAITING: Duration = Duration::from_secs(60);
+
+/// Serves one WebSocket to its end.
+pub(crate) async fn serve(house: Arc<House>, pipe: Pipe, origin: Origin) {
+    let is_far = origin.local_user.is_none() && !origin.is_direct_loopback;
+    let facts = pipe.facts();
+    let language = facts.language.unwrap_or(Language::Dialect);
+    if is_far && language == Language::Native && facts.exporter.is_none() {
+        return pipe
+            .close(1008, "from another machine the native language needs wss://")
+            .await;
+    }
+    match greet(pipe, language, house.identity.clone()).await {
+        Ok(guest) => {
+            if let Some((guest, admitted)) = knock(&house, guest, &origin).await {
+                enter(&house, guest, &origin, *admitted).await;
+            }
+        }
+        Err(error) => tracing::debug!(address = origin.address, %error, "a peer did not come in"),
+    }
+}
+
+/// Asks for the verdict, and waits with the guest for as long as a person takes. None when it is sent away or leaves.
+async fn knock(house: &House, mut guest: Guest, origin: &Origin) -> Option<(Guest, Box<admission::Admitted>)> {
+    let mut decisions = house.book.decisions();
+    let mut told: Option<PairingRefusal> = None;
+    loop {
+        match house.admit(guest.proven().clone(), origin.clone()).await {
+            Verdict::Admitted(admitted) => return Some((guest, admitted)),
+            Verdict::Refused(refusal) => {
+                guest.refuse(&refusal).await;
+                return None;
+            }
+            Verdict::Waiting(waiting) => {
+                if told.as_ref().is_none_or(|told| told.request != waiting.pairing.request) {
+                    guest = guest.wait(&waiting.pairing).await.ok()??;
+                    told = Some(waiting.pairing);
+                }
+            }
+        }
+        tokio::select! {
+            decided = decisions.changed() => decided.ok()?,
+            () = tokio::time::sleep(KEEP_WAITING) => {}
+            _ = guest.gone() => return None,
+        }
+        if let Some(told) = &told
+            && was_rejected(house, told).await
+        {
+            // Told so, that it does not ask again by itself at once.
+            guest.refuse(&Refusal::Pairing(Box::new(told.clone()))).await;
+            return None;
+        }
+    }
+}
+
+/// The request is gone, and its device was not approved.
+async fn was_rejected(house: &House, told: &PairingRefusal) -> bool {
+    let (device, role, request) = (told.device, told.role, told.request.clone());
+    let is_open = house.book.read(move |book, now| {
+        let is_approved = book.record(device).is_some_and(|record| record.role(role).is_some());
+        is_approved || book.request(&request, now).is_some()
+    });
+    !is_open.await.unwrap_or(true)
+}
+
+/// Registers the peer, greets it, and carries frames until one end hangs up.
+async fn enter(house: &Arc<House>, guest: Guest, origin: &Origin, admitted: admission::Admitted) {
+    let (outgoing, queue) = mpsc::channel(limits::SEND_QUEUE);
+    let connection = uuid::Uuid::new_v4().to_string();
+    // Registered before it is greeted, so that it misses nothing; the writer starts after the greeting.
+    let up = link_up(guest.proven(), origin, &admitted, &connection, outgoing.clone());
+    let Some((link, generation)) = house.hub.link_up(up).await else {
+        return;
+    };
+    if let Ok(opened) = welcome(house, guest, &admitted, &connection, generation).await {
+        let caller = Arc::new(Caller::new(Arc::new(admitted.principal.with_connection(connection))));
+        let (tx, rx) = opened.split();
+        let writer = write(tx, queue);
+        let reader = Reader {
+            house: house.clone(),
+            caller,
+            outgoing,
+            link,
+        }
+        .run(rx);
+        let reason = tokio::select! {
+            reason = reader => reason,
+            reason = writer => reason,
+        };
+        tracing::debug!(link = link.0, %reason, "a link ended");
+    }
+    house.hub.link_down(link).await;
+}
+
+fn link_up(
+    proven: &Proven,
+    origin: &Origin,
+    admitted: &admission::Admitted,
+    connection: &str,
+    outgoing: mpsc::Sender<Outgoing>,
+) -> LinkUp {
+    let claims = proven.claims();
+    let (facts, approval) = match &admitted.grant {
+        Some(grant) => (grant.facts.clone(), grant.approval.clone()),
+        None => (
+            NodeFacts::new(&claims.client, Surface::default(), Surface::default()),
+            SurfaceApproval::Approved,
+        ),
+    };
+    LinkUp {
+        connection: connection.to_owned(),
+        role: admitted.principal.role(),
+        scopes: admitted.principal.scopes().clone(),
+        device: admitted.principal.device_id(),
+        client: claims.client.clone(),
+        facts: Arc::new(facts),
+        approval,
+        path_env: claims.path_env.clone(),
+        address: origin.address.clone(),
+        language: proven.language(),
+        outgoing,
+    }
+}
+
+async fn welcome(
+    house: &House,
+    guest: Guest,
+    admitted: &admission::Admitted,
+    connection: &str,
+    generation: u64,
+) -> Result<Link, LinkError> {
+    let greeting = frame::Admitted {
+        connection: connection.to_owned(),
+        server_version: env!("CARGO_PKG_VERSION").to_owned(),
+        role: admitted.principal.role(),
+        scopes: admitted.principal.scopes().clone(),
+        surface: admitted
+            .grant
+            .as_ref()
+            .map(|grant| grant.surface.clone())
+            .unwrap_or_default(),
+        generation,
+        tick_ms: u64::try_from(limits::TICK.as_millis()).unwrap_or(u64::MAX),
+    };
+    let hello = match guest.proven().language() {
+        Language::Native => None,
+        Language::Dialect => Some(hello::build(house, admitted, connection).await),
+    };
+    guest.admit(greeting, |_| hello.unwrap_or_default()).await
+}
+
+/// Sends what is queued, in order.
+async fn write(mut tx: LinkTx, mut queue: mpsc::Receiver<Outgoing>) -> String {
+    while let Some(outgoing) = queue.recv().await {
+        let sent = match outgoing {
+            Outgoing::Frame(frame) => send(&mut tx, &frame).await,
+            Outgoing::Text(text) => tx.send_text(text).await,
+            Outgoing::Close { code, reason } => {
+                tx.close(code, &reason).await;
+                return reason;
+            }
+        };
+        if let Err(error) = sent {
+            return error.to_string();
+        }
+    }
+    "nobody speaks to it any more".to_owned()
+}
+
+/// A reply too large for the language becomes an error reply; anything else that is too large is dropped, and said so.
+async fn send(tx: &mut LinkTx, frame: &Frame) -> Result<(), LinkError> {
+    match (tx.send(frame).await, frame) {
+        (Err(LinkError::Frame(error)), Frame::Response(response)) => {
+            tx.send(&Frame::Response(rpc::too_large(&response.id, &error))).await
+        }
+        (Err(LinkError::Frame(error)), _) => {
+            tracing::warn!(%error, kind = frame.kind(), "a frame could not be written");
+            Ok(())
+        }
+        (sent, _) => sent,
+    }
+}
+
+struct Reader {
+    house: Arc<House>,
+    caller: Arc<Caller>,
+    outgoing: mpsc::Sender<Outgoing>,
+    link: LinkId,
+}
+
+impl Reader {
+    /// Routes what comes. A peer with too much under way is read no further until something of it ends.
+    async fn run(self, mut rx: LinkRx) -> String {
+        let room = Arc::new(Semaphore::new(limits::OPERATOR_REQUESTS));
+        loop {
+            let frame = match rx.recv().await {
+                Ok(Received::Frame(frame)) => frame,
+                Ok(Received::Reject(reject)) => {
+                    if self.reject(reject).await {
+                        continue;
+                    }
+                    return "it broke the protocol".to_owned();
+                }
+                Err(error) => return error.to_string(),
+            };
+            match (self.caller.principal.role(), frame) {
+                (_, Frame::Request(request)) => {
+                    let Ok(permit) = room.clone().acquire_owned().await else {
+                        return "closed".to_owned();
+                    };
+                    let (house, caller, outgoing) = (self.house.clone(), self.caller.clone(), self.outgoing.clone());
+                    self.house.tasks.spawn(async move {
+                        let _permit = permit;
+                        rpc::serve(house, caller, request, outgoing).await;
+                    });
+                }
+                (_, Frame::Ping(number)) => {
+                    drop(self.outgoing.try_send(Outgoing::Frame(Box::new(Frame::Pong(number)))))
+                }
+                (Role::Node, frame) => self.house.hub.heard(self.link, frame).await,
+                (Role::Operator, frame) => {
+                    tracing::debug!(kind = frame.kind(), "a frame that an operator does not send")
+                }
+            }
+        }
+    }
+
+    /// False when the link ends with it.
+    async fn reject(&self, reject: dialect::Reject) -> bool {
+        if let Some(answer) = reject.answer {
+            let _ = self.outgoing.send(Outgoing::Text(answer)).await;
+        }
+        let Some((code, reason)) = reject.close else {
+            return true;
+        };
+        let _ = self.outgoing.send(Outgoing::Close { code, reason }).await;
+        false
+    }
+}

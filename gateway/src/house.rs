@@ -1,0 +1,206 @@
+//! Everything that the parts of the gateway share: the handles to the owners of its facts. Holds no fact of its own but who failed to
+//! get in lately.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use atoll_pairing::access::Policy;
+use atoll_pairing::access::commands::CommandPolicy;
+use atoll_pairing::admission::{self, AuthPolicy, ProxyRules, Verdict};
+use atoll_pairing::book::{Fresh, FreshToken, SecretHash};
+use atoll_pairing::identity::Identity;
+use atoll_pairing::lockout::{Locked, Lockouts};
+use atoll_pairing::proven::{Origin, Proven};
+use atoll_protocol::dialect::refusal::Refusal;
+use atoll_protocol::json::Json;
+use atoll_protocol::scope::Scope;
+use secrecy::SecretString;
+use serde_json::{Value, json};
+use tokio_util::task::TaskTracker;
+
+use crate::approvals::Approvals;
+use crate::book::Book;
+use crate::cards::Cards;
+use crate::channels::Channels;
+use crate::clock;
+use crate::config::{AuthMode, Config, ConfigStore};
+use crate::deliver::{Accounts, Outbox};
+use crate::direct::Typed;
+use crate::exec::Commands;
+use crate::hello;
+use crate::hub::Hub;
+use crate::journal::audit::{self, Entry};
+use crate::journal::{Durability, Journal};
+use crate::lane::Lanes;
+use crate::logs::Logs;
+use crate::ring::Ring;
+use crate::sessions::Sessions;
+use crate::state::StateDir;
+use crate::turns::Turns;
+
+/// The handles.
+pub(crate) struct House {
+    /// When this start began.
+    pub(crate) started: Instant,
+    /// Names this start.
+    pub(crate) boot: Arc<str>,
+    /// The port that is listened on.
+    pub(crate) port: u16,
+    /// SHA-256 of the certificate that ordinary clients see.
+    pub(crate) fingerprint: String,
+    /// The shared token in force where the configuration names none.
+    pub(crate) token: SecretString,
+    /// Who failed to get in lately.
+    pub(crate) lockouts: Mutex<Lockouts>,
+    /// The log.
+    pub(crate) logs: Logs,
+    /// The files.
+    pub(crate) state: StateDir,
+    /// The typed configuration.
+    pub(crate) config: ConfigStore,
+    /// What is durable.
+    pub(crate) journal: Journal,
+    /// The gateway's own key.
+    pub(crate) identity: Arc<Identity>,
+    /// Who is linked.
+    pub(crate) hub: Hub,
+    /// Who is paired.
+    pub(crate) book: Book,
+    /// What waits for a yes or no.
+    pub(crate) approvals: Approvals,
+    /// Those questions in chats.
+    pub(crate) cards: Cards,
+    /// The devices.
+    pub(crate) ring: Ring,
+    /// Commands on this machine and on nodes.
+    pub(crate) exec: Commands,
+    /// Conversations.
+    pub(crate) sessions: Sessions,
+    /// Turns in their order.
+    pub(crate) lanes: Lanes,
+    /// Turns, and who waits for them.
+    pub(crate) turns: Turns,
+    /// What leaves by the channels.
+    pub(crate) outbox: Outbox,
+    /// The chat accounts.
+    pub(crate) accounts: Accounts,
+    /// How the chat accounts are doing.
+    pub(crate) channels: Channels,
+    /// Typed commands that run.
+    pub(crate) typed: Typed,
+    /// Every task that must end before the process does.
+    pub(crate) tasks: TaskTracker,
+}
+
+impl House {
+    /// The configuration in force.
+    pub(crate) fn config(&self) -> Arc<Config> {
+        self.config.current()
+    }
+
+    /// What decisions depend on.
+    pub(crate) fn policy(&self) -> Policy {
+        policy_of(&self.config())
+    }
+}
+
+/// What decisions depend on, out of a configuration.
+pub(crate) fn policy_of(config: &Config) -> Policy {
+    let commands = &config.gateway.nodes.commands;
+    Policy {
+        commands: CommandPolicy {
+            allow: commands.allow.clone(),
+            deny: commands.deny.clone(),
+        },
+    }
+}
+
+impl House {
+    /// Decides about a peer at the door: lockout first, then credentials and book, then what follows from it.
+    pub(crate) async fn admit(&self, proven: Arc<Proven>, origin: Origin) -> Verdict {
+        let attempt = match self.lockouts().reserve(&origin, Instant::now()) {
+            Ok(attempt) => attempt,
+            Err(locked) => return Verdict::Refused(rate_limited(&locked)),
+        };
+        let (auth, commands) = (self.auth(), self.policy().commands);
+        let fresh = Fresh {
+            request: uuid::Uuid::new_v4().into(),
+            token: FreshToken(crate::random()),
+        };
+        let decided = self.book.change(move |book, now| {
+            let mut verdict = admission::admit(&proven, &origin, &auth, &commands, book, fresh, now);
+            let changes = match &mut verdict {
+                Verdict::Admitted(admitted) => std::mem::take(&mut admitted.changes),
+                Verdict::Waiting(waiting) => std::mem::take(&mut waiting.changes),
+                Verdict::Refused(_) => Vec::new(),
+            };
+            Ok((verdict, changes))
+        });
+        let verdict = decided.await.unwrap_or(Verdict::Refused(Refusal::Internal));
+        if verdict.is_failure() {
+            self.lockouts().fail(attempt, Instant::now());
+        } else {
+            self.lockouts().refund(attempt);
+        }
+        verdict
+    }
+
+    fn lockouts(&self) -> MutexGuard<'_, Lockouts> {
+        self.lockouts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How peers show that they belong, as configured now.
+    fn auth(&self) -> AuthPolicy {
+        let config = self.config();
+        let auth = &config.gateway.auth;
+        match auth.effective() {
+            AuthMode::None => AuthPolicy::None,
+            AuthMode::Token => AuthPolicy::Token(SecretHash::of(&self.token)),
+            // Checked when the configuration was read; without one nobody comes in by it.
+            AuthMode::Password => AuthPolicy::Password(SecretHash::of(auth.password.as_ref().unwrap_or(&self.token))),
+            AuthMode::TrustedProxy => AuthPolicy::TrustedProxy(ProxyRules {
+                allow_users: auth.trusted_proxy.allow_users.clone(),
+                scopes: Scope::ALL.iter().copied().collect(),
+            }),
+        }
+    }
+
+    /// Writes down who did what.
+    pub(crate) async fn audit(&self, actor: String, action: &str, target: String, detail: Value) {
+        let entry = Entry {
+            actor,
+            action: action.to_owned(),
+            target,
+            outcome: "ok".to_owned(),
+            detail: detail.into(),
+        };
+        self.journal
+            .post(Durability::Lazy, "audit", move |db| {
+                audit::append(db, &entry, clock::now())
+            })
+            .await;
+    }
+
+    /// Tells other programs on this machine which port was taken.
+    pub(crate) fn port_file(&self) -> PathBuf {
+        self.state.root().join("gateway.port")
+    }
+
+    /// What `health` answers.
+    pub(crate) async fn health(&self) -> Json {
+        let config = self.config();
+        let failed = self.journal.failed_posts();
+        json!({
+            "ok": true, "ts": clock::now_ms(), "durationMs": 0, "uptimeMs": hello::uptime_ms(self.started),
+            "defaultAgentId": config.default_agent().id, "journal": {"failedPosts": failed},
+        })
+        .into()
+    }
+}
+
+fn rate_limited(locked: &Locked) -> Refusal {
+    Refusal::RateLimited {
+        retry_after_ms: u64::try_from(locked.retry_after.as_millis()).unwrap_or(u64::MAX),
+    }
+}

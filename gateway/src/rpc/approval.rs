@@ -1,0 +1,157 @@
+//! `exec.approval.*`: questions of operators' programs, and answers to all questions.
+
+use std::time::Duration;
+
+use atoll_pairing::access::ResolveApproval;
+use atoll_pairing::approval::{Approval, ApprovalError, Decision, Ended, NewApproval, Question, Requester, rows};
+use atoll_protocol::error::WireError;
+use atoll_protocol::id::{AgentId, ApprovalId, DeviceId, SessionKey};
+use atoll_protocol::json::Json;
+use atoll_protocol::limits;
+use atoll_protocol::method::approval::{ApprovalNamed, ApprovalRequest, ApprovalResolve, ApprovalWait};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use super::{Answer, Ask, Reply, done};
+use crate::approvals::Approvals;
+use crate::house::House;
+use crate::hub::Audience;
+
+pub(super) async fn list(house: &House, ask: Ask) -> Answer {
+    let principal = ask.caller.principal.clone();
+    done(house.approvals.read(move |all| all.list(&principal)).await?)
+}
+
+pub(super) async fn one(house: &House, ask: Ask) -> Answer {
+    let id = approval_id(ask.read::<ApprovalNamed>()?.id.as_str())?;
+    let approval = house.approvals.read(move |all| all.find(&id).cloned()).await?;
+    let approval = approval.filter(|approval| approval.is_for(&ask.caller.principal));
+    done(rows::detail(&approval.ok_or_else(|| ApprovalError::Unknown.to_wire())?))
+}
+
+pub(super) async fn resolve(house: &House, ask: Ask) -> Answer {
+    let params: ApprovalResolve = ask.read()?;
+    let id = approval_id(params.id.as_str())?;
+    let decision = Decision::parse(params.decision.as_str()).ok_or_else(|| WireError::invalid("unknown decision"))?;
+    let granted = ask.decide(house, ResolveApproval { id: id.clone() })?;
+    let by = granted.principal().label();
+    house.approvals.resolve(granted, decision).await?;
+    house
+        .audit(
+            by,
+            "exec.approval.resolve",
+            id.to_string(),
+            json!({"decision": decision.as_str()}),
+        )
+        .await;
+    done(json!({"ok": true}))
+}
+
+pub(super) async fn wait_decision(house: &House, ask: Ask) -> Answer {
+    let params: ApprovalWait = ask.read()?;
+    let id = approval_id(params.id.as_str())?;
+    let patience = params
+        .timeout_ms
+        .map_or(limits::APPROVAL, Duration::from_millis)
+        .min(limits::CALL_DEADLINE_MAX);
+    done(outcome(house.approvals.clone(), id, patience).await?)
+}
+
+pub(super) async fn request(house: &House, ask: Ask) -> Answer {
+    let params: ApprovalRequest = ask.read()?;
+    let is_two_phase = params.two_phase.unwrap_or_default();
+    let new = new_approval(&ask, params)?;
+    let requester = new.requester.clone();
+    let approval = house.approvals.ask(new).await?;
+    let audience = Audience::Approvers(requester.into());
+    if approval.is_pending() && !house.hub.hears(audience).await && !house.cards.has_somebody() {
+        house.approvals.withdraw(approval.id.clone(), Ended::NoRoute).await?;
+    }
+    let then = outcome(house.approvals.clone(), approval.id.clone(), limits::CALL_DEADLINE_MAX);
+    if is_two_phase {
+        let first = Json::from(rows::accepted(&approval));
+        return Ok(Reply::Accepted {
+            first,
+            then: Box::pin(async move { Ok(Json::from(then.await?)) }),
+        });
+    }
+    done(then.await?)
+}
+
+/// The answer, or the lack of one when the patience is over.
+async fn outcome(approvals: Approvals, id: ApprovalId, patience: Duration) -> Result<serde_json::Value, WireError> {
+    let approval = match tokio::time::timeout(patience, approvals.wait(&id)).await {
+        Ok(approval) => approval?,
+        Err(_) => approvals.read(move |all| all.find(&id).cloned()).await?,
+    };
+    let approval: Approval = approval.ok_or_else(|| ApprovalError::Unknown.to_wire())?;
+    Ok(rows::outcome(&approval))
+}
+
+fn new_approval(ask: &Ask, params: ApprovalRequest) -> Result<NewApproval, WireError> {
+    let plan = params.system_run_plan;
+    let argv = plan
+        .as_ref()
+        .map(|plan| plan.argv.clone())
+        .or(params.command_argv)
+        .unwrap_or_default();
+    let text = params.command.map(|command| command.into_string());
+    let command = text
+        .or_else(|| plan.as_ref().map(|plan| plan.command_text.clone()))
+        .unwrap_or_else(|| argv.join(" "));
+    if argv.is_empty() {
+        return Err(WireError::invalid(
+            "exec.approval.request needs commandArgv or systemRunPlan",
+        ));
+    }
+    let node = params.node_id.flatten().map(|node| node.parse::<DeviceId>());
+    let node = node.transpose().map_err(|_| WireError::invalid("unknown nodeId"))?;
+    let files = plan
+        .as_ref()
+        .and_then(|plan| plan.mutable_file_operand.clone().flatten())
+        .and_then(|file| {
+            let sha256 = *file.sha256.parse::<DeviceId>().ok()?.as_bytes();
+            Some(atoll_protocol::plan::FileHash {
+                path: file.path,
+                sha256,
+            })
+        });
+    let plan_json = plan.as_ref().and_then(|plan| Json::of(plan).ok());
+    let question = Question {
+        node,
+        command,
+        cwd: plan.and_then(|plan| plan.cwd).or(params.cwd.flatten()),
+        argv,
+        env_sha256: env_sha256(params.env.unwrap_or_default()),
+        stdin_sha256: Sha256::digest([]).into(),
+        files: files.into_iter().collect(),
+        agent: params.agent_id.flatten().and_then(|agent| AgentId::new(agent).ok()),
+        session: params
+            .session_key
+            .flatten()
+            .and_then(|session| SessionKey::new(session).ok()),
+        system_run_plan: plan_json,
+        security: params.security.flatten().unwrap_or_else(|| "allowlist".to_owned()),
+        ask: params.ask.flatten().unwrap_or_else(|| "on-miss".to_owned()),
+        warning: params.warning_text.flatten(),
+        offers_always: false,
+    };
+    let id = match params.id {
+        Some(id) => approval_id(id.as_str())?,
+        None => uuid::Uuid::new_v4().into(),
+    };
+    Ok(NewApproval {
+        id,
+        question,
+        requester: Requester::of(&ask.caller.principal),
+        lifetime_ms: params.timeout_ms.map(|timeout| timeout.value()),
+    })
+}
+
+fn env_sha256(env: std::collections::BTreeMap<String, String>) -> [u8; 32] {
+    crate::exec::env_sha256(&env.into_iter().collect::<Vec<_>>())
+}
+
+fn approval_id(text: &str) -> Result<ApprovalId, WireError> {
+    ApprovalId::new(text).map_err(|_| ApprovalError::Unknown.to_wire())
+}

@@ -1,0 +1,207 @@
+//! `device.*` and `node.pair.*`: two views of the one book.
+
+use atoll_pairing::access::{ApprovePairing, ChangeDevice, PairingView, RejectPairing, RotateToken};
+use atoll_pairing::book::{FreshToken, rows};
+use atoll_protocol::error::WireError;
+use atoll_protocol::id::{DeviceId, PairingId};
+use atoll_protocol::method::device::{DeviceRemove, DeviceRename, PairingRequest, TokenRevoke, TokenRotate};
+use atoll_protocol::method::node::NodeNamed;
+use atoll_protocol::scope::{Role, Scope, Scopes};
+use secrecy::ExposeSecret;
+use serde_json::json;
+
+use super::{Answer, Ask, done};
+use crate::clock;
+use crate::house::House;
+
+pub(super) async fn list(house: &House, _: Ask) -> Answer {
+    let live: std::collections::HashMap<DeviceId, u64> = house.hub.devices().await.into_iter().collect();
+    let reply = house.book.read(move |book, now| {
+        book.device_list(now, |device| rows::Presence {
+            connected: live.contains_key(&device),
+            connected_ms: live.get(&device).copied(),
+            disconnected_ms: None,
+        })
+    });
+    done(reply.await?)
+}
+
+pub(super) async fn node_list(house: &House, _: Ask) -> Answer {
+    done(house.book.read(|book, now| book.node_list(now)).await?)
+}
+
+pub(super) async fn approve(house: &House, ask: Ask) -> Answer {
+    approve_as(house, &ask, PairingView::Device).await
+}
+
+pub(super) async fn node_approve(house: &House, ask: Ask) -> Answer {
+    approve_as(house, &ask, PairingView::Node).await
+}
+
+async fn approve_as(house: &House, ask: &Ask, view: PairingView) -> Answer {
+    let request = request_id(ask)?;
+    let granted = ask.decide(
+        house,
+        ApprovePairing {
+            request: request.clone(),
+            view,
+        },
+    )?;
+    let by = granted.principal().label();
+    let record = house.book.change(move |book, now| {
+        let approved = book.approve(&granted, now)?;
+        Ok((approved.record, approved.changes))
+    });
+    let record = record.await?;
+    house
+        .audit(
+            by,
+            "device.approve",
+            record.id.to_string(),
+            json!({"requestId": request, "commands": record.surface.commands}),
+        )
+        .await;
+    match view {
+        PairingView::Device => done(json!({"requestId": request, "device": rows::device(&record, None)})),
+        PairingView::Node => done(json!({"requestId": request, "node": rows::node(&record)})),
+    }
+}
+
+pub(super) async fn reject(house: &House, ask: Ask) -> Answer {
+    let (request, device) = reject_request(house, &ask).await?;
+    done(json!({"requestId": request, "deviceId": device}))
+}
+
+pub(super) async fn node_reject(house: &House, ask: Ask) -> Answer {
+    let (request, device) = reject_request(house, &ask).await?;
+    done(json!({"requestId": request, "nodeId": device}))
+}
+
+async fn reject_request(house: &House, ask: &Ask) -> Result<(PairingId, DeviceId), WireError> {
+    let request = request_id(ask)?;
+    let granted = ask.decide(
+        house,
+        RejectPairing {
+            request: request.clone(),
+        },
+    )?;
+    let by = granted.principal().label();
+    let rejected = house.book.change(move |book, now| book.reject(&granted, now)).await?;
+    house
+        .audit(
+            by,
+            "device.reject",
+            rejected.device.id.to_string(),
+            json!({"requestId": request}),
+        )
+        .await;
+    Ok((request, rejected.device.id))
+}
+
+pub(super) async fn remove(house: &House, ask: Ask) -> Answer {
+    let device = device_id(&ask.read::<DeviceRemove>()?.device_id)?;
+    forget(house, &ask, device, None).await?;
+    done(json!({"deviceId": device}))
+}
+
+pub(super) async fn node_remove(house: &House, ask: Ask) -> Answer {
+    let node = device_id(&ask.read::<NodeNamed>()?.node_id)?;
+    forget(house, &ask, node, Some(Role::Node)).await?;
+    done(json!({"nodeId": node}))
+}
+
+async fn forget(house: &House, ask: &Ask, device: DeviceId, role: Option<Role>) -> Result<(), WireError> {
+    let granted = ask.decide(house, ChangeDevice { device })?;
+    let by = granted.principal().label();
+    house
+        .book
+        .change(move |book, now| Ok(((), book.remove(&granted, role, now)?)))
+        .await?;
+    house.audit(by, "device.remove", device.to_string(), json!({})).await;
+    Ok(())
+}
+
+pub(super) async fn rename(house: &House, ask: Ask) -> Answer {
+    let params: DeviceRename = ask.read()?;
+    let device = device_id(&params.device_id)?;
+    rename_device(house, &ask, device, params.label.as_str()).await?;
+    done(json!({"deviceId": device, "label": params.label}))
+}
+
+/// Gives a device another name.
+pub(super) async fn rename_device(house: &House, ask: &Ask, device: DeviceId, label: &str) -> Result<(), WireError> {
+    let granted = ask.decide(house, ChangeDevice { device })?;
+    let label = label.to_owned();
+    house
+        .book
+        .change(move |book, _| Ok(((), book.rename(&granted, &label)?)))
+        .await
+}
+
+pub(super) async fn rotate(house: &House, ask: Ask) -> Answer {
+    let params: TokenRotate = ask.read()?;
+    let (device, role) = (device_id(&params.device_id)?, role(&params.role)?);
+    let scopes = params
+        .scopes
+        .map(|names| scopes(names.iter().map(|name| name.as_str())))
+        .transpose()?;
+    let granted = ask.decide(house, RotateToken { device, role, scopes })?;
+    let (by, fresh) = (granted.principal().label(), FreshToken(crate::random()));
+    let rotated = house.book.change(move |book, now| {
+        let mut rotated = book.rotate(&granted, &fresh, now)?;
+        let changes = std::mem::take(&mut rotated.changes);
+        Ok((rotated, changes))
+    });
+    let rotated = rotated.await?;
+    house
+        .audit(by, "device.token.rotate", device.to_string(), json!({"role": role}))
+        .await;
+    let mut reply = json!({"deviceId": device, "role": role, "scopes": rotated.scopes, "rotatedAtMs": clock::now_ms()});
+    match rotated.token {
+        Some(token) => reply["token"] = json!(token.expose_secret()),
+        None => reply["tokenDelivery"] = json!("withheld-cross-device"),
+    }
+    done(reply)
+}
+
+pub(super) async fn revoke(house: &House, ask: Ask) -> Answer {
+    let params: TokenRevoke = ask.read()?;
+    let (device, role) = (device_id(&params.device_id)?, role(&params.role)?);
+    let granted = ask.decide(house, ChangeDevice { device })?;
+    let by = granted.principal().label();
+    house
+        .book
+        .change(move |book, now| Ok(((), book.revoke(&granted, role, now)?)))
+        .await?;
+    house
+        .audit(by, "device.token.revoke", device.to_string(), json!({"role": role}))
+        .await;
+    done(json!({"deviceId": device, "role": role, "revokedAtMs": clock::now_ms()}))
+}
+
+fn request_id(ask: &Ask) -> Result<PairingId, WireError> {
+    let params: PairingRequest = ask.read()?;
+    PairingId::new(params.request_id.into_string()).map_err(|_| WireError::invalid("unknown requestId"))
+}
+
+/// A device id out of parameters; anything else is no device that we know.
+pub(super) fn device_id(text: &str) -> Result<DeviceId, WireError> {
+    text.parse().map_err(|_| WireError::invalid("unknown deviceId"))
+}
+
+fn role(text: &str) -> Result<Role, WireError> {
+    match text {
+        "operator" => Ok(Role::Operator),
+        "node" => Ok(Role::Node),
+        _ => Err(WireError::invalid("role is operator or node")),
+    }
+}
+
+fn scopes<'a>(names: impl Iterator<Item = &'a str>) -> Result<Scopes, WireError> {
+    names
+        .map(|name| {
+            name.parse::<Scope>()
+                .map_err(|_| WireError::invalid(format!("unknown scope: {name}")))
+        })
+        .collect()
+}

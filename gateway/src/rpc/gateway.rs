@@ -1,0 +1,60 @@
+//! `health`, `status`, `system-presence`, `logs.tail`: how the gateway itself is.
+
+use atoll_protocol::error::WireError;
+use atoll_protocol::method::gateway::{LogsTail, Probe};
+use serde_json::json;
+
+use super::{Answer, Ask, Reply, done};
+use crate::hello;
+use crate::house::House;
+
+/// Lines of `logs.tail`, if the caller does not say.
+const LINES: u64 = 500;
+
+pub(super) async fn health(house: &House, ask: Ask) -> Answer {
+    let _: Probe = ask.read()?;
+    Ok(Reply::Done(house.health().await))
+}
+
+pub(super) async fn status(house: &House, ask: Ask) -> Answer {
+    let _: Probe = ask.read()?;
+    let lanes = house.lanes.list().await;
+    let lanes: Vec<_> = lanes
+        .iter()
+        .map(|lane| json!({"sessionKey": lane.session, "running": lane.running, "waiting": lane.waiting}))
+        .collect();
+    done(json!({
+        "runtimeVersion": env!("CARGO_PKG_VERSION"), "uptimeMs": hello::uptime_ms(house.started), "pid": std::process::id(),
+        "port": house.port, "stateDir": house.state.root(), "nodesConnected": house.hub.nodes().await.len(),
+        "callsInFlight": house.hub.calls().await.len(), "lanes": lanes, "outboxWaiting": house.outbox.waiting().await,
+        "tlsSha256": house.fingerprint, "processMemory": {"rssBytes": resident_bytes()},
+    }))
+}
+
+pub(super) async fn presence(house: &House, _: Ask) -> Answer {
+    let presence = house.hub.presence().await.tree();
+    done(presence.get("presence").cloned().unwrap_or_default())
+}
+
+pub(super) async fn logs(house: &House, ask: Ask) -> Answer {
+    let params: LogsTail = ask.read()?;
+    let limit = params.limit.map_or(LINES, |limit| limit.value());
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let logs = house.logs.clone();
+    let tail = tokio::task::spawn_blocking(move || logs.tail(limit)).await;
+    let lines = tail
+        .map_err(|error| WireError::unavailable(error.to_string()))?
+        .map_err(|error| WireError::unavailable(format!("the log cannot be read: {error}")))?;
+    let size = std::fs::metadata(house.logs.path())
+        .map(|file| file.len())
+        .unwrap_or_default();
+    done(json!({"file": house.logs.path(), "cursor": size, "size": size, "lines": lines}))
+}
+
+/// Memory that this process occupies, where the system says so.
+fn resident_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes * 1024)
+}
