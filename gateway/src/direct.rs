@@ -1,8 +1,7 @@
 //! Direct commands at work: what a person typed with a slash, done without any model. Decides by the same rules as everything else;
-//! answers in short Markdown. Owns nothing but which typed commands are running.
+//! answers in short Markdown. Owns nothing.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use atoll_agent::port::ToolReply;
 use atoll_agent::transcript::AppendError;
@@ -12,7 +11,6 @@ use atoll_pairing::approval::Decision;
 use atoll_protocol::id::{ApprovalId, DeviceId, RunId, SessionKey};
 use atoll_protocol::scope::Scope;
 use serde_json::json;
-use tokio_util::sync::CancellationToken;
 
 use crate::approvals::Refused;
 use crate::clock;
@@ -25,9 +23,9 @@ use crate::select::SelectError;
 use crate::sessions::SessionError;
 
 mod report;
+mod typed;
 
-/// Typed commands that run at once. One more is refused, and its sender is told so.
-const AT_ONCE: usize = 32;
+pub(crate) use typed::Typed;
 
 /// What a typed command is called beside the tool calls of a model.
 const TOOL_CALL: &str = "run";
@@ -89,7 +87,7 @@ enum NotDone {
     NotReset(#[from] NotReset),
     #[error("{0}.")]
     Unanswered(#[from] Unanswered),
-    #[error("{AT_ONCE} typed commands are running already; wait, or send /stop.")]
+    #[error("{} typed commands are running already; wait, or send /stop.", typed::AT_ONCE)]
     TooMany,
     #[error("That node is not connected now.")]
     Away,
@@ -291,70 +289,9 @@ fn whoami(principal: &Principal) -> String {
     }
 }
 
-/// The typed commands that run now, so that they can be stopped. Cheap to clone.
-#[derive(Clone, Default)]
-pub(crate) struct Typed(Arc<Mutex<HashMap<RunId, (SessionKey, CancellationToken)>>>);
-
-/// One that runs; forgotten when this is dropped.
-struct Running {
-    typed: Typed,
-    run: RunId,
-    cancel: CancellationToken,
-}
-
-impl Typed {
-    fn begin(&self, run: &RunId, session: &SessionKey) -> Option<Running> {
-        let mut all = self.lock();
-        if all.len() >= AT_ONCE || all.contains_key(run) {
-            return None;
-        }
-        let cancel = CancellationToken::new();
-        all.insert(run.clone(), (session.clone(), cancel.clone()));
-        Some(Running {
-            typed: self.clone(),
-            run: run.clone(),
-            cancel,
-        })
-    }
-
-    /// Ends one; false when it does not run.
-    pub(crate) fn abort(&self, run: &RunId) -> bool {
-        let all = self.lock();
-        all.get(run).inspect(|(_, cancel)| cancel.cancel()).is_some()
-    }
-
-    fn stop(&self, session: &SessionKey) -> Vec<RunId> {
-        let all = self.lock();
-        let of_session = all.iter().filter(|(_, (of, _))| of == session);
-        let cancelled = of_session.map(|(run, (_, cancel))| {
-            cancel.cancel();
-            run.clone()
-        });
-        cancelled.collect()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<RunId, (SessionKey, CancellationToken)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.typed.lock().remove(&self.run);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn run_id(name: &str) -> RunId {
-        RunId::new(name).expect("an id")
-    }
-
-    fn session(name: &str) -> SessionKey {
-        SessionKey::new(name).expect("a key")
-    }
 
     #[test]
     fn output_cannot_leave_its_block() {
@@ -368,29 +305,6 @@ mod tests {
         assert_eq!(told(&reply("not run: no", false)), "⚠️ not run: no");
         assert_eq!(told(&reply("uncertain: lost", true)), "⚠️ uncertain: lost");
         assert_eq!(told(&reply("[exit code 2]\n", false)), "```\n[exit code 2]\n```");
-    }
-
-    #[test]
-    fn stopping_a_session_ends_its_typed_commands_and_no_others() {
-        let typed = Typed::default();
-        let one = typed.begin(&run_id("1"), &session("a")).expect("room");
-        let other = typed.begin(&run_id("2"), &session("b")).expect("room");
-        assert!(typed.begin(&run_id("1"), &session("a")).is_none());
-        assert_eq!(typed.stop(&session("a")), [run_id("1")]);
-        assert!(one.cancel.is_cancelled() && !other.cancel.is_cancelled());
-        assert!(typed.abort(&run_id("2")) && other.cancel.is_cancelled());
-        drop(one);
-        assert!(!typed.abort(&run_id("1")));
-    }
-
-    #[test]
-    fn there_is_a_bound_on_typed_commands() {
-        let typed = Typed::default();
-        let begun: Vec<_> = (0..AT_ONCE)
-            .map(|n| typed.begin(&run_id(&n.to_string()), &session("a")))
-            .collect();
-        assert!(begun.iter().all(Option::is_some));
-        assert!(typed.begin(&run_id("more"), &session("a")).is_none());
     }
 
     #[test]

@@ -1,0 +1,147 @@
+//! `agent` and `agent.wait`: one turn, and its end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use atoll_protocol::error::WireError;
+use atoll_protocol::id::{AgentId, RunId};
+use atoll_protocol::limits;
+use atoll_protocol::method::agent::{Agent, AgentAccepted, AgentDone, AgentWait, AgentWaited};
+use serde_json::json;
+
+use super::{Saying, json_of, no_files, not_yet, run_id, run_named, say};
+use crate::clock;
+use crate::house::House;
+use crate::journal::runs::RunState;
+use crate::rpc::{Answer, Ask, Reply, done, session};
+use crate::turns::Ended;
+
+/// How long `agent.wait` waits, if the caller does not say.
+const WAIT: Duration = Duration::from_secs(30);
+
+/// What a turn may take beyond its own deadline until it counts as lost.
+const SLACK: Duration = Duration::from_secs(60);
+
+pub(in crate::rpc) async fn agent(house: &Arc<House>, ask: Ask) -> Answer {
+    let params: Agent = ask.read()?;
+    no_files(params.attachments.as_deref())?;
+    not_yet("model", params.model.is_some() || params.provider.is_some())?;
+    not_yet("extraSystemPrompt", params.extra_system_prompt.is_some())?;
+    not_yet("cwd", params.cwd.is_some())?;
+    let (session, agent) = session::of_agent(house, &params).await?;
+    let run = run_id(&params.idempotency_key)?;
+    let patience = patience(house, &agent, params.timeout);
+    let text = params.message.into_string();
+    let saying = Saying {
+        run: run.clone(),
+        session: session.clone(),
+        agent,
+        text,
+        is_plain: false,
+    };
+    let known = say(house, ask.caller.principal.clone(), saying).await?;
+    let status = if known.is_some() { "in_flight" } else { "accepted" };
+    let first = AgentAccepted {
+        run_id: run.to_string(),
+        status: status.to_owned(),
+        accepted_at: Some(clock::now_ms()),
+        session_key: Some(session.to_string()),
+    };
+    let turns = house.turns.clone();
+    let then = async move {
+        let ended = turns.wait(run.clone(), patience).await;
+        json_of(&agent_done(&run, ended))
+    };
+    Ok(Reply::Accepted {
+        first: json_of(&first)?,
+        then: Box::pin(then),
+    })
+}
+
+/// How long the end of a turn can be waited for.
+fn patience(house: &House, agent: &AgentId, seconds: Option<u64>) -> Duration {
+    let config = house.config();
+    let agent = config.agent(agent).unwrap_or_else(|| config.default_agent());
+    match seconds {
+        Some(seconds) if seconds > 0 => Duration::from_secs(seconds),
+        Some(_) | None => Duration::from_secs(config.timeout_of(agent)) + SLACK,
+    }
+}
+
+fn agent_done(run: &RunId, ended: Option<Ended>) -> AgentDone {
+    let run_id = run.to_string();
+    let Some(ended) = ended else {
+        let status = "timeout".to_owned();
+        return AgentDone {
+            run_id,
+            status,
+            summary: Some("timeout".to_owned()),
+            result: None,
+            error: None,
+        };
+    };
+    let (status, summary) = words(ended.state);
+    let payloads: Vec<_> = ended.text.iter().map(|text| json!({"text": text})).collect();
+    let error = ended.text.clone().filter(|_| status == "error");
+    let result = Some(json!({"payloads": payloads, "meta": {}}).into());
+    AgentDone {
+        run_id,
+        status: status.to_owned(),
+        summary: Some(summary.to_owned()),
+        result,
+        error,
+    }
+}
+
+/// A turn's end, as `status` and as `summary`.
+fn words(state: RunState) -> (&'static str, &'static str) {
+    match state {
+        RunState::Done => ("ok", "completed"),
+        RunState::Failed => ("error", "failed"),
+        RunState::Aborted => ("error", "aborted"),
+        RunState::Uncertain => ("error", "uncertain"),
+        RunState::Queued | RunState::Running => ("timeout", "running"),
+    }
+}
+
+pub(in crate::rpc) async fn agent_wait(house: &Arc<House>, ask: Ask) -> Answer {
+    let params: AgentWait = ask.read()?;
+    let run = run_named(&params.run_id)?;
+    let patience = params
+        .timeout_ms
+        .map_or(WAIT, Duration::from_millis)
+        .min(limits::CALL_DEADLINE_MAX);
+    let ended = house.turns.wait(run, patience).await;
+    let status = ended.as_ref().map_or("timeout", |ended| words(ended.state).0);
+    let unsigned = |at: i64| u64::try_from(at).ok();
+    done(AgentWaited {
+        run_id: params.run_id.into_string(),
+        status: status.to_owned(),
+        started_at: ended.as_ref().and_then(|ended| ended.started_at).and_then(unsigned),
+        ended_at: ended.as_ref().and_then(|ended| unsigned(ended.ended_at)),
+        error: ended.and_then(|ended| ended.text).filter(|_| status == "error"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_turn_is_told_with_its_text() {
+        let run = RunId::new("r").expect("an id");
+        let ended = |state| {
+            Some(Ended {
+                state,
+                text: Some("x".to_owned()),
+                started_at: None,
+                ended_at: 1,
+            })
+        };
+        let ok = agent_done(&run, ended(RunState::Done));
+        assert_eq!((ok.status.as_str(), ok.error), ("ok", None));
+        assert_eq!(ok.result.expect("a result").tree()["payloads"][0]["text"], "x");
+        assert_eq!(agent_done(&run, ended(RunState::Failed)).error.as_deref(), Some("x"));
+        assert_eq!(agent_done(&run, None).status, "timeout");
+    }
+}

@@ -1,0 +1,150 @@
+//! `chat.history` and `sessions.history`: what was said, as much of it as is wanted and fits.
+
+use std::sync::Arc;
+
+use atoll_protocol::id::SessionKey;
+use atoll_protocol::json::Json;
+use atoll_protocol::limits;
+use atoll_protocol::method::Int;
+use atoll_protocol::method::chat::{ChatHistory, ChatMessages};
+use atoll_protocol::method::session::SessionsHistory;
+use serde_json::Value;
+
+use crate::house::House;
+use crate::rpc::{Answer, Ask, done, session};
+
+/// Messages of `chat.history`, if the caller does not say.
+const MESSAGES: u64 = 200;
+
+pub(in crate::rpc) async fn history(house: &Arc<House>, ask: Ask) -> Answer {
+    let wanted = if ask.granted.action().name == "sessions.history" {
+        let params: SessionsHistory = ask.read()?;
+        let (session, _) = session::named(house, &params.key, params.agent_id.as_deref())?;
+        Page {
+            session,
+            limit: params.limit.map(Int::value),
+            offset: params.offset,
+            chars: None,
+            bytes: None,
+        }
+    } else {
+        let params: ChatHistory = ask.read()?;
+        let (session, _) = session::named(house, &params.session_key, params.agent_id.as_deref())?;
+        let (chars, bytes) = (params.max_chars.map(Int::value), params.max_bytes.map(Int::value));
+        Page {
+            session,
+            limit: params.limit.map(Int::value),
+            offset: params.offset,
+            chars,
+            bytes,
+        }
+    };
+    let session_key = wanted.session.to_string();
+    let found = house.sessions.find(&wanted.session).await.map_err(session::failed)?;
+    let (messages, session_id) = match found {
+        Some((_, transcript)) => {
+            let shown = transcript.history().iter().filter_map(|entry| entry.shown()).collect();
+            (wanted.cut(shown), Some(transcript.session_id()))
+        }
+        None => (Vec::new(), None),
+    };
+    let messages = messages.iter().map(Json::from).collect();
+    done(ChatMessages {
+        session_key,
+        messages,
+        session_id,
+        thinking_level: None,
+    })
+}
+
+/// Which part of a history is wanted.
+struct Page {
+    session: SessionKey,
+    limit: Option<u64>,
+    /// From the newest.
+    offset: Option<u64>,
+    /// Of one text.
+    chars: Option<u64>,
+    /// Of all.
+    bytes: Option<u64>,
+}
+
+impl Page {
+    /// The newest messages that fit, oldest first.
+    fn cut(&self, mut all: Vec<Value>) -> Vec<Value> {
+        let number = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+        all.truncate(all.len().saturating_sub(number(self.offset.unwrap_or_default())));
+        let first = all.len().saturating_sub(number(self.limit.unwrap_or(MESSAGES)));
+        let mut page = all.split_off(first);
+        if let Some(chars) = self.chars {
+            page.iter_mut().for_each(|message| shorten(message, number(chars)));
+        }
+        let mut room = number(self.bytes.unwrap_or(u64::MAX)).min(limits::NATIVE_FRAME / 2);
+        let fitting = page.iter().rev().take_while(|message| {
+            let size = message.to_string().len();
+            let fits = size <= room;
+            room = room.saturating_sub(size);
+            fits
+        });
+        let fitting = fitting.count();
+        page.split_off(page.len() - fitting)
+    }
+}
+
+fn shorten(message: &mut Value, chars: usize) {
+    let parts = message.get_mut("content").and_then(Value::as_array_mut);
+    for part in parts.into_iter().flatten() {
+        let Some(Value::String(text)) = part.get_mut("text") else {
+            continue;
+        };
+        if let Some((at, _)) = text.char_indices().nth(chars) {
+            text.truncate(at);
+            text.push('…');
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn page(limit: u64, offset: u64, chars: Option<u64>, bytes: Option<u64>) -> Page {
+        let session = SessionKey::new("agent:main:main").expect("a key");
+        Page {
+            session,
+            limit: Some(limit),
+            offset: Some(offset),
+            chars,
+            bytes,
+        }
+    }
+
+    fn message(text: &str) -> Value {
+        json!({"content": [{"type": "text", "text": text}]})
+    }
+
+    fn texts(messages: &[Value]) -> Vec<&str> {
+        messages
+            .iter()
+            .filter_map(|message| message.pointer("/content/0/text")?.as_str())
+            .collect()
+    }
+
+    #[test]
+    fn a_page_holds_the_newest_that_fit_in_their_order() {
+        let all = || vec![message("a"), message("b"), message("c")];
+        assert_eq!(texts(&page(2, 0, None, None).cut(all())), ["b", "c"]);
+        assert_eq!(texts(&page(2, 1, None, None).cut(all())), ["a", "b"]);
+        assert_eq!(texts(&page(9, 9, None, None).cut(all())), [""; 0]);
+        let size = u64::try_from(message("a").to_string().len()).expect("small");
+        assert_eq!(texts(&page(9, 0, None, Some(2 * size)).cut(all())), ["b", "c"]);
+    }
+
+    #[test]
+    fn a_long_text_is_cut_between_characters() {
+        let cut = page(9, 0, Some(2), None).cut(vec![message("äöü"), message("ab")]);
+        assert_eq!(texts(&cut), ["äö…", "ab"]);
+    }
+}
