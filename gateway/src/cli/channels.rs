@@ -95,7 +95,9 @@ impl Pairing {
                 output::table(&["CHANNEL", "CODE", "SENDER", "NAME", "AGE"], &rows)
             }
             Self::Approve { channel, code } => {
-                let ask = json!({"channel": channel, "code": code.to_ascii_uppercase()});
+                let request = code.to_ascii_uppercase().replace([' ', '-'], "");
+                let account = account_of(&mut client, &channel, &request).await?;
+                let ask = json!({"channel": channel, "accountId": account, "requestId": request, "notify": true});
                 let reply = client.call("channels.pairing.approve", ask).await?;
                 if reach.json {
                     output::json(&reply)
@@ -107,12 +109,30 @@ impl Pairing {
     }
 }
 
+/// The bot that the person with this code wrote to.
+async fn account_of(client: &mut Client, channel: &str, request: &str) -> Result<String, CliError> {
+    let reply = client
+        .call("channels.pairing.list", json!({"channel": channel}))
+        .await?;
+    let found = list(&reply, "requests")
+        .iter()
+        .find(|row| text(row, "requestId") == request);
+    found
+        .map(|row| text(row, "accountId").to_owned())
+        .ok_or_else(|| CliError::Failed {
+            message: format!("nobody waits with the code {request}; codes end after an hour, see `atoll pairing list`"),
+            code: 1,
+        })
+}
+
 fn request_row(request: &Value) -> Vec<String> {
+    let since = text(request, "createdAt").parse::<jiff::Timestamp>().ok();
+    let since = since.and_then(|since| u64::try_from(since.as_millisecond()).ok());
     vec![
         text(request, "channel").to_owned(),
-        text(request, "code").to_owned(),
-        text(request, "id").to_owned(),
-        text(request, "name").to_owned(),
-        ago(request.get("createdAtMs").and_then(Value::as_u64), clock::now_ms()),
+        text(request, "requestId").to_owned(),
+        text(request, "senderId").to_owned(),
+        text(request, "senderLabel").to_owned(),
+        ago(since, clock::now_ms()),
     ]
 }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use atoll_protocol::error::WireError;
 use atoll_protocol::id::{AgentId, RunId};
 use atoll_protocol::limits;
 use atoll_protocol::method::agent::{Agent, AgentAccepted, AgentDone, AgentWait, AgentWaited};
