@@ -235,9 +235,11 @@ impl Reader {
                         return "closed".to_owned();
                     };
                     let (house, caller, outgoing) = (self.house.clone(), self.caller.clone(), self.outgoing.clone());
+                    let stop = house.turns.stop.clone();
                     self.house.tasks.spawn(async move {
                         let _permit = permit;
-                        rpc::serve(house, caller, request, outgoing).await;
+                        stop.run_until_cancelled(rpc::serve(house, caller, request, outgoing))
+                            .await;
                     });
                 }
                 (_, Frame::Ping(number)) => {

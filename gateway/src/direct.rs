@@ -2,7 +2,6 @@
 //! answers in short Markdown. Owns nothing.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use atoll_agent::port::ToolReply;
 use atoll_agent::transcript::AppendError;
@@ -27,9 +26,6 @@ mod report;
 mod typed;
 
 pub(crate) use typed::Typed;
-
-/// Calls are given up this much before everybody has heard that the gateway ends.
-const GOING_DOWN: Duration = Duration::from_millis(500);
 
 /// What a typed command is called beside the tool calls of a model.
 const TOOL_CALL: &str = "run";
@@ -136,10 +132,6 @@ async fn run(house: &House, asker: &Asker, named: &str, what: What) -> Done {
         cancel: running.cancel.clone(),
     };
     let reply = house.exec.run(wanted).await;
-    if reply.uncertain {
-        // It may be the gateway itself that ends: then nothing is settled here, and the next start asks the node how it went.
-        let _ = tokio::time::timeout(GOING_DOWN, house.turns.stop.cancelled()).await;
-    }
     Ok(told(&reply))
 }
 

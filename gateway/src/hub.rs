@@ -212,14 +212,17 @@ impl Hub {
         self.tell(Request::Heard(link, Box::new(frame))).await;
     }
 
-    /// Makes a call and waits for its end, which comes at the deadline at the latest. None when the gateway goes down
-    /// first: the node keeps the end for the next start.
-    pub(crate) async fn invoke(&self, invoke: NewInvoke) -> Option<CallEnd> {
+    /// Makes a call and waits for its end, which comes at the deadline at the latest. When the gateway goes down first it
+    /// never comes: the caller is dropped with the rest of the house, and the node keeps the end for the next start.
+    pub(crate) async fn invoke(&self, invoke: NewInvoke) -> CallEnd {
         let call = CancelOnDrop {
             hub: self.clone(),
             call: Some(invoke.invoke.call.clone()),
         };
         let end = self.ask(|reply| Request::Invoke(Box::new(invoke), reply)).await;
+        let Some(end) = end else {
+            return std::future::pending().await;
+        };
         call.done();
         end
     }
@@ -229,9 +232,13 @@ impl Hub {
         self.tell(Request::Restore(calls)).await;
     }
 
-    /// Waits for the end of a restored call; one that nobody knows is lost. None when the gateway goes down first.
-    pub(crate) async fn attach(&self, call: CallId) -> Option<CallEnd> {
-        self.ask(|reply| Request::Attach(call, reply)).await
+    /// Waits for the end of a restored call; one that nobody knows is lost. As for [`Self::invoke`] when the gateway goes
+    /// down first.
+    pub(crate) async fn attach(&self, call: CallId) -> CallEnd {
+        match self.ask(|reply| Request::Attach(call, reply)).await {
+            Some(end) => end,
+            None => std::future::pending().await,
+        }
     }
 
     /// Ends a call early; its waiter hears so.

@@ -2,10 +2,12 @@
 //! journal's. Never looks into a turn.
 
 use std::collections::{HashMap, VecDeque};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use atoll_protocol::id::{RunId, SessionKey};
+use futures_util::FutureExt;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -82,7 +84,6 @@ impl Lanes {
             slots: Arc::new(Semaphore::new(at_once)),
             lanes: HashMap::new(),
             turns: JoinSet::new(),
-            stop: stop.clone(),
         };
         (Self(sender), owner.run(requests, stop))
     }
@@ -128,7 +129,6 @@ struct Owner {
     slots: Arc<Semaphore>,
     lanes: HashMap<SessionKey, Lane>,
     turns: JoinSet<()>,
-    stop: CancellationToken,
 }
 
 enum Event {
@@ -154,8 +154,8 @@ impl Owner {
                 Event::Asked(request) => self.answer(request, &ended),
             }
         }
-        drop(endings);
-        while self.turns.join_next().await.is_some() {}
+        // Dropped, not cancelled: a turn that was asked to end would end, and these go on at the next start.
+        self.turns.shutdown().await;
     }
 
     fn answer(&mut self, request: Request, ended: &mpsc::Sender<SessionKey>) {
@@ -193,7 +193,7 @@ impl Owner {
             self.lanes.remove(session);
             return;
         };
-        let cancel = self.stop.child_token();
+        let cancel = CancellationToken::new();
         lane.running = Some((run.clone(), cancel.clone()));
         let turn = Turn {
             session: session.clone(),
@@ -211,8 +211,8 @@ impl Owner {
             let turn = turn;
             let _slot = slots.acquire_owned().await;
             // A panic in a turn is that turn's end, not the lane's.
-            if let Err(error) = tokio::spawn(async move { runner.run(job, cancel).await }).await {
-                tracing::error!(session = %turn.session, %error, "a turn panicked");
+            if AssertUnwindSafe(runner.run(job, cancel)).catch_unwind().await.is_err() {
+                tracing::error!(session = %turn.session, "a turn panicked");
             }
             let _ = turn.ended.send(turn.session).await;
         });
@@ -341,6 +341,43 @@ mod tests {
         lanes.submit(job("a", "2")).await.expect("room");
         assert_eq!(starts.recv().await.expect("starts").0.run.as_str(), "panic");
         assert_eq!(starts.recv().await.expect("starts").0.run.as_str(), "2");
+    }
+
+    /// Says when it is dropped and when it is asked to end.
+    struct Endless {
+        started: mpsc::Sender<()>,
+        ended: mpsc::Sender<&'static str>,
+    }
+
+    struct Dropped(mpsc::Sender<&'static str>);
+
+    impl Drop for Dropped {
+        fn drop(&mut self) {
+            let _ = self.0.try_send("dropped");
+        }
+    }
+
+    #[async_trait]
+    impl Runner for Endless {
+        async fn run(&self, _: Job, cancel: CancellationToken) {
+            let _dropped = Dropped(self.ended.clone());
+            self.started.send(()).await.expect("the test listens");
+            cancel.cancelled().await;
+            self.ended.send("asked to end").await.expect("the test listens");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_end_of_the_gateway_drops_turns_and_does_not_ask_them_to_end() {
+        let ((started, mut starts), (ended, mut endings)) = (mpsc::channel(1), mpsc::channel(2));
+        let stop = CancellationToken::new();
+        let (lanes, owner) = Lanes::start(Arc::new(Endless { started, ended }), 1, stop.clone());
+        let owner = tokio::spawn(owner);
+        lanes.submit(job("a", "1")).await.expect("room");
+        starts.recv().await.expect("starts");
+        stop.cancel();
+        owner.await.expect("ends");
+        assert_eq!(endings.recv().await, Some("dropped"));
     }
 
     #[tokio::test]

@@ -102,9 +102,6 @@ pub(crate) enum CallRefused {
     /// It was made and failed.
     #[error(transparent)]
     Failed(#[from] Failure),
-    /// The gateway goes down; the node keeps the end for the next start.
-    #[error("the gateway is going down")]
-    GoingDown,
     /// It could not be written down, so it was not made.
     #[error("the call could not be recorded: {0}")]
     Journal(String),
@@ -118,7 +115,7 @@ impl From<CallRefused> for WireError {
             CallRefused::Away | CallRefused::Failed(Failure::NotConnected) => denial::node_not_connected(),
             CallRefused::Failed(Failure::TimedOut { .. }) => denial::node_timeout(),
             CallRefused::Failed(failure) => denial::node_error(&failure.to_call_error()),
-            CallRefused::GoingDown | CallRefused::Journal(_) => Self::unavailable(refused.to_string()),
+            CallRefused::Journal(_) => Self::unavailable(refused.to_string()),
         }
     }
 }
@@ -143,7 +140,7 @@ impl Ring {
             .map_err(|denied| CallRefused::Denied(denied.into()))?;
         let caller = granted.principal().label();
         self.record_start(&call, caller).await?;
-        let end = self.dispatch(&call, &live).await.ok_or(CallRefused::GoingDown)?;
+        let end = self.dispatch(&call, &live).await;
         self.record_end(&call, &end).await;
         Ok(end?)
     }
@@ -172,7 +169,7 @@ impl Ring {
             .map_err(|error| CallRefused::Journal(error.to_string()))
     }
 
-    async fn dispatch(&self, call: &Call, live: &LiveNode) -> Option<Result<Option<Json>, Failure>> {
+    async fn dispatch(&self, call: &Call, live: &LiveNode) -> Result<Option<Json>, Failure> {
         let params = match (&call.plan, live.language) {
             // The dialect has no signature: the gateway's word goes into the parameters.
             (Some(_), Language::Dialect) => call.params.as_ref().map(approved),
@@ -225,19 +222,19 @@ impl Ring {
         if row.state.is_end() {
             return Ok(Some(Before::Ended(row)));
         }
-        let end = self.attach(&row.new.call).await.ok_or(CallRefused::GoingDown)?;
+        let end = self.attach(&row.new.call).await;
         Ok(Some(Before::Open(end)))
     }
 
-    /// Waits for a call from before a restart; none when the gateway goes down first.
-    async fn attach(&self, call: &CallId) -> Option<Result<Option<Json>, Failure>> {
-        let end = self.hub.attach(call.clone()).await?;
+    /// Waits for a call from before a restart.
+    async fn attach(&self, call: &CallId) -> Result<Option<Json>, Failure> {
+        let end = self.hub.attach(call.clone()).await;
         let (id, row) = (call.clone(), end_row(&end));
         let close = move |db: &rusqlite::Connection| calls::close(db, &id, &row, clock::now()).map(drop);
         if self.journal.write(Durability::Lazy, close).await.is_ok() {
             self.hub.acknowledge(call.clone()).await;
         }
-        Some(end)
+        end
     }
 
     async fn absent(&self, node: DeviceId) -> CallRefused {

@@ -2,6 +2,7 @@
 //! turn and what watchers are told. A turn that the gateway's end interrupts is left as it is, and taken up at the next start.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use atoll_agent::port::Watch;
 use atoll_agent::turn::{Outcome, TurnEnd};
 use atoll_channels::port::{Outbound, Place};
 use atoll_protocol::id::{RunId, SessionKey};
+use futures_util::FutureExt;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -112,9 +114,32 @@ impl Waiting {
     }
 }
 
+/// Forgets those of a turn's waiters that have stopped waiting, when one of them does.
+struct Tidy<'a> {
+    waiting: &'a Waiting,
+    run: RunId,
+}
+
+impl Drop for Tidy<'_> {
+    fn drop(&mut self) {
+        let mut all = self.waiting.lock();
+        if let Some(waiters) = all.get_mut(&self.run) {
+            waiters.retain(|waiter| !waiter.is_closed());
+            if waiters.is_empty() {
+                all.remove(&self.run);
+            }
+        }
+    }
+}
+
 impl Turns {
     /// Waits for the end of a turn; none when there is no such turn, or the patience is over.
     pub(crate) async fn wait(&self, run: RunId, patience: Duration) -> Option<Ended> {
+        // Dropped after the receiver below, which is closed by then.
+        let _tidy = Tidy {
+            waiting: &self.waiting,
+            run: run.clone(),
+        };
         // Registered before looking, so that an end in between is not missed.
         let end = self.waiting.register(run.clone());
         let row = self.journal.read(move |db| runs::find(db, &run)).await.ok()??;
@@ -235,11 +260,12 @@ impl Runner for Turns {
                 return tracing::error!(run = %job.run, %error, "a turn cannot be read; the next start takes it up");
             }
         };
-        let end = self.run_row(&row, cancel.clone()).await;
-        if self.stop.is_cancelled() {
-            // Interrupted, not ended: the next start goes on with it.
-            return;
-        }
+        // A panic is this turn's visible end; taken up again it would only panic again.
+        let end = AssertUnwindSafe(self.run_row(&row, cancel)).catch_unwind().await;
+        let end = end.unwrap_or_else(|_| {
+            tracing::error!(run = %row.new.run, "a turn panicked");
+            failed("The turn broke inside the gateway; `atoll logs` has the place. Ask again, or send /new.".to_owned())
+        });
         self.finish(&row, end).await;
     }
 }

@@ -88,7 +88,6 @@ pub(super) fn of_error(error: &NotRun) -> ToolReply {
         NotRun::No(reason) => failed(format!("not run: {reason}")),
         NotRun::Call(CallRefused::Failed(failure)) => of_failure(failure),
         NotRun::Call(CallRefused::Away) => failed("not run: that node is not connected now".to_owned()),
-        NotRun::Call(CallRefused::GoingDown) => uncertain("the gateway is restarting".to_owned()),
         NotRun::Call(other @ (CallRefused::Denied(_) | CallRefused::Unknown | CallRefused::Journal(_))) => {
             failed(format!("not run: {other}"))
         }

@@ -27,6 +27,8 @@ pub(super) struct Flight {
     parked: HashMap<CallId, CallEnd>,
     /// Outcomes that a node keeps until their waiter has made them durable.
     owed: HashMap<CallId, Order>,
+    /// The gateway ends: whoever goes away now takes no call with it.
+    is_over: bool,
 }
 
 struct Waiter {
@@ -137,6 +139,9 @@ impl Flight {
     }
 
     pub(super) fn cancel(&mut self, call: &CallId) -> VecDeque<Order> {
+        if self.is_over {
+            return VecDeque::new();
+        }
         let effects = self.calls.cancel(call);
         self.settle(effects)
     }
@@ -168,6 +173,7 @@ impl Flight {
     /// The gateway ends: whoever waits hears so now, by its dropped sender. The nodes keep their results for the next start.
     pub(super) fn give_up(&mut self) {
         self.waiters.clear();
+        self.is_over = true;
     }
 
     fn settle(&mut self, effects: Vec<Effect<()>>) -> VecDeque<Order> {
