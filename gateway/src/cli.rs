@@ -25,7 +25,7 @@ use reach::Reach;
 
 /// A thin gateway for a ring of your own devices.
 #[derive(Debug, Parser)]
-#[command(name = "atoll", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(name = "atoll", version, arg_required_else_help = true)]
 #[command(after_help = "Examples:
   atoll up            start gateway and a local node, and talk to them
   atoll nodes list    what is in the ring

@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("atoll: {error:#}");
+            eprintln!("atoll: {}", error.words());
             error.exit_code()
         }
     }

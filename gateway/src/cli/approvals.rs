@@ -4,6 +4,7 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::client::Client;
+use super::conversation::wish;
 use super::output::{self, ago, list, text};
 use super::{CliError, Reach};
 use crate::clock;
@@ -13,6 +14,7 @@ pub(super) enum Approvals {
     /// What waits
     List,
     /// Let a command run
+    #[command(after_help = "Example: atoll approvals approve 4cac893d --always")]
     Approve {
         /// The approval's id, or its beginning
         id: String,
@@ -58,7 +60,7 @@ fn find(rows: &[Value], asked: &str) -> Result<String, CliError> {
     let ids: Vec<_> = rows
         .iter()
         .map(|row| text(row, "id"))
-        .filter(|id| id.starts_with(asked))
+        .filter(|id| !asked.is_empty() && id.starts_with(asked))
         .collect();
     match ids.as_slice() {
         [one] => Ok((*one).to_owned()),
@@ -75,19 +77,46 @@ fn show(reach: &Reach, reply: &Value) -> Result<(), CliError> {
     if reach.json {
         return output::json(reply);
     }
-    let rows: Vec<_> = rows(reply).iter().map(row).collect();
-    if rows.is_empty() {
+    let waiting = rows(reply);
+    if waiting.is_empty() {
         return output::line("nothing waits for you");
     }
-    output::table(&["ID", "NODE", "AGE", "COMMAND"], &rows)
+    waiting
+        .iter()
+        .try_for_each(|approval| output::line(told(approval, clock::now_ms())))
 }
 
-fn row(approval: &Value) -> Vec<String> {
-    let request = approval.get("request").unwrap_or(&Value::Null);
-    vec![
-        text(approval, "id").to_owned(),
-        output::short(text(request, "nodeId")),
-        ago(approval.get("createdAtMs").and_then(Value::as_u64), clock::now_ms()),
-        text(request, "command").to_owned(),
-    ]
+/// A yes is given to the whole of a command, so it is never cut.
+fn told(approval: &Value, now: u64) -> String {
+    let age = ago(approval.get("createdAtMs").and_then(Value::as_u64), now);
+    format!("{}  {age} ago\n  {}", text(approval, "id"), wish(approval))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_approval_is_found_by_the_beginning_of_its_id() {
+        let rows = [json!({"id": "ab1"}), json!({"id": "ab2"}), json!({"id": "c"})];
+        assert_eq!(find(&rows, "c").expect("one"), "c");
+        assert_eq!(find(&rows, "ab1").expect("one"), "ab1");
+        assert!(
+            find(&rows[2..], "").is_err(),
+            "nothing typed names nothing, even if only one waits"
+        );
+        for asked in ["ab", "x"] {
+            assert!(matches!(find(&rows, asked), Err(CliError::Usage(_))), "{asked:?}");
+        }
+    }
+
+    #[test]
+    fn a_command_is_shown_whole() {
+        let command = "x".repeat(300);
+        let text = told(
+            &json!({"id": "a", "createdAtMs": 0, "request": {"command": command}}),
+            5_000,
+        );
+        assert!(text.starts_with("a  5s ago\n") && text.ends_with(&command), "{text}");
+    }
 }

@@ -40,7 +40,7 @@ A secret typed here can be seen by others on this machine: write ${NAME} and set
     /// Print every key with its type, default and meaning
     #[command(after_help = "Example: atoll config schema --sample > ~/.atoll/atoll.json")]
     Schema {
-        /// A commented file that says what holds when nothing is written, in place of a JSON Schema
+        /// A commented file with all defaults, in place of a JSON Schema
         #[arg(long)]
         sample: bool,
     },

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::CliError;
 use super::client::Client;
-use super::output::text;
+use super::output::{short, text, visible};
 
 /// The session of the prompt, unless another is named.
 pub(super) const MAIN: &str = "agent:main:main";
@@ -45,10 +45,8 @@ pub(super) async fn say(client: &mut Client, session: &str, message: &str) -> Re
             }
             "exec.approval.requested" => {
                 let id = text(&event.payload, "id");
-                eprintln!(
-                    "? {}\n  yes: atoll approvals approve {id}    no: atoll approvals deny {id}",
-                    wish(&event.payload)
-                );
+                let wish = visible(&wish(&event.payload));
+                eprintln!("? {wish}\n  yes: atoll approvals approve {id}    no: atoll approvals deny {id}");
             }
             _ => {}
         }
@@ -98,18 +96,20 @@ fn said(payload: &Value) -> String {
         .join("\n")
 }
 
-/// What somebody wants to run, in one line.
+/// What somebody wants to run, and where.
 pub(super) fn wish(payload: &Value) -> String {
     let request = payload.get("request").unwrap_or(&Value::Null);
     let place = match text(request, "nodeId") {
         "" => "the gateway's machine".to_owned(),
-        node => format!("node {}", super::output::short(node)),
+        node => format!("node {}", short(node)),
     };
     let warning = match text(request, "warningText") {
         "" => String::new(),
         warning => format!("\n  {warning}"),
     };
-    format!("on {place}: {}{warning}", text(request, "command"))
+    // A further line of the command must not look like a line of ours.
+    let command = text(request, "command").replace('\n', "\n    | ");
+    format!("on {place}: {command}{warning}")
 }
 
 #[cfg(test)]

@@ -29,6 +29,7 @@ pub(super) enum Devices {
         device: String,
     },
     /// Give a device another name
+    #[command(after_help = "Example: atoll devices rename 4cac laptop")]
     Rename {
         /// The device id, its beginning, or its name
         device: String,

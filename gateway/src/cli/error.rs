@@ -41,6 +41,11 @@ impl CliError {
         }
     }
 
+    /// All of it for a terminal, causes included.
+    pub fn words(&self) -> String {
+        super::output::visible(&format!("{self:#}"))
+    }
+
     /// A local failure in words.
     pub(super) fn local(message: impl std::fmt::Display) -> Self {
         Self::Local(anyhow::anyhow!("{message}"))
@@ -54,9 +59,19 @@ impl From<std::io::Error> for CliError {
 }
 
 fn told(error: &WireError) -> String {
+    let details = error.details.as_ref().map(|details| details.tree()).unwrap_or_default();
     let next = match error.detail_code().as_deref() {
-        Some("PAIRING_REQUIRED") => "\nnext: approve this device on the gateway with `atoll devices approve <request>`",
-        Some("AUTH_TOKEN_MISMATCH" | "AUTH_TOKEN_MISSING") => {
+        Some("PAIRING_REQUIRED") => {
+            let request = details
+                .get("requestId")
+                .and_then(|id| id.as_str())
+                .unwrap_or("<request>");
+            return format!(
+                "{}\nnext: on the gateway's machine: atoll devices approve {request}",
+                error.message
+            );
+        }
+        Some("AUTH_TOKEN_MISMATCH" | "AUTH_TOKEN_MISSING" | "DEVICE_IDENTITY_REQUIRED") => {
             "\nnext: set ATOLL_GATEWAY_TOKEN (or --token-file) to the gateway's token"
         }
         Some("MISSING_SCOPE") => {
@@ -66,4 +81,33 @@ fn told(error: &WireError) -> String {
         Some(_) | None => "",
     };
     format!("{}{next}", error.message)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_what_to_do_next() {
+        for (details, expected) in [
+            (
+                json!({"code": "PAIRING_REQUIRED", "requestId": "r1"}),
+                "atoll devices approve r1",
+            ),
+            (json!({"code": "AUTH_TOKEN_MISSING"}), "ATOLL_GATEWAY_TOKEN"),
+            (json!({"code": "NOT_CONNECTED"}), "atoll-node run"),
+        ] {
+            let text = CliError::Refused(WireError::invalid("no").with_details(&details)).to_string();
+            assert!(text.starts_with("no\nnext: ") && text.contains(expected), "{text}");
+        }
+        assert_eq!(CliError::Refused(WireError::invalid("no")).to_string(), "no");
+    }
+
+    #[test]
+    fn a_local_failure_tells_its_causes() {
+        let error = anyhow::anyhow!("inner\u{7}").context("outer");
+        assert_eq!(CliError::from(error).words(), "outer: inner�");
+    }
 }

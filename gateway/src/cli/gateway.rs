@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::client::Client;
 use super::output::{self, text};
 use super::{CliError, Reach};
+use crate::clock;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Gateway {
@@ -34,13 +35,13 @@ pub(super) enum Gateway {
 #[derive(Debug, Args)]
 #[command(after_help = "Example: atoll gateway run --bind lan   (needs ATOLL_GATEWAY_TOKEN, 32 characters or more)")]
 pub(super) struct Run {
-    /// TCP port; 0 takes a free one and writes it to gateway.port in the state folder
+    /// TCP port; 0 takes a free one (see gateway.port in the state folder)
     #[arg(long)]
     port: Option<u16>,
     /// Where to listen: loopback, lan, tailnet, custom, auto
     #[arg(long)]
     bind: Option<String>,
-    /// The shared token. Others on this machine can see it here; better: ATOLL_GATEWAY_TOKEN
+    /// The shared token; others here can see it, so better: ATOLL_GATEWAY_TOKEN
     #[arg(long, hide_env_values = true)]
     token: Option<String>,
 }
@@ -49,7 +50,14 @@ impl Gateway {
     pub(super) async fn run(self, reach: &Reach) -> Result<(), CliError> {
         match self {
             Self::Run(run) => run.run(reach).await,
-            Self::Status => output::json(&Client::connect(reach).await?.call("status", json!({})).await?),
+            Self::Status => {
+                let status = Client::connect(reach).await?.call("status", json!({})).await?;
+                if reach.json {
+                    output::json(&status)
+                } else {
+                    output::line(told(&status, clock::now_ms()))
+                }
+            }
             Self::Health => {
                 let health = Client::connect(reach).await?.call("health", json!({})).await?;
                 if reach.json {
@@ -75,6 +83,36 @@ impl Gateway {
             Self::Stop => stop(reach).await,
         }
     }
+}
+
+/// The status in a few lines.
+fn told(status: &Value, now: u64) -> String {
+    let number = |field: &str| status.get(field).and_then(Value::as_u64).unwrap_or_default();
+    let memory = status
+        .pointer("/processMemory/rssBytes")
+        .and_then(Value::as_u64)
+        .unwrap_or_default();
+    let lanes = output::list(status, "lanes");
+    let running = lanes.iter().filter(|lane| !text(lane, "running").is_empty());
+    [
+        format!(
+            "atoll {}, process {}, up {}, {} MB",
+            text(status, "runtimeVersion"),
+            number("pid"),
+            output::ago(Some(now.saturating_sub(number("uptimeMs"))), now),
+            memory / (1024 * 1024),
+        ),
+        format!("port {}, state in {}", number("port"), text(status, "stateDir")),
+        format!("certificate {}", text(status, "tlsSha256")),
+        format!(
+            "nodes connected: {}, calls: {}, turns running: {}, messages to deliver: {}",
+            number("nodesConnected"),
+            number("callsInFlight"),
+            running.count(),
+            number("outboxWaiting"),
+        ),
+    ]
+    .join("\n")
 }
 
 fn show_health(health: &Value) -> Result<(), CliError> {
@@ -122,5 +160,29 @@ impl Run {
         crate::run(options, crate::until_signalled())
             .await
             .map_err(CliError::Local)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_is_told_in_lines_that_fit() {
+        let status = json!({
+            "runtimeVersion": "0.1.0", "uptimeMs": 125_000, "pid": 7, "port": 18789, "stateDir": "/home/a/.atoll",
+            "nodesConnected": 2, "callsInFlight": 1, "outboxWaiting": 3, "tlsSha256": format!("sha256:{}", "a".repeat(64)),
+            "lanes": [{"running": "a"}, {"running": null}, {"running": "b"}], "processMemory": {"rssBytes": 12_582_912},
+        });
+        let lines = told(&status, 1_000_000_000);
+        assert!(
+            lines.starts_with("atoll 0.1.0, process 7, up 2m, 12 MB\nport 18789, state in /home/a/.atoll\n"),
+            "{lines}"
+        );
+        assert!(
+            lines.ends_with("nodes connected: 2, calls: 1, turns running: 2, messages to deliver: 3"),
+            "{lines}"
+        );
+        assert!(lines.lines().all(|line| line.chars().count() <= 84), "{lines}");
     }
 }

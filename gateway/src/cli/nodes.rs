@@ -22,6 +22,7 @@ pub(super) enum Nodes {
     /// Run one command of a node
     Invoke(Invoke),
     /// Give a node another name
+    #[command(after_help = "Example: atoll nodes rename --node 4cac --name laptop")]
     Rename {
         /// The node: id, beginning of an id, or name
         #[arg(long)]

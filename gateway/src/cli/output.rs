@@ -13,10 +13,23 @@ const WIDTH: usize = 80;
 
 /// Writes one line. A reader that went away (`| head`) ends the output without an error.
 pub(super) fn line(text: impl AsRef<str>) -> Result<(), CliError> {
-    match writeln!(io::stdout().lock(), "{}", text.as_ref()) {
+    match writeln!(io::stdout().lock(), "{}", visible(text.as_ref())) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => Ok(written?),
     }
+}
+
+/// Text of others, made safe for a terminal: what would move the cursor, hide letters or turn their order is shown as `�`.
+pub(super) fn visible(text: &str) -> String {
+    let is_safe = |c: char| matches!(c, '\n' | '\t') || !(c.is_control() || is_unseen(c));
+    text.chars()
+        .map(|c| if is_safe(c) { c } else { char::REPLACEMENT_CHARACTER })
+        .collect()
+}
+
+/// Marks that change the direction of what follows, or take no room.
+fn is_unseen(c: char) -> bool {
+    matches!(c, '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Writes JSON, indented on a terminal.
@@ -41,34 +54,29 @@ pub(super) fn completion<C: CommandFactory>(shell: Shell) -> Result<(), CliError
 
 /// Rows under a head, columns as wide as their widest cell; the last one is cut where the terminal ends.
 pub(super) fn table(head: &[&str], rows: &[Vec<String>]) -> Result<(), CliError> {
-    for row in render(head, rows) {
-        line(row)?;
-    }
-    Ok(())
+    render(head, rows).iter().try_for_each(line)
 }
 
 fn render(head: &[&str], rows: &[Vec<String>]) -> Vec<String> {
-    let widths: Vec<usize> = (0..head.len())
-        .map(|column| {
-            let cells = rows
-                .iter()
-                .filter_map(|row| row.get(column))
-                .map(|cell| cell.chars().count());
-            cells.chain([head[column].len()]).max().unwrap_or_default()
-        })
+    let head = head.iter().map(|name| (*name).to_owned()).collect();
+    let one_line = |cell: &String| cell.replace(['\n', '\t'], " ");
+    let rows: Vec<Vec<String>> = std::iter::once(head)
+        .chain(rows.iter().map(|row| row.iter().map(one_line).collect()))
         .collect();
-    let head: Vec<String> = head.iter().map(|name| (*name).to_owned()).collect();
-    std::iter::once(&head)
-        .chain(rows)
-        .map(|row| render_row(row, &widths))
-        .collect()
+    let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
+    let widest = |column: usize| {
+        rows.iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
+    };
+    let widths: Vec<usize> = (0..columns).map(|column| widest(column).unwrap_or_default()).collect();
+    rows.iter().map(|row| render_row(row, &widths)).collect()
 }
 
 fn render_row(row: &[String], widths: &[usize]) -> String {
-    let mut text = String::new();
-    for (cell, width) in row.iter().zip(widths) {
-        text.push_str(&format!("{cell:<width$}  "));
-    }
+    let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}  "));
+    let text: String = cells.collect();
     let text = text.trim_end();
     if text.chars().count() <= WIDTH {
         return text.to_owned();
@@ -126,6 +134,24 @@ mod tests {
         assert_eq!(lines[0], "NAME       VALUE");
         assert_eq!(lines[1].chars().count(), WIDTH);
         assert_eq!(lines[2], "long name  y");
+    }
+
+    #[test]
+    fn a_cell_stays_in_its_line() {
+        let lines = render(&["NAME"], &[vec!["two\nlines".to_owned()]]);
+        assert_eq!(lines, ["NAME", "two lines"]);
+    }
+
+    #[test]
+    fn what_others_wrote_cannot_steer_the_terminal() {
+        for (text, expected) in [
+            ("plain ü 日本\n\tx", "plain ü 日本\n\tx"),
+            ("\u{1b}[2Jgone", "�[2Jgone"),
+            ("a\rb\u{8}\u{9b}", "a�b��"),
+            ("a\u{202e}b\u{200b}", "a�b�"),
+        ] {
+            assert_eq!(visible(text), expected);
+        }
     }
 
     #[test]

@@ -38,7 +38,7 @@ const SCOPES: [Scope; 7] = [
 /// How to reach the gateway, and how to print.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Reach {
-    /// The gateway's state folder (default ~/.atoll), with its socket
+    /// The gateway's state folder (default: ~/.atoll); no token is needed
     #[arg(
         long,
         global = true,
@@ -61,10 +61,10 @@ pub(super) struct Reach {
     /// File with the shared token for --url (or set ATOLL_GATEWAY_TOKEN)
     #[arg(long, global = true, value_name = "FILE", help_heading = "Reach")]
     pub(super) token_file: Option<PathBuf>,
-    /// SHA-256 of the gateway's certificate, for wss:// (see `gateway status`)
+    /// For wss://: the gateway's `tlsSha256` of `atoll gateway status`
     #[arg(long, global = true, value_name = "HEX", help_heading = "Reach")]
     pub(super) tls_fingerprint: Option<Fingerprint>,
-    /// How long to wait for the gateway's answer, milliseconds
+    /// How long to wait for an answer, milliseconds
     #[arg(
         long,
         global = true,
@@ -73,7 +73,7 @@ pub(super) struct Reach {
         help_heading = "Reach"
     )]
     pub(super) timeout: u64,
-    /// Print JSON, in the shape that OpenClaw's command of that name prints
+    /// Print JSON, in the shape of OpenClaw's command of that name
     #[arg(long, global = true, help_heading = "Reach")]
     pub(super) json: bool,
 }

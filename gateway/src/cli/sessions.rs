@@ -26,6 +26,7 @@ pub(super) enum Sessions {
         limit: u32,
     },
     /// Say something in one and print the answer
+    #[command(after_help = "Example: atoll sessions send agent:main:main 'what is new?'")]
     Send {
         /// The session key, e.g. agent:main:main
         session: String,

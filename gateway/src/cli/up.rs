@@ -43,39 +43,84 @@ struct Started(Vec<Child>);
 
 impl Up {
     pub(super) async fn run(self, reach: &Reach) -> Result<(), CliError> {
+        let usage = |message: &str| Err(CliError::Usage(message.to_owned()));
         if reach.url.is_some() {
-            return Err(CliError::Usage(
-                "`atoll up` starts a gateway on this machine; leave --url away".to_owned(),
-            ));
+            return usage("`atoll up` starts a gateway on this machine; leave --url away");
+        }
+        if reach.json && !self.detach {
+            return usage("the prompt speaks in words; give --json together with --detach");
         }
         let state = reach.state()?.root().to_owned();
-        let mut started = Started::default();
-        let result = self.bring_up(reach, &state, &mut started).await;
-        let mut client = match result {
-            Ok(client) => client,
+        let mut rise = Rise {
+            up: &self,
+            reach,
+            state,
+            started: Started::default(),
+        };
+        let (mut client, ring) = match rise.all().await {
+            Ok(risen) => risen,
             Err(error) => {
-                started.stop().await;
+                rise.started.stop().await;
                 return Err(error);
             }
         };
-        if self.detach {
-            return output::line(
-                "both keep running; talk to them with `atoll agent`, end them with `atoll gateway stop`",
-            );
+        if reach.json {
+            return output::json(&ring.json());
         }
-        output::line("Type a message, or /help. Ctrl-D leaves.")?;
+        if self.detach {
+            let node = ring
+                .node_pid
+                .map(|pid| format!(", the node with `kill {pid}`"))
+                .unwrap_or_default();
+            return output::line(format!(
+                "both keep running; talk with `atoll agent`\nend the gateway with `atoll gateway stop`{node}"
+            ));
+        }
+        output::line(format!(
+            "Type a message, /help, or: /run {} -- uname -a    Ctrl-D leaves.",
+            ring.node_name
+        ))?;
         let talked = prompt::talk(&mut client, MAIN).await;
-        started.stop().await;
+        rise.started.stop().await;
         talked
     }
+}
 
-    async fn bring_up(&self, reach: &Reach, state: &Path, started: &mut Started) -> Result<Client, CliError> {
-        let mut client = match Client::connect(reach).await {
+/// What runs in the end.
+struct Ring {
+    port: u64,
+    state: PathBuf,
+    node: String,
+    node_name: String,
+    /// Its process, where it was started here.
+    node_pid: Option<u32>,
+}
+
+impl Ring {
+    fn json(&self) -> Value {
+        json!({
+            "ok": true, "url": format!("ws://127.0.0.1:{}", self.port), "port": self.port, "stateDir": self.state,
+            "node": {"nodeId": self.node, "displayName": self.node_name, "pid": self.node_pid},
+        })
+    }
+}
+
+/// The way there.
+struct Rise<'a> {
+    up: &'a Up,
+    reach: &'a Reach,
+    state: PathBuf,
+    started: Started,
+}
+
+impl Rise<'_> {
+    async fn all(&mut self) -> Result<(Client, Ring), CliError> {
+        let mut client = match Client::connect(self.reach).await {
             Ok(client) => {
-                output::line("gateway: was running already")?;
+                self.tell("gateway: was running already")?;
                 client
             }
-            Err(CliError::Unreachable(_)) => self.start_gateway(reach, state, started).await?,
+            Err(CliError::Unreachable(_)) => self.start_gateway().await?,
             Err(error) => return Err(error),
         };
         let status = client.call("status", json!({})).await?;
@@ -83,95 +128,127 @@ impl Up {
             .get("port")
             .and_then(Value::as_u64)
             .context("the gateway tells no port")?;
-        output::line(format!("gateway: ws://127.0.0.1:{port}, state in {}", state.display()))?;
-        self.start_node(&mut client, state, port, started).await?;
-        Ok(client)
+        self.tell(&format!(
+            "gateway: ws://127.0.0.1:{port}, state in {}",
+            self.state.display()
+        ))?;
+        let before = self.started.0.len();
+        let (node, node_name) = self.start_node(&mut client, port).await?;
+        let node_pid = self.started.0.get(before).and_then(Child::id);
+        Ok((
+            client,
+            Ring {
+                port,
+                state: self.state.clone(),
+                node,
+                node_name,
+                node_pid,
+            },
+        ))
     }
 
-    async fn start_gateway(&self, reach: &Reach, state: &Path, started: &mut Started) -> Result<Client, CliError> {
-        let log = state.join("logs").join("gateway.out");
+    /// Says what was done; beside JSON it goes to standard error.
+    fn tell(&self, text: &str) -> Result<(), CliError> {
+        if self.reach.json {
+            eprintln!("{text}");
+            return Ok(());
+        }
+        output::line(text)
+    }
+
+    async fn start_gateway(&mut self) -> Result<Client, CliError> {
+        let log = self.state.join("logs").join("gateway.out");
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(["gateway", "run", "--state-dir"]).arg(state);
-        if let Some(port) = self.port {
+        command.args(["gateway", "run", "--state-dir"]).arg(&self.state);
+        if let Some(port) = self.up.port {
             command.args(["--port", &port.to_string()]);
         }
-        started.spawn(command, &log, self.detach)?;
+        self.started.spawn(command, &log, self.up.detach)?;
         let until = Instant::now() + PATIENCE;
         loop {
-            match Client::connect(reach).await {
+            match Client::connect(self.reach).await {
                 Ok(client) => return Ok(client),
                 Err(CliError::Unreachable(_)) if Instant::now() < until => {}
                 Err(error) => {
+                    let log = log.display();
                     return Err(CliError::Local(anyhow!(
-                        "the gateway did not start ({error}); see {}",
-                        log.display()
+                        "the gateway did not start ({error}); see {log}"
                     )));
                 }
             }
-            if let Some(status) = started.ended()? {
+            if let Some(status) = self.started.ended()? {
+                let lines = last_lines(&log);
                 return Err(CliError::Local(anyhow!(
-                    "the gateway ended at once ({status}): {}",
-                    last_lines(&log)
+                    "the gateway ended at once ({status}):\n{lines}"
                 )));
             }
             tokio::time::sleep(KNOCK).await;
         }
     }
 
-    async fn start_node(
-        &self,
-        client: &mut Client,
-        state: &Path,
-        port: u64,
-        started: &mut Started,
-    ) -> Result<(), CliError> {
+    /// The local node's id and name, once it is linked.
+    async fn start_node(&mut self, client: &mut Client, port: u64) -> Result<(String, String), CliError> {
         let program = node_program()?;
-        let node_state = state.join("local-node");
+        let node_state = self.state.join("local-node");
         let device = device_id(&program, &node_state).await?;
-        if is_connected(client, &device).await? {
-            return output::line("node: was running already");
+        if let Some(name) = connected_name(client, &device).await? {
+            self.tell(&format!("node: {name} was running already"))?;
+            return Ok((device, name));
         }
         let mut command = Command::new(&program);
         command
             .args(["run", "--gateway", &format!("ws://127.0.0.1:{port}"), "--state-dir"])
             .arg(&node_state);
-        if let Some(name) = &self.name {
+        if let Some(name) = &self.up.name {
             command.args(["--name", name]);
         }
-        let log = state.join("logs").join("local-node.out");
-        started.spawn(command, &log, self.detach)?;
-        tokio::time::timeout(PATIENCE, admit(client, &device))
-            .await
-            .map_err(|_| CliError::Local(anyhow!("the local node did not come up; see {}", log.display())))?
+        let log = self.state.join("logs").join("local-node.out");
+        self.started.spawn(command, &log, self.up.detach)?;
+        let admitted = tokio::time::timeout(PATIENCE, self.admit(client, &device)).await;
+        let name = admitted.map_err(|_| {
+            CliError::Local(anyhow!(
+                "the local node did not come up; its last words:\n{}",
+                last_lines(&log)
+            ))
+        })??;
+        self.tell(&format!("node: {name} is connected"))?;
+        Ok((device, name))
+    }
+
+    /// Approves the device as soon as it asks, and returns its name once it is linked.
+    async fn admit(&self, client: &mut Client, device: &str) -> Result<String, CliError> {
+        loop {
+            let devices = client.call("device.pair.list", json!({})).await?;
+            let pending = list(&devices, "pending")
+                .iter()
+                .find(|request| text(request, "deviceId") == device);
+            if let Some(request) = pending {
+                let approve = json!({"requestId": text(request, "requestId")});
+                client.call("device.pair.approve", approve).await?;
+                self.tell(&format!("node: approved {}", output::short(device)))?;
+            }
+            if let Some(name) = connected_name(client, device).await? {
+                return Ok(name);
+            }
+            client.event().await?;
+        }
     }
 }
 
-/// Approves the device as soon as it asks, and returns once it is linked.
-async fn admit(client: &mut Client, device: &str) -> Result<(), CliError> {
-    loop {
-        let devices = client.call("device.pair.list", json!({})).await?;
-        let pending = list(&devices, "pending")
-            .iter()
-            .find(|request| text(request, "deviceId") == device);
-        if let Some(request) = pending {
-            client
-                .call("device.pair.approve", json!({"requestId": text(request, "requestId")}))
-                .await?;
-            output::line(format!("node: approved {}", output::short(device)))?;
-        }
-        if is_connected(client, device).await? {
-            return output::line("node: connected");
-        }
-        client.event().await?;
-    }
-}
-
-async fn is_connected(client: &mut Client, device: &str) -> Result<bool, CliError> {
+/// The name of a node that is linked and approved.
+async fn connected_name(client: &mut Client, device: &str) -> Result<Option<String>, CliError> {
     let nodes = client.call("node.list", json!({})).await?;
-    let node = list(&nodes, "nodes").iter().find(|node| text(node, "nodeId") == device);
-    Ok(node.is_some_and(|node| {
-        node.get("connected").and_then(Value::as_bool).unwrap_or_default() && text(node, "approvalState") == "approved"
-    }))
+    let is_meant = |node: &&Value| {
+        let connected = node.get("connected").and_then(Value::as_bool).unwrap_or_default();
+        text(node, "nodeId") == device && connected && text(node, "approvalState") == "approved"
+    };
+    Ok(list(&nodes, "nodes")
+        .iter()
+        .find(is_meant)
+        .map(|node| match text(node, "displayName") {
+            "" => output::short(device),
+            name => name.to_owned(),
+        }))
 }
 
 async fn device_id(program: &Path, state: &Path) -> Result<String, CliError> {
