@@ -8,14 +8,14 @@ pub const PORT: u16 = 18789;
 /// One frame before authentication, bytes. More: the link is closed with code 1009.
 pub const PRE_AUTH_FRAME: usize = 64 * 1024;
 
-/// One JSON frame after authentication, bytes. More: the link is closed with code 1009.
+/// One JSON frame to the gateway after authentication, bytes. More: the link is closed with code 1009.
 pub const JSON_FRAME: usize = 25 * 1024 * 1024;
 
 /// One native frame, bytes. More: the link is closed with code 1009. Larger things travel as blobs.
 pub const NATIVE_FRAME: usize = 1024 * 1024;
 
 /// Bytes waiting for one peer that does not read. More: broadcasts are skipped, then the link is closed with
-/// code 1008 `slow consumer`.
+/// code 1008 `slow consumer`. So nothing larger is sent in JSON either; a reply that would be becomes an error.
 pub const SEND_BUFFER: usize = 50 * 1024 * 1024;
 
 /// Frames waiting for one peer. More: as for [`SEND_BUFFER`].

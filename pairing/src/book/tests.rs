@@ -579,7 +579,7 @@ fn a_stored_record_under_a_foreign_id_is_refused() {
 }
 
 #[test]
-fn the_pending_row_is_the_one_that_the_real_gateway_sends() {
+fn the_pending_row_is_the_one_that_the_real_gateway_sends_and_shows_the_commands() {
     let mut desk = Desk::new();
     desk.now = 1_795_169_688_831;
     let (request, ..) = desk.ask(1, &node_claims(&["system.run"]));
@@ -588,7 +588,7 @@ fn the_pending_row_is_the_one_that_the_real_gateway_sends() {
         "requestId": request, "deviceId": key(1).id,
         "publicKey": list["pending"][0]["publicKey"], "displayName": "Proto Node",
         "platform": "linux", "deviceFamily": "Linux", "clientId": "node-host", "clientMode": "node", "role": "node",
-        "roles": ["node"], "scopes": [], "silent": false, "isRepair": false, "ts": 1_795_169_688_831_u64,
+        "roles": ["node"], "scopes": [], "caps": ["system"], "commands": ["system.run"], "silent": false, "isRepair": false, "ts": 1_795_169_688_831_u64,
     }], "paired": []});
     assert_eq!(list, expected);
     assert_eq!(list["pending"][0]["publicKey"].as_str().map(str::len), Some(43));

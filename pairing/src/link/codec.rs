@@ -18,10 +18,12 @@ pub enum Codec {
 }
 
 impl Codec {
+    /// The largest message that this end takes, bytes.
     pub(super) fn limit(self) -> usize {
         match self {
             Self::Native => limits::NATIVE_FRAME,
-            Self::DialectGateway(_) | Self::DialectNode(_) => limits::JSON_FRAME,
+            Self::DialectGateway(_) => limits::JSON_FRAME,
+            Self::DialectNode(_) => limits::SEND_BUFFER,
         }
     }
 
@@ -29,8 +31,9 @@ impl Codec {
     pub(super) fn write(self, frame: &Frame) -> Result<Option<Message>, FrameError> {
         match self {
             Self::Native => frame.encode().map(|bytes| Some(Message::Binary(bytes))),
-            Self::DialectGateway(language) => within_limit(language.write(frame)),
-            Self::DialectNode(language) => within_limit(language.write(frame)),
+            // A result that came in one frame leaves it twice, as a tree and as text.
+            Self::DialectGateway(language) => within(limits::SEND_BUFFER, language.write(frame)),
+            Self::DialectNode(language) => within(limits::JSON_FRAME, language.write(frame)),
         }
     }
 
@@ -70,12 +73,9 @@ impl Codec {
     }
 }
 
-fn within_limit(text: Option<String>) -> Result<Option<Message>, FrameError> {
+fn within(limit: usize, text: Option<String>) -> Result<Option<Message>, FrameError> {
     match text {
-        Some(text) if text.len() > limits::JSON_FRAME => Err(FrameError::TooLarge {
-            len: text.len(),
-            limit: limits::JSON_FRAME,
-        }),
+        Some(text) if text.len() > limit => Err(FrameError::TooLarge { len: text.len(), limit }),
         text => Ok(text.map(Message::Text)),
     }
 }
