@@ -38,7 +38,7 @@ pub(crate) struct Listeners {
 
 /// A socket that could not be bound.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum BindError {
+pub enum BindError {
     /// Another program has the port.
     #[error("{address} is in use; stop the program that has it, or choose another with --port")]
     InUse {

@@ -41,7 +41,9 @@ pub mod state;
 mod turns;
 mod watch;
 
-pub use run::{Options, run, until_signalled};
+pub use accept::BindError;
+pub use run::{Options, StartError, run, until_signalled};
+pub use sessions::SessionError;
 
 /// Fresh random bytes.
 pub(crate) fn random<const N: usize>() -> [u8; N] {

@@ -1,11 +1,10 @@
 //! One life of the gateway: what is started in which order, and how it ends. The end's order is written here and nowhere else.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
 use atoll_agent::model::{CONNECT_DEADLINE, HttpModels};
 use atoll_pairing::identity::Identity;
 use atoll_pairing::link::Facts;
@@ -24,17 +23,16 @@ use crate::book::Book;
 use crate::cards::Cards;
 use crate::channels::{self, Channels};
 use crate::clock;
-use crate::config::{self, Bind, Config, ConfigStore};
+use crate::config::{self, ConfigStore};
 use crate::connection;
 use crate::deliver::{Accounts, Outbox};
 use crate::direct::Typed;
 use crate::exec::{Commands, Here};
 use crate::house::House;
 use crate::http::{self, HttpPolicy, Pages, Peer};
-use crate::hub::{Broadcast, Hub, OwnPresence, Restored};
+use crate::hub::{Broadcast, Hub, OwnPresence};
 use crate::intake;
-use crate::journal::calls::{self, CallEnd, CallRow, CallState};
-use crate::journal::{Durability, Journal};
+use crate::journal::Journal;
 use crate::lane::Lanes;
 use crate::logs::Logs;
 use crate::ring::Ring;
@@ -42,11 +40,15 @@ use crate::sessions::Sessions;
 use crate::state::{self, StateDir};
 use crate::turns::{Turns, Waiting};
 
+mod error;
+mod exposure;
+mod recover;
+
+pub use error::StartError;
+use exposure::Exposure;
+
 /// How long links and turns may take to end.
 const GRACE: Duration = Duration::from_secs(5);
-
-/// A call from before a restart is given up after this, when its node does not come back.
-const RESTORED: Duration = Duration::from_secs(10 * 60);
 
 /// What the command line says; it wins over the configuration.
 #[derive(Debug, Default)]
@@ -77,8 +79,8 @@ pub async fn until_signalled() {
 /// Runs a gateway until `ended` is, then lets go of everything in order.
 ///
 /// # Errors
-/// It could not start; the message names what, why and the next step.
-pub async fn run(options: Options, ended: impl Future<Output = ()>) -> anyhow::Result<()> {
+/// It could not start.
+pub async fn run(options: Options, ended: impl Future<Output = ()>) -> Result<(), StartError> {
     let life = Life::start(options).await?;
     ended.await;
     life.end().await;
@@ -97,7 +99,7 @@ struct Life {
 }
 
 impl Life {
-    async fn start(options: Options) -> anyhow::Result<Self> {
+    async fn start(options: Options) -> Result<Self, StartError> {
         let started = Instant::now();
         let state = StateDir::open(options.state_dir.as_deref())?;
         let lock = state.lock()?;
@@ -112,26 +114,33 @@ impl Life {
         let tls = tls::Server::new(&identity, &web)?;
         let listeners = Listeners::bind(&exposure.addresses, &state.socket()).await?;
         let port = listeners.addresses().first().map_or(0, SocketAddr::port);
+        let (stop, closed, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         let given = Given {
             started,
             port,
-            exposure,
+            token: exposure.token,
             fingerprint: web.fingerprint().to_string(),
             logs,
+            journal: Journal::open(&state.journal())?,
+            state,
+            config,
+            identity,
+            stop: stop.clone(),
+            tasks: tasks.clone(),
         };
-        let (stop, closed, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
-        let journal = Journal::open(&state.journal())?;
-        let house = build(state, config, journal, identity, given, &stop, &tasks).await?;
+        let house = build(given).await?;
         tasks.spawn(keeper.run(stop.clone()));
-        recover(&house)
-            .await
-            .context("what was under way before the last end cannot be taken up")?;
+        recover::recover(&house).await.map_err(StartError::TakeUp)?;
         tasks.spawn(listeners.run(Door(house.clone()), tls, closed.clone(), tasks.clone()));
         tasks.spawn(channels::run(house.clone(), stop.clone()));
         tasks.spawn(intake::run(house.clone(), stop.clone()));
         tasks.spawn(tick(house.clone(), stop.clone()));
         tasks.spawn(crate::housekeeping::run(house.journal.clone(), stop.clone()));
-        state::write_atomically(&house.port_file(), port.to_string().as_bytes())?;
+        let port_file = house.port_file();
+        state::write_atomically(&port_file, port.to_string().as_bytes()).map_err(|source| StartError::PortFile {
+            path: port_file,
+            source,
+        })?;
         tracing::info!(port, state = %house.state.root().display(), ms = started.elapsed().as_millis(), "listening");
         Ok(Self {
             house,
@@ -157,103 +166,38 @@ impl Life {
     }
 }
 
-/// Who can reach the gateway, and with which secret.
-struct Exposure {
-    addresses: Vec<SocketAddr>,
-    /// The token in force when the configuration names none.
-    token: Option<SecretString>,
-}
-
-impl Exposure {
-    /// The configuration with the command line on top of it, checked again.
-    fn of(options: &Options, config: &Config) -> anyhow::Result<Self> {
-        let mut gateway = config.gateway.clone();
-        gateway.port = options.port.unwrap_or(gateway.port);
-        if let Some(bind) = &options.bind {
-            gateway.bind = serde_json::from_value(json!(bind))
-                .ok()
-                .with_context(|| format!("--bind {bind}: allowed are loopback, lan, tailnet, custom, auto"))?;
-        }
-        if let Some(token) = &options.token {
-            gateway.auth.token = Some(token.clone());
-        }
-        let problems = config::exposure(&gateway);
-        if !problems.is_empty() {
-            let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
-            anyhow::bail!("the gateway would not be safe to start:\n  {}", lines.join("\n  "));
-        }
-        Ok(Self {
-            addresses: addresses(&gateway)?,
-            token: gateway.auth.token,
-        })
-    }
-}
-
-fn addresses(gateway: &config::Gateway) -> anyhow::Result<Vec<SocketAddr>> {
-    let everywhere = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-    let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let hosts = match gateway.bind {
-        Bind::Loopback => vec![loopback],
-        Bind::Lan => vec![everywhere],
-        Bind::Auto if is_container() => vec![everywhere],
-        Bind::Auto => vec![loopback],
-        Bind::Tailnet => tailnet_address().into_iter().chain([loopback]).collect(),
-        Bind::Custom => {
-            let host = gateway.custom_bind_host.as_deref().unwrap_or_default();
-            vec![
-                host.trim_matches(['[', ']'])
-                    .parse()
-                    .with_context(|| format!("gateway.customBindHost: {host} is no address"))?,
-            ]
-        }
-    };
-    Ok(hosts
-        .into_iter()
-        .map(|host| SocketAddr::new(host, gateway.port))
-        .collect())
-}
-
-fn is_container() -> bool {
-    std::path::Path::new("/.dockerenv").exists() || std::path::Path::new("/run/.containerenv").exists()
-}
-
-/// The address that this machine has in a tailnet (100.64.0.0/10), if it is in one.
-fn tailnet_address() -> Option<IpAddr> {
-    // Asking the system which address it would send from to the tailnet's own resolver; nothing is sent.
-    let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
-    socket.connect((Ipv4Addr::new(100, 100, 100, 100), 53)).ok()?;
-    let IpAddr::V4(address) = socket.local_addr().ok()?.ip() else {
-        return None;
-    };
-    let [first, second, ..] = address.octets();
-    (first == 100 && second & 0xc0 == 64).then_some(IpAddr::V4(address))
-}
-
 /// What is known by the time the owners start.
 struct Given {
     started: Instant,
     port: u16,
-    exposure: Exposure,
+    token: Option<SecretString>,
     fingerprint: String,
     logs: Logs,
-}
-
-async fn build(
     state: StateDir,
     config: ConfigStore,
     journal: Journal,
     identity: Arc<Identity>,
-    given: Given,
-    stop: &CancellationToken,
-    tasks: &TaskTracker,
-) -> anyhow::Result<Arc<House>> {
-    let boot: Arc<str> = uuid::Uuid::new_v4().to_string().into();
-    let own = OwnPresence {
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// The owners of facts, running.
+struct Owners {
+    hub: Hub,
+    book: Book,
+    accounts: Accounts,
+    outbox: Outbox,
+    cards: Cards,
+    approvals: Approvals,
+}
+
+async fn owners(given: &Given, boot: Arc<str>) -> Result<Owners, StartError> {
+    let (config, journal) = (&given.config, &given.journal);
+    let (hub, hub_loop) = Hub::start(OwnPresence {
         host: host_name(),
         version: env!("CARGO_PKG_VERSION"),
-        instance: boot.clone(),
-    };
-    let (hub, hub_loop) = Hub::start(own);
+        instance: boot,
+    });
     let (book, book_loop) = Book::open(journal.clone(), hub.clone()).await?;
     let accounts = Accounts::default();
     let outbox = Outbox::new(journal.clone(), accounts.clone());
@@ -263,63 +207,78 @@ async fn build(
     tokio::spawn(hub_loop);
     tokio::spawn(book_loop);
     tokio::spawn(approvals_loop);
-    let ring = Ring {
-        hub: hub.clone(),
-        book: book.clone(),
-        journal: journal.clone(),
-        config: config.clone(),
-    };
-    let here = Arc::new(Here::new(state.root(), identity.clone()));
-    let exec = Commands {
-        ring: ring.clone(),
-        approvals: approvals.clone(),
-        identity: identity.clone(),
-        here,
-    };
-    let sessions = Sessions::new(journal.clone(), state.clone());
-    let turns = Turns {
-        journal: journal.clone(),
-        config: config.clone(),
-        hub: hub.clone(),
-        sessions: sessions.clone(),
-        outbox: outbox.clone(),
-        accounts: accounts.clone(),
+    Ok(Owners {
+        hub,
+        book,
+        accounts,
+        outbox,
+        cards,
+        approvals,
+    })
+}
+
+fn turns(given: &Given, owners: &Owners, exec: &Commands) -> Result<Turns, StartError> {
+    Ok(Turns {
+        journal: given.journal.clone(),
+        config: given.config.clone(),
+        hub: owners.hub.clone(),
+        sessions: Sessions::new(given.journal.clone(), given.state.clone()),
+        outbox: owners.outbox.clone(),
+        accounts: owners.accounts.clone(),
         exec: exec.clone(),
         models: Arc::new(HttpModels::new(CONNECT_DEADLINE)?),
-        state: state.clone(),
-        stop: stop.clone(),
+        state: given.state.clone(),
+        stop: given.stop.clone(),
         waiting: Waiting::default(),
+    })
+}
+
+async fn build(given: Given) -> Result<Arc<House>, StartError> {
+    let boot: Arc<str> = uuid::Uuid::new_v4().to_string().into();
+    let owners = owners(&given, boot.clone()).await?;
+    let ring = Ring {
+        hub: owners.hub.clone(),
+        book: owners.book.clone(),
+        journal: given.journal.clone(),
+        config: given.config.clone(),
     };
+    let exec = Commands {
+        ring: ring.clone(),
+        approvals: owners.approvals.clone(),
+        identity: given.identity.clone(),
+        here: Arc::new(Here::new(given.state.root(), given.identity.clone())),
+    };
+    let turns = turns(&given, &owners, &exec)?;
     let at_once = std::thread::available_parallelism().map_or(8, |cores| (cores.get() * 4).max(8));
-    let (lanes, lanes_loop) = Lanes::start(Arc::new(turns.clone()), at_once, stop.clone());
-    tasks.spawn(lanes_loop);
-    tasks.spawn(outbox.clone().run(stop.clone()));
+    let (lanes, lanes_loop) = Lanes::start(Arc::new(turns.clone()), at_once, given.stop.clone());
+    given.tasks.spawn(lanes_loop);
+    given.tasks.spawn(owners.outbox.clone().run(given.stop.clone()));
     Ok(Arc::new(House {
         started: given.started,
         boot,
         port: given.port,
         fingerprint: given.fingerprint,
-        token: given.exposure.token.unwrap_or_else(unguessable),
+        token: given.token.unwrap_or_else(unguessable),
         lockouts: std::sync::Mutex::default(),
         logs: given.logs,
-        state,
-        config,
-        journal,
-        identity,
-        hub,
-        book,
-        approvals,
-        cards,
+        state: given.state,
+        config: given.config,
+        journal: given.journal,
+        identity: given.identity,
+        hub: owners.hub,
+        book: owners.book,
+        approvals: owners.approvals,
+        cards: owners.cards,
         ring,
         exec,
-        sessions,
+        sessions: turns.sessions.clone(),
         lanes,
         turns,
-        outbox,
-        accounts,
+        outbox: owners.outbox,
+        accounts: owners.accounts,
         channels: Channels::default(),
         typed: Typed::default(),
-        tasks: tasks.clone(),
+        tasks: given.tasks,
     }))
 }
 
@@ -331,73 +290,6 @@ fn unguessable() -> SecretString {
         .map(|byte| format!("{byte:02x}"))
         .collect::<String>()
         .into()
-}
-
-/// Takes up what was under way when the last life ended, before anybody can connect.
-async fn recover(house: &Arc<House>) -> anyhow::Result<()> {
-    let open = house.journal.read(calls::unfinished).await?;
-    let (kept, lost): (Vec<_>, Vec<_>) = open.into_iter().partition(is_with_a_node);
-    let restored = kept.iter().filter_map(restored).collect();
-    house.hub.restore(restored).await;
-    house
-        .journal
-        .write(Durability::Lazy, move |db| {
-            lost.iter().try_for_each(|row| close_lost(db, row))
-        })
-        .await?;
-    let uncertain = house.outbox.recover().await?;
-    if uncertain > 0 {
-        tracing::warn!(
-            uncertain,
-            "messages were being sent when the gateway ended; their chats are told"
-        );
-    }
-    let agents = house
-        .config()
-        .agents
-        .list
-        .iter()
-        .map(|agent| agent.id.clone())
-        .collect();
-    let found = house.sessions.rebuild(agents).await?;
-    if found > 0 {
-        tracing::info!(found, "conversations were missing in the index and are listed again");
-    }
-    intake::recover(house).await?;
-    Ok(())
-}
-
-fn restored(row: &CallRow) -> Option<Restored> {
-    Some(Restored {
-        call: row.new.call.clone(),
-        node: row.new.node.parse().ok()?,
-        command: row.new.command.clone(),
-        deadline: Instant::now() + RESTORED,
-    })
-}
-
-/// A tool's call that its node may still know.
-fn is_with_a_node(row: &CallRow) -> bool {
-    row.new.key.is_some() && row.sent_at.is_some() && restored(row).is_some()
-}
-
-/// A tool's call that was never sent is made anew by its turn; an operator's has nobody left who waits; one that ran on
-/// this machine ran inside the process that is gone.
-fn close_lost(db: &rusqlite::Connection, row: &CallRow) -> Result<(), crate::journal::JournalError> {
-    if row.new.key.is_some() && row.sent_at.is_none() {
-        return Ok(());
-    }
-    let state = if row.sent_at.is_some() {
-        CallState::Uncertain
-    } else {
-        CallState::Cancelled
-    };
-    let end = CallEnd {
-        state,
-        error_code: None,
-        result: Some("the gateway ended while this call was open".to_owned()),
-    };
-    calls::close(db, &row.new.call, &end, clock::now()).map(drop)
 }
 
 /// Says `tick`, and `health` every other time, for as long as it lives.

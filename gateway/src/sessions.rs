@@ -27,7 +27,7 @@ const NOTE: &str = "atoll.session";
 
 /// A session could not be opened.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum SessionError {
+pub enum SessionError {
     /// The index.
     #[error(transparent)]
     Journal(#[from] JournalError),

@@ -159,7 +159,7 @@ impl Run {
         };
         crate::run(options, crate::until_signalled())
             .await
-            .map_err(CliError::Local)
+            .map_err(|error| CliError::Local(error.into()))
     }
 }
 

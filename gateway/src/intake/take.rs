@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use atoll_channels::dm_code;
 use atoll_channels::gate::{self, Gate, Known, Reason};
-use atoll_channels::port::{Content, Outbound, Place};
+use atoll_channels::port::{Content, Outbound, Place, Sender};
 use atoll_pairing::access::Principal;
 use atoll_protocol::json::Json;
 use rusqlite::Connection;
@@ -156,22 +156,13 @@ fn admit(
     username: Option<&str>,
     now: i64,
 ) -> Result<Option<Step>, JournalError> {
-    let inbound = row.inbound;
-    let place = inbound.place;
-    let account = &place.account;
-    let principal = || {
-        Arc::new(Principal::sender(
-            &*account.channel,
-            &*account.account,
-            &*inbound.sender.id,
-            owner,
-        ))
-    };
+    let InboxRow { id: row, inbound, .. } = row;
+    let (place, sender) = (inbound.place, inbound.sender);
     let (text, message, quoted) = match inbound.content {
         Content::Click { data, click, .. } => {
-            let principal = principal();
+            let principal = principal(&place, &sender, owner);
             return Ok(Some(Step::Click(Box::new(Click {
-                row: row.id,
+                row,
                 principal,
                 data,
                 click,
@@ -184,30 +175,31 @@ fn admit(
     };
     if let Some(parsed) = command::parse(&text, username) {
         let asker = Asker {
-            principal: principal(),
+            principal: principal(&place, &sender, owner),
             session: rule.route.session.clone(),
-            run: run_of(row.id),
+            run: run_of(row),
         };
         return Ok(Some(Step::Command(Box::new(Typed {
-            row: row.id,
+            row,
             asker,
             parsed,
             place,
             message,
         }))));
     }
-    let text = words::agent_text(place.kind, &inbound.sender, &text, quoted.as_deref());
-    queue(
-        db,
-        row.id,
-        rule,
-        Source::Chat {
-            place,
-            message: Some(message),
-        },
-        &Said { text },
-        now,
-    )
+    let text = words::agent_text(place.kind, &sender, &text, quoted.as_deref());
+    let message = Some(message);
+    queue(db, row, rule, Source::Chat { place, message }, &Said { text }, now)
+}
+
+fn principal(place: &Place, sender: &Sender, owner: bool) -> Arc<Principal> {
+    let account = &place.account;
+    Arc::new(Principal::sender(
+        &*account.channel,
+        &*account.account,
+        &*sender.id,
+        owner,
+    ))
 }
 
 fn queue(

@@ -1,3 +1,5 @@
+//! The prompt without a terminal or a gateway: what each line and each event makes it do.
+
 use super::*;
 
 fn event(name: &str, payload: Value) -> Event {

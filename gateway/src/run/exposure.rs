@@ -1,0 +1,83 @@
+//! Who can reach the gateway and with which secret: the configuration with the command line on top of it. Refuses what would not be
+//! safe; binds nothing.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use secrecy::SecretString;
+use serde_json::json;
+
+use super::{Options, StartError};
+use crate::config::{self, Bind, Config};
+
+/// Who can reach the gateway, and with which secret.
+pub(super) struct Exposure {
+    /// Where it listens.
+    pub(super) addresses: Vec<SocketAddr>,
+    /// The token in force when the configuration names none.
+    pub(super) token: Option<SecretString>,
+}
+
+impl Exposure {
+    /// The configuration with the command line on top of it, checked again.
+    ///
+    /// # Errors
+    /// It would not be safe, or is not understood.
+    pub(super) fn of(options: &Options, config: &Config) -> Result<Self, StartError> {
+        let mut gateway = config.gateway.clone();
+        gateway.port = options.port.unwrap_or(gateway.port);
+        if let Some(bind) = &options.bind {
+            gateway.bind = serde_json::from_value(json!(bind)).map_err(|_| StartError::Bind(bind.clone()))?;
+        }
+        if let Some(token) = &options.token {
+            gateway.auth.token = Some(token.clone());
+        }
+        let problems = config::exposure(&gateway);
+        if !problems.is_empty() {
+            return Err(StartError::Unsafe(problems));
+        }
+        Ok(Self {
+            addresses: addresses(&gateway)?,
+            token: gateway.auth.token,
+        })
+    }
+}
+
+fn addresses(gateway: &config::Gateway) -> Result<Vec<SocketAddr>, StartError> {
+    let everywhere = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let hosts = match gateway.bind {
+        Bind::Loopback => vec![loopback],
+        Bind::Lan => vec![everywhere],
+        Bind::Auto if is_container() => vec![everywhere],
+        Bind::Auto => vec![loopback],
+        Bind::Tailnet => tailnet_address().into_iter().chain([loopback]).collect(),
+        Bind::Custom => {
+            let host = gateway.custom_bind_host.as_deref().unwrap_or_default();
+            vec![
+                host.trim_matches(['[', ']'])
+                    .parse()
+                    .map_err(|_| StartError::Host(host.to_owned()))?,
+            ]
+        }
+    };
+    Ok(hosts
+        .into_iter()
+        .map(|host| SocketAddr::new(host, gateway.port))
+        .collect())
+}
+
+fn is_container() -> bool {
+    std::path::Path::new("/.dockerenv").exists() || std::path::Path::new("/run/.containerenv").exists()
+}
+
+/// The address that this machine has in a tailnet (100.64.0.0/10), if it is in one.
+fn tailnet_address() -> Option<IpAddr> {
+    // Asking the system which address it would send from to the tailnet's own resolver; nothing is sent.
+    let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect((Ipv4Addr::new(100, 100, 100, 100), 53)).ok()?;
+    let IpAddr::V4(address) = socket.local_addr().ok()?.ip() else {
+        return None;
+    };
+    let [first, second, ..] = address.octets();
+    (first == 100 && second & 0xc0 == 64).then_some(IpAddr::V4(address))
+}
