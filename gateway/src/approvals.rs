@@ -25,6 +25,9 @@ const QUEUE: usize = 256;
 /// How often late questions are looked for.
 const EXPIRY: std::time::Duration = std::time::Duration::from_millis(500);
 
+/// Questions that expired longer ago are not looked after in the chats any more, milliseconds.
+const SHOWN_AGAIN_MS: u64 = 24 * 60 * 60 * 1000;
+
 type Work = Box<dyn FnOnce(&mut Questions, u64) -> (Vec<ApprovalChange>, Answer) + Send>;
 type Answer = Box<dyn FnOnce(Result<(), JournalError>) + Send>;
 
@@ -184,7 +187,16 @@ struct Owner {
 }
 
 impl Owner {
+    /// Puts into the chats what the end of an earlier start may have kept from them; what is there already is not repeated.
+    async fn show_again(&self) {
+        let since = clock::now_ms().saturating_sub(SHOWN_AGAIN_MS);
+        for approval in self.questions.iter().filter(|approval| approval.expires_ms >= since) {
+            self.cards.show(approval).await;
+        }
+    }
+
     async fn run(mut self, mut queue: mpsc::Receiver<Work>) {
+        self.show_again().await;
         let mut expiry = tokio::time::interval(EXPIRY);
         loop {
             let work = tokio::select! {

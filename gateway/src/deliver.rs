@@ -157,7 +157,8 @@ impl Outbox {
         let result = match self.accounts.find(&row.item.place.account).await {
             Some(channel) => send_once(&*channel, &row).await,
             None => Err(SendError::Retry {
-                after_ms: 30_000,
+                // Just after the start it may not be there yet; later the pauses grow by themselves.
+                after_ms: 0,
                 reason: "this account is not configured".to_owned(),
             }),
         };
@@ -218,6 +219,10 @@ fn settlement(row: &OutboxRow, result: Result<atoll_channels::port::Receipt, Sen
             }
         }
         Err(SendError::Refused(reason)) => Settlement::Refused(reason),
+        Err(SendError::Uncertain(reason)) if outbox::is_repeatable(&row.item.outbound) => Settlement::Retry {
+            not_before: now.saturating_add_unsigned(backoff_ms(row.attempts)),
+            error: reason,
+        },
         Err(SendError::Uncertain(reason)) => Settlement::Uncertain(reason),
     }
 }

@@ -422,6 +422,11 @@ impl Approvals {
         self.all.get(id)
     }
 
+    /// Every question that is remembered.
+    pub fn iter(&self) -> impl Iterator<Item = &Approval> {
+        self.all.values()
+    }
+
     /// The questions that wait, oldest first.
     pub fn pending(&self) -> Vec<&Approval> {
         let mut waiting: Vec<_> = self.all.values().filter(|approval| approval.is_pending()).collect();

@@ -174,11 +174,21 @@ pub fn settle(db: &Connection, id: i64, settlement: &Settlement, now: i64) -> Re
     Ok(changed == 1)
 }
 
-/// On start: what was being sent when the process died becomes `uncertain`. Gives those rows, so that somebody is told.
+/// On start: what was being sent when the process died becomes `uncertain`, and is given so that somebody is told. What does no harm
+/// twice ([`is_repeatable`]) waits to be sent again instead.
 ///
 /// # Errors
 /// Any SQL error.
 pub fn recover(db: &Connection, now: i64) -> Result<Vec<OutboxRow>, JournalError> {
+    let mut query = db.prepare_cached(&format!("SELECT {COLUMNS} FROM outbox WHERE state = 'sending'"))?;
+    let open: Vec<OutboxRow> = query.query_map([], read)?.collect::<Result<_, _>>()?;
+    for row in open.iter().filter(|row| is_repeatable(&row.item.outbound)) {
+        let again = Settlement::Retry {
+            not_before: now,
+            error: "the gateway ended while this was being sent".to_owned(),
+        };
+        settle(db, row.id, &again, now)?;
+    }
     let mut update = db.prepare_cached(&format!(
         "UPDATE outbox SET state = 'uncertain', error = 'the gateway ended while this was being sent', updated_at = ?1
          WHERE state = 'sending' RETURNING {COLUMNS}"
@@ -186,6 +196,14 @@ pub fn recover(db: &Connection, now: i64) -> Result<Vec<OutboxRow>, JournalError
     let mut rows: Vec<OutboxRow> = update.query_map([now], read)?.collect::<Result<_, _>>()?;
     rows.sort_by_key(|row| row.id);
     Ok(rows)
+}
+
+/// Whether it does no harm to send this again: the first answer to a question counts, however often it is asked.
+pub fn is_repeatable(outbound: &Outbound) -> bool {
+    match outbound {
+        Outbound::Text { .. } => false,
+        Outbound::Card { .. } | Outbound::Edit { .. } | Outbound::ClickAnswer { .. } => true,
+    }
 }
 
 /// What a run has handed in, in order.
