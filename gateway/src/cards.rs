@@ -2,8 +2,9 @@
 
 use atoll_channels::port::{AccountRef, Outbound, PeerKind, Place};
 use atoll_pairing::approval::{Approval, Ended, State};
-use atoll_protocol::id::ApprovalId;
+use atoll_protocol::id::{ApprovalId, DeviceId};
 
+use crate::book::Book;
 use crate::clock;
 use crate::command::{self, card};
 use crate::config::{Config, ConfigStore};
@@ -15,15 +16,17 @@ use crate::journal::{Journal, JournalError};
 #[derive(Clone)]
 pub(crate) struct Cards {
     config: ConfigStore,
+    book: Book,
     journal: Journal,
     outbox: Outbox,
 }
 
 impl Cards {
     /// Cards through this outbox.
-    pub(crate) fn new(config: ConfigStore, journal: Journal, outbox: Outbox) -> Self {
+    pub(crate) fn new(config: ConfigStore, book: Book, journal: Journal, outbox: Outbox) -> Self {
         Self {
             config,
+            book,
             journal,
             outbox,
         }
@@ -47,7 +50,7 @@ impl Cards {
     }
 
     async fn ask(&self, approval: &Approval) -> Result<(), JournalError> {
-        let words = Words::of(approval);
+        let words = self.words(approval).await;
         let outbound = card::card(&words.question(approval));
         let cards: Vec<_> = owners(&self.config.current())
             .into_iter()
@@ -66,6 +69,21 @@ impl Cards {
         }
     }
 
+    async fn words(&self, approval: &Approval) -> Words {
+        let node = match approval.question.node {
+            Some(node) => self.name(node).await,
+            None => "the gateway".to_owned(),
+        };
+        Words::of(approval, node)
+    }
+
+    /// What the owner calls a node.
+    async fn name(&self, node: DeviceId) -> String {
+        let record = self.book.read(move |book, _| book.record(node).cloned()).await;
+        let record = record.ok().flatten();
+        record.map_or_else(|| node.short(), |record| record.display_name().to_owned())
+    }
+
     /// Replaces every card that was sent by its outcome.
     async fn close(&self, approval: &Approval) -> Result<(), JournalError> {
         let id = approval.id.clone();
@@ -78,7 +96,8 @@ impl Cards {
                 .map(|key| outbox::by_key(db, key))
                 .collect::<Result<Vec<_>, _>>()
         });
-        let text = card::settled(&Words::of(approval).question(approval), outcome(approval));
+        let words = self.words(approval).await;
+        let text = card::settled(&words.question(approval), outcome(approval));
         let edits: Vec<_> = sent
             .await?
             .into_iter()
@@ -119,13 +138,11 @@ struct Words {
 }
 
 impl Words {
-    fn of(approval: &Approval) -> Self {
+    fn of(approval: &Approval, node: String) -> Self {
         let question = &approval.question;
-        let minutes = approval.expires_ms.saturating_sub(clock::now_ms()) / 60_000;
+        let minutes = approval.expires_ms.saturating_sub(clock::now_ms()).div_ceil(60_000);
         Self {
-            node: question
-                .node
-                .map_or_else(|| "the gateway".to_owned(), |node| node.short()),
+            node,
             command: command::words::join_words(&question.argv),
             cwd: question.cwd.clone().unwrap_or_default(),
             asked_by: match (&question.agent, &question.session) {

@@ -201,7 +201,7 @@ async fn owners(given: &Given, boot: Arc<str>) -> Result<Owners, StartError> {
     let (book, book_loop) = Book::open(journal.clone(), hub.clone()).await?;
     let accounts = Accounts::default();
     let outbox = Outbox::new(journal.clone(), accounts.clone());
-    let cards = Cards::new(config.clone(), journal.clone(), outbox.clone());
+    let cards = Cards::new(config.clone(), book.clone(), journal.clone(), outbox.clone());
     let (approvals, approvals_loop) = Approvals::open(journal.clone(), hub.clone(), cards.clone()).await?;
     // These end when the last handle is gone, which is later than the tracker can wait for.
     tokio::spawn(hub_loop);
