@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::approvals::{Approvals, Refused};
 use crate::clock;
 use crate::config::{ExecAsk, ExecSecurity};
+use crate::hub::LiveNode;
 use crate::journal::calls::ToolKey;
 use crate::ring::{Before, Call, CallRefused, Ring};
 
@@ -97,7 +98,7 @@ pub(crate) enum NotRun {
 impl Commands {
     /// Runs one command to its end. The same key again gives the same end, and never a second run.
     pub(crate) async fn run(&self, wanted: Wanted) -> ToolReply {
-        match self.known(&wanted).await {
+        match self.known(&wanted.key, &wanted.cancel).await {
             Ok(Some(reply)) => reply,
             Ok(None) => match self.run_new(&wanted).await {
                 Ok(payload) => reply::of_payload(payload.as_ref()),
@@ -108,8 +109,12 @@ impl Commands {
     }
 
     /// How this very command went, if it was sent before.
-    async fn known(&self, wanted: &Wanted) -> Result<Option<ToolReply>, NotRun> {
-        Ok(match self.ring.before(&wanted.key).await? {
+    async fn known(&self, key: &ToolKey, cancel: &CancellationToken) -> Result<Option<ToolReply>, NotRun> {
+        let before = tokio::select! {
+            before = self.ring.before(key) => before?,
+            () = stop(cancel, &self.ring, call_id(key)) => Some(Before::Open(Err(Failure::Cancelled { sent: true }))),
+        };
+        Ok(match before {
             None => None,
             Some(Before::Ended(row)) => Some(reply::of_row(&row)),
             Some(Before::Open(Ok(payload))) => Some(reply::of_payload(payload.as_ref())),
@@ -124,6 +129,9 @@ impl Commands {
         if let Some(before) = before {
             // Asked before a restart: the answer counts for what was asked then.
             return self.finish_asking(wanted, before).await;
+        }
+        if let Some(node) = wanted.node {
+            self.awaited(node, &wanted.cancel).await?;
         }
         let (prepared, verdict) = self.prepare(wanted).await?;
         let backing = if wanted.typed { Backing::Typed } else { Backing::None };
@@ -187,7 +195,7 @@ impl Commands {
             security: security.to_owned(),
             ask: ask.to_owned(),
             warning: None,
-            offers_always: true,
+            offers_always: prepared.covered,
         };
         let new = NewApproval {
             id,
@@ -337,6 +345,7 @@ fn prepared_of(question: &Question) -> Prepared {
             .map(|file| (file.path.clone(), hex(&file.sha256)))
             .collect(),
         plan: question.system_run_plan.as_ref().map(Json::tree).unwrap_or_default(),
+        covered: question.offers_always,
     }
 }
 
@@ -391,22 +400,29 @@ pub(crate) fn env_sha256(env: &[(String, String)]) -> [u8; 32] {
 #[async_trait]
 impl Exec for Commands {
     async fn exec(&self, caller: &Caller, request: ExecRequest) -> ToolReply {
+        let key = ToolKey {
+            run: caller.key.run.clone(),
+            tool_call: caller.key.tool_call.clone(),
+        };
+        // First of all: what was sent before a restart has an end of its own, whether its node is here now or not.
+        match self.known(&key, &caller.cancel).await {
+            Ok(None) => {}
+            Ok(Some(reply)) => return reply,
+            Err(error) => return reply::of_error(&error),
+        }
         let node = match self.target(&request.host).await {
             Ok(node) => node,
             Err(error) => return reply::failed(error),
         };
         let platform = match node {
-            Some(node) => match self.ring.live(node).await {
-                Some(live) => live.client.platform,
-                None => return reply::of_error(&CallRefused::Away.into()),
+            Some(node) => match self.awaited(node, &caller.cancel).await {
+                Ok(live) => live.client.platform,
+                Err(error) => return reply::of_error(&error),
             },
             None => std::env::consts::OS.to_owned(),
         };
         let wanted = Wanted {
-            key: ToolKey {
-                run: caller.key.run.clone(),
-                tool_call: caller.key.tool_call.clone(),
-            },
+            key,
             principal: Arc::new(Principal::agent(caller.agent.clone(), caller.session.clone())),
             typed: false,
             agent: Some(caller.agent.clone()),
@@ -423,6 +439,11 @@ impl Exec for Commands {
 }
 
 impl Commands {
+    async fn awaited(&self, node: DeviceId, cancel: &CancellationToken) -> Result<LiveNode, NotRun> {
+        let live = cancel.run_until_cancelled(self.ring.awaited(node)).await;
+        Ok(live.ok_or(NotRun::Stopped)?.ok_or(CallRefused::Away)?)
+    }
+
     /// The node that is meant; none for the gateway's own machine.
     async fn target(&self, host: &ExecHost) -> Result<Option<DeviceId>, String> {
         match host {

@@ -3,7 +3,7 @@
 //! Knows nothing of approvals, sessions or the journal. A node that is not linked to this process is simply absent here.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use atoll_pairing::access::commands::NodeFacts;
 use atoll_pairing::book::SurfaceApproval;
@@ -21,6 +21,10 @@ mod flight;
 mod owner;
 
 pub(crate) use audience::Audience;
+
+/// Nodes that were linked when the gateway ended are back this long after its start, or count as away: a little longer than
+/// the longest pause between two of their tries.
+const RETURN: Duration = Duration::from_secs(40);
 
 /// Requests that wait for the owner; callers wait for room, so one that floods slows only itself down.
 const QUEUE: usize = 4096;
@@ -184,6 +188,7 @@ enum Request {
     Nodes(oneshot::Sender<Vec<LiveNode>>),
     Devices(oneshot::Sender<Vec<(DeviceId, u64)>>),
     Node(DeviceId, oneshot::Sender<Option<LiveNode>>),
+    Awaited(DeviceId, oneshot::Sender<Option<LiveNode>>),
     Presence(oneshot::Sender<Json>),
     Hears(Audience, oneshot::Sender<bool>),
     Calls(oneshot::Sender<Vec<Row>>),
@@ -300,6 +305,12 @@ impl Hub {
     /// One node, if it is linked.
     pub(crate) async fn node(&self, node: DeviceId) -> Option<LiveNode> {
         self.ask(|reply| Request::Node(node, reply)).await.flatten()
+    }
+
+    /// One node, if it is linked. Just after the start a node that was not seen yet is on its way back, and is waited for.
+    pub(crate) async fn awaited(&self, node: DeviceId) -> Option<LiveNode> {
+        let found = self.ask(|reply| Request::Awaited(node, reply));
+        tokio::time::timeout(RETURN, found).await.ok()?.flatten()
     }
 
     /// The rows of `system-presence`.

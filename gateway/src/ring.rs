@@ -127,7 +127,11 @@ impl Ring {
 
     /// Calls a command on a node, for somebody, once.
     pub(crate) async fn call(&self, principal: &Arc<Principal>, call: Call) -> Result<Option<Json>, CallRefused> {
-        let Some(live) = self.hub.node(call.node).await else {
+        let live = match call.key {
+            Some(_) => self.hub.awaited(call.node).await,
+            None => self.hub.node(call.node).await,
+        };
+        let Some(live) = live else {
             return Err(self.absent(call.node).await);
         };
         let action = InvokeCommand {
@@ -290,6 +294,11 @@ impl Ring {
     /// A node that is linked now.
     pub(crate) async fn live(&self, node: DeviceId) -> Option<LiveNode> {
         self.hub.node(node).await
+    }
+
+    /// A node that is linked now, or comes back soon after the gateway's start.
+    pub(crate) async fn awaited(&self, node: DeviceId) -> Option<LiveNode> {
+        self.hub.awaited(node).await
     }
 
     async fn joined(&self) -> Vec<(DeviceRecord, Option<LiveNode>)> {

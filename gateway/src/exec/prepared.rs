@@ -20,6 +20,8 @@ pub(crate) struct Prepared {
     pub(crate) files: Vec<(String, String)>,
     /// The host's plan object, to be handed back as it is.
     pub(crate) plan: Value,
+    /// The host could tell exactly this command from any other later on, so it may be allowed for ever; never a shell's text.
+    pub(crate) covered: bool,
 }
 
 /// The reply was not one.
@@ -34,11 +36,19 @@ struct Reply {
     #[serde(default)]
     exec_policy: Option<ExecPolicy>,
     #[serde(default)]
+    allow_always_coverage: Coverage,
+    #[serde(default)]
     files: Vec<File>,
     #[serde(default)]
     verdict: Option<String>,
     #[serde(default)]
     reason: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+struct Coverage {
+    #[serde(default)]
+    complete: bool,
 }
 
 #[derive(Deserialize)]
@@ -88,6 +98,7 @@ pub(crate) fn read(reply: Option<&Json>) -> Result<(Prepared, HostVerdict), BadP
         cwd: fields.cwd.unwrap_or_default(),
         files: files.collect(),
         plan: reply.plan,
+        covered: reply.allow_always_coverage.complete,
     };
     Ok((prepared, verdict))
 }

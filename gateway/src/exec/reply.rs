@@ -12,6 +12,9 @@ use crate::ring::CallRefused;
 /// Characters of output that a reply holds; the rest is named.
 const OUTPUT: usize = 32 * 1024;
 
+/// What is said of a node that has no link.
+const AWAY: &str = "not run: that node is not connected now";
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Ran {
@@ -72,13 +75,11 @@ pub(super) fn of_row(row: &CallRow) -> ToolReply {
     match row.state {
         CallState::Ok => of_payload(Json::parse(&text).ok().as_ref()),
         CallState::Uncertain => uncertain(text),
+        CallState::NodeAway => failed(AWAY.to_owned()),
         CallState::TimedOut => uncertain(format!("timed out: {text}")),
-        CallState::Queued
-        | CallState::Sent
-        | CallState::Running
-        | CallState::Error
-        | CallState::Cancelled
-        | CallState::NodeAway => failed(text),
+        CallState::Queued | CallState::Sent | CallState::Running | CallState::Error | CallState::Cancelled => {
+            failed(text)
+        }
     }
 }
 
@@ -87,7 +88,7 @@ pub(super) fn of_error(error: &NotRun) -> ToolReply {
     match error {
         NotRun::No(reason) => failed(format!("not run: {reason}")),
         NotRun::Call(CallRefused::Failed(failure)) => of_failure(failure),
-        NotRun::Call(CallRefused::Away) => failed("not run: that node is not connected now".to_owned()),
+        NotRun::Call(CallRefused::Away) => failed(AWAY.to_owned()),
         NotRun::Call(other @ (CallRefused::Denied(_) | CallRefused::Unknown | CallRefused::Journal(_))) => {
             failed(format!("not run: {other}"))
         }
@@ -97,7 +98,9 @@ pub(super) fn of_error(error: &NotRun) -> ToolReply {
 }
 
 fn of_failure(failure: &Failure) -> ToolReply {
-    if failure.is_uncertain() {
+    if *failure == Failure::NotConnected {
+        failed(AWAY.to_owned())
+    } else if failure.is_uncertain() {
         uncertain(failure.to_string())
     } else {
         failed(failure.to_string())

@@ -1,7 +1,7 @@
 //! Calls under way: joins the call table of [`atoll_protocol::calls`] with those who wait for an end.
 
 use std::collections::{HashMap, VecDeque};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use atoll_protocol::calls::{Calls, Effect, Failure, NewCall, Row};
 use atoll_protocol::frame::{Frame, Invoke, Resume};
@@ -9,6 +9,9 @@ use atoll_protocol::id::{CallId, DeviceId};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{CallEnd, NewInvoke, Restored};
+
+/// A node that has just been admitted says within this time what it knows; calls made before that wait for it.
+const RESUME: Duration = Duration::from_secs(5);
 
 /// Something to say to a node.
 pub(super) struct Order {
@@ -38,7 +41,14 @@ struct Waiter {
 }
 
 impl Flight {
-    pub(super) fn invoke(&mut self, new: NewInvoke, reply: oneshot::Sender<CallEnd>, now: Instant) -> VecDeque<Order> {
+    /// `linked`: the node is there, though it may not have said yet what it knows; the call waits for that.
+    pub(super) fn invoke(
+        &mut self,
+        new: NewInvoke,
+        linked: bool,
+        reply: oneshot::Sender<CallEnd>,
+        now: Instant,
+    ) -> VecDeque<Order> {
         let call = new.invoke.call.clone();
         let waiter = Waiter {
             reply: Some(reply),
@@ -53,7 +63,7 @@ impl Flight {
         let opened = NewCall {
             invoke: new.invoke,
             deadline: new.deadline,
-            wait_until: None,
+            wait_until: linked.then(|| now + RESUME),
             idempotent: new.idempotent,
         };
         let effects = self.calls.open(opened, (), now).unwrap_or_default();

@@ -1,6 +1,6 @@
 //! The hub's owner: routes each request to the part that holds the fact, and nothing more.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use atoll_protocol::id::DeviceId;
 use atoll_protocol::json::Json;
 use atoll_protocol::scope::{Role, Scope};
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::flight::{Flight, Order};
-use super::{Audience, Broadcast, LinkId, LinkUp, LiveNode, Outgoing, OwnPresence, Request};
+use super::{Audience, Broadcast, LinkId, LinkUp, LiveNode, Outgoing, OwnPresence, RETURN, Request};
 use crate::clock;
 
 /// Close code for a peer that does not read.
@@ -62,6 +62,11 @@ pub(super) struct Owner {
     links: HashMap<LinkId, Link>,
     /// The newest link of each node.
     nodes: HashMap<DeviceId, LinkId>,
+    /// Nodes that were linked since the start.
+    seen: HashSet<DeviceId>,
+    /// Who waits for which node to come back after the start.
+    awaited: HashMap<DeviceId, Vec<oneshot::Sender<Option<LiveNode>>>>,
+    started: Instant,
     next_link: u64,
     presence_version: u64,
     health_version: u64,
@@ -83,6 +88,9 @@ impl Owner {
             own,
             links: HashMap::new(),
             nodes: HashMap::new(),
+            seen: HashSet::new(),
+            awaited: HashMap::new(),
+            started: Instant::now(),
             next_link: 0,
             presence_version: 1,
             health_version: 1,
@@ -120,7 +128,8 @@ impl Owner {
             Request::LinkDown(link) => self.link_down(link, now),
             Request::Heard(link, frame) => self.heard(link, *frame, now),
             Request::Invoke(new, reply) => {
-                let orders = self.flight.invoke(*new, reply, now);
+                let linked = self.nodes.contains_key(&new.invoke.node);
+                let orders = self.flight.invoke(*new, linked, reply, now);
                 self.carry_out(orders);
             }
             Request::Restore(calls) => self.flight.restore(calls, now),
@@ -149,6 +158,7 @@ impl Owner {
                 drop(reply.send(self.links.values().filter_map(device).collect()));
             }
             Request::Node(node, reply) => drop(reply.send(self.nodes.get(&node).and_then(|id| self.live(*id)))),
+            Request::Awaited(node, reply) => self.awaited(node, reply, now),
             Request::Presence(reply) => drop(reply.send(self.presence())),
             Request::Hears(audience, reply) => drop(reply.send(self.hears(&audience))),
             Request::Calls(reply) => drop(reply.send(self.flight.rows())),
@@ -174,7 +184,11 @@ impl Owner {
             seq: 0,
             host_stats: None,
         };
+        let arrived = link.up.device.filter(|_| link.up.role == Role::Node);
         self.links.insert(id, link);
+        if let Some(arrived) = arrived {
+            self.arrived(arrived);
+        }
         if let Some(node) = node {
             // Such a node forgets its calls with its link: what it had is told so now.
             let orders = self.flight.link_up(node, generation, None, Instant::now());
@@ -182,6 +196,26 @@ impl Owner {
         }
         self.presence_changed();
         (id, generation)
+    }
+
+    /// A node that was seen and is not linked has left; one that was not seen yet may be on its way back.
+    fn awaited(&mut self, node: DeviceId, reply: oneshot::Sender<Option<LiveNode>>, now: Instant) {
+        let live = self.nodes.get(&node).and_then(|id| self.live(*id));
+        if live.is_some() || self.seen.contains(&node) || now > self.started + RETURN {
+            drop(reply.send(live));
+        } else {
+            let waiting = self.awaited.entry(node).or_default();
+            waiting.retain(|reply| !reply.is_closed());
+            waiting.push(reply);
+        }
+    }
+
+    fn arrived(&mut self, node: DeviceId) {
+        self.seen.insert(node);
+        let live = self.nodes.get(&node).and_then(|id| self.live(*id));
+        for reply in self.awaited.remove(&node).into_iter().flatten() {
+            drop(reply.send(live.clone()));
+        }
     }
 
     /// Cleans up exactly this link; a newer one of the same node keeps its place and its calls.
