@@ -77,6 +77,7 @@ impl Platform for Chat {
 
 fn telegram_at(api_root: &str, token: &str) -> Telegram {
     let timing = Timing {
+        pace: Duration::from_secs(3),
         backoff_first: Duration::from_millis(20),
         backoff_cap: Duration::from_millis(100),
         ..Timing::default()

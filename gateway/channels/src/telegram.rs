@@ -54,6 +54,9 @@ pub struct Timing {
     pub poll_grace: Duration,
     /// What any other request may take.
     pub request: Duration,
+    /// The longest wait for our own pace inside a send. A longer one is handed back: what waits outside is known not to be sent
+    /// when the process dies.
+    pub pace: Duration,
     /// The first wait after an outage; each further one is about twice as long.
     pub backoff_first: Duration,
     /// The longest wait after an outage.
@@ -68,6 +71,7 @@ impl Default for Timing {
             long_poll: Duration::from_secs(30),
             poll_grace: Duration::from_secs(10),
             request: Duration::from_secs(20),
+            pace: Duration::ZERO,
             backoff_first: Duration::from_secs(1),
             backoff_cap: Duration::from_secs(30),
             rejected_token: Duration::from_secs(60),

@@ -28,8 +28,6 @@ use super::{Telegram, to_html};
 use crate::port::{Button, Outbound, Place, Receipt, SendError};
 use crate::split::prefix_within;
 
-/// The longest pause before a send that is waited out here; a longer one is the caller's to wait.
-const PATIENCE: Duration = Duration::from_secs(3);
 /// When nothing was reached, the next try makes sense after this.
 const UNREACHABLE_RETRY: Duration = Duration::from_secs(2);
 /// A rejected token is mended by its owner or not at all.
@@ -150,7 +148,7 @@ impl Telegram {
     }
 
     async fn pause(&self, chat: ChatId) -> Result<(), SendError> {
-        match self.pacer.reserve(chat.0, Instant::now(), PATIENCE) {
+        match self.pacer.reserve(chat.0, Instant::now(), self.timing.pace) {
             Ok(wait) if wait.is_zero() => Ok(()),
             Ok(wait) => {
                 tokio::time::sleep(wait).await;
