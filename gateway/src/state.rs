@@ -6,11 +6,18 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use atoll_protocol::id::AgentId;
 
 /// Overrides the folder's place.
 pub const STATE_DIR_ENV: &str = "ATOLL_STATE_DIR";
+
+/// How often a taken lock is tried again.
+const LOCK_TRIES: u32 = 10;
+
+/// Between two tries.
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// Why the state folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -106,7 +113,7 @@ impl StateDir {
             options
         };
         let mut file = options().open(&path).map_err(failed)?;
-        match file.try_lock() {
+        match take(&file) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
@@ -257,6 +264,17 @@ fn flush_folder(folder: &Path) -> io::Result<()> {
 fn flush_folder(_: &Path) -> io::Result<()> {
     // A folder cannot be opened as a file; the rename is journaled by the file system.
     Ok(())
+}
+
+/// Takes a lock. A gateway that was killed while it started a program leaves it locked until that program has begun, a moment later.
+fn take(file: &File) -> Result<(), TryLockError> {
+    for _ in 0..LOCK_TRIES {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            taken => return taken,
+        }
+    }
+    file.try_lock()
 }
 
 fn locate(chosen: Option<&Path>, env: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {

@@ -4,7 +4,7 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use atoll_pairing::identity::{Identity, IdentityError};
 
@@ -13,6 +13,12 @@ mod status;
 
 pub use gateways::{Gateways, Known};
 pub use status::{Phase, Status};
+
+/// How often a taken lock is tried again.
+const LOCK_TRIES: u32 = 10;
+
+/// Between two tries.
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// The folder, not locked: what short commands use.
 #[derive(Debug, Clone)]
@@ -113,7 +119,7 @@ impl StateDir {
         let mut file = private(OpenOptions::new().create(true).write(true))
             .open(&path)
             .map_err(io)?;
-        match file.try_lock() {
+        match take(&file) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 return Err(StateError::InUse {
@@ -163,6 +169,17 @@ impl StateDir {
     fn status_path(&self) -> PathBuf {
         self.path.join("status.json")
     }
+}
+
+/// Takes a lock. A daemon that was killed while it started a program leaves it locked until that program has begun, a moment later.
+fn take(file: &File) -> Result<(), TryLockError> {
+    for _ in 0..LOCK_TRIES {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            taken => return taken,
+        }
+    }
+    file.try_lock()
 }
 
 /// The time as people and other machines write it down: Unix milliseconds.
