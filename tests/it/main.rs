@@ -5,6 +5,8 @@ mod connect;
 mod documents;
 mod first_light;
 mod invoke;
+mod kill;
+mod light;
 mod mutated;
 mod openclaw;
 mod pairing;

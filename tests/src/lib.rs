@@ -1,11 +1,13 @@
 //! What the integration tests and benchmarks stand on: the real programs in temporary folders, a client that speaks the
 //! wire from its description alone, and fakes of services on other people's computers.
 
+pub mod chance;
 pub mod fake;
 pub mod fake_node;
 pub mod mesh;
 pub mod openclaw;
 pub mod program;
+pub mod scene;
 pub mod tree;
 pub mod wait;
 pub mod wire;

@@ -1,0 +1,124 @@
+//! Who may say yes, what a no does, and what is asked only once.
+
+use std::os::unix::fs::PermissionsExt;
+
+use atoll_tests::fake::telegram::Person;
+use atoll_tests::scene::{OWNER, Scene, Setting, button};
+use serde_json::json;
+
+#[tokio::test]
+async fn a_denied_command_does_not_run_and_its_answer_says_so() {
+    let scene = Scene::new().await;
+    scene.ask("denied");
+    let card = scene.card("denied").await;
+    scene.press(&scene.owner, &card, "Deny");
+    let answer = scene.answer("denied").await;
+    assert!(answer.contains("not run: denied"), "{answer}");
+    assert_eq!(scene.runs("denied"), 0);
+    scene.said("Denied by").await;
+}
+
+#[tokio::test]
+async fn a_no_at_the_command_line_counts_like_a_click() {
+    let scene = Scene::new().await;
+    scene.ask("denied");
+    let card = scene.card("denied").await;
+    let data = button(&card, "Deny");
+    let id = data.split(':').nth(1).expect("a button names its question");
+    let output = scene.mesh.cli(&["approvals", "deny", id]).await;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(scene.answer("denied").await.contains("not run: denied"));
+    assert_eq!(scene.runs("denied"), 0);
+    // The card in the chat is closed too.
+    scene.said("Denied by").await;
+}
+
+#[tokio::test]
+async fn a_question_that_nobody_answers_ends_with_its_turn_and_can_be_answered_no_more() {
+    let hurried = json!({"agents": {"defaults": {"timeoutSeconds": 3}}});
+    let scene = Setting::default().config(&hurried).start().await;
+    scene.ask("late");
+    let card = scene.card("late").await;
+    scene.said("the time for this turn is over").await;
+    let withdrawn = scene.said("Withdrawn").await;
+    assert_eq!((withdrawn.message, withdrawn.buttons.len()), (card.message, 0));
+    // As from a client that still shows the old buttons.
+    scene.telegram.push(json!({"callback_query": {
+        "id": "too-late", "from": {"id": OWNER, "is_bot": false, "first_name": "Ann"}, "chat_instance": "1",
+        "data": button(&card, "Allow once"), "message": {"message_id": card.message, "date": 1_767_225_700, "text": "?",
+            "chat": {"id": OWNER, "type": "private", "first_name": "Ann"}},
+    }}));
+    // A later job of the same lane shows that the click was dealt with.
+    scene.ask("next");
+    scene.allow("next").await;
+    assert_eq!(scene.answer("next").await, "finished next: it ran");
+    assert_eq!(scene.runs("late"), 0);
+}
+
+#[tokio::test]
+async fn only_the_owner_can_answer_even_among_people_who_may_write() {
+    let scene = Setting::default()
+        .config(&json!({
+            "commands": {"ownerAllowFrom": [OWNER.to_string()]},
+            "channels": {"telegram": {"allowFrom": [OWNER.to_string(), "43"]}},
+        }))
+        .start()
+        .await;
+    let (bob, mallory) = (Person::new(43, "Bob"), Person::new(666, "Mallory"));
+    scene.telegram.meet(&bob);
+    scene.telegram.meet(&mallory);
+    scene.ask("guarded");
+    let card = scene.card("guarded").await;
+    for other in [&bob, &mallory] {
+        let click = scene.press(other, &card, "Allow once");
+        let notice = scene.notice(&click).await.text;
+        assert!(!notice.contains("Allowed"), "{} is told {notice}", other.name);
+    }
+    let data = button(&card, "Allow once");
+    let id = data.split(':').nth(1).expect("a button names its question");
+    scene.telegram.write(&bob, bob.id, &format!("/approve {id} allow-once"));
+    scene
+        .telegram
+        .wait_sent(bob.id, |sent| sent.text.contains("only the owner"))
+        .await;
+    assert_eq!(scene.runs("guarded"), 0);
+    scene.press(&scene.owner, &card, "Allow once");
+    assert_eq!(scene.answer("guarded").await, "finished guarded: it ran");
+    assert_eq!(scene.runs("guarded"), 1);
+}
+
+#[tokio::test]
+async fn a_command_allowed_for_ever_is_asked_about_once_and_another_one_again() {
+    let scene = Scene::new().await;
+    let program = scene.mark("program");
+    std::fs::write(&program, "#!/bin/sh\necho ran >> \"$1\"\necho it ran\n").expect("a writable folder");
+    std::fs::set_permissions(&program, PermissionsExt::from_mode(0o700)).expect("a file of our own");
+    let command = |name: &str| format!("{} {}", program.display(), scene.mark(name).display());
+    scene.write(&format!("do one: {}", command("same")));
+    let card = scene.card("same").await;
+    scene.press(&scene.owner, &card, "Always allow");
+    assert_eq!(scene.answer("one").await, "finished one: it ran");
+    scene.write(&format!("do two: {}", command("same")));
+    assert_eq!(scene.answer("two").await, "finished two: it ran");
+    assert_eq!(scene.runs("same"), 2);
+    let cards = || {
+        scene
+            .telegram
+            .sent(OWNER)
+            .into_iter()
+            .filter(|sent| sent.text.contains(&command("same")))
+            .count()
+    };
+    assert_eq!(cards(), 1);
+    scene.write(&format!("do three: {}", command("other")));
+    scene.card("other").await;
+}
+
+#[tokio::test]
+async fn shell_text_cannot_be_allowed_for_ever() {
+    let scene = Scene::new().await;
+    scene.ask("shell");
+    let card = scene.card("shell").await;
+    let labels: Vec<_> = card.buttons.iter().flatten().map(|(label, _)| label.as_str()).collect();
+    assert!(!labels.iter().any(|label| label.contains("Always")), "{labels:?}");
+}
