@@ -1,9 +1,10 @@
 //! `node.*`: what is in the ring, calls to it, and what nodes report.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use atoll_pairing::approval::plan::plan_of;
-use atoll_pairing::approval::{Requester, Spend};
+use atoll_pairing::approval::{Approval, Question, Requester, Spend};
 use atoll_protocol::dialect::denial;
 use atoll_protocol::error::WireError;
 use atoll_protocol::id::{ApprovalId, CallId, DeviceId};
@@ -11,6 +12,7 @@ use atoll_protocol::json::Json;
 use atoll_protocol::limits;
 use atoll_protocol::method::node::{HostStats, NodeEvent, NodeInvoke, NodeNamed, NodeRename};
 use atoll_protocol::scope::Scope;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Answer, Ask, device, done};
@@ -74,12 +76,12 @@ async fn prepare_run(house: &House, ask: &Ask, call: &mut Call) -> Result<(), Wi
     if claims || decided {
         let run = fields.get("runId").and_then(Value::as_str).map(str::to_owned);
         let run = run.ok_or_else(|| guard("MISSING_RUN_ID", "an approved system.run names its approval in runId"))?;
-        let approved = spend(house, ask, call, &run).await?;
-        fields.insert("command".to_owned(), json!(approved.argv));
-        fields.insert("cwd".to_owned(), json!(approved.cwd));
+        let used = spend(house, ask, call, &run).await?;
+        let approved =
+            plan_of(&used).ok_or_else(|| guard("APPROVAL_NODE_MISMATCH", "the approval is not for a node"))?;
+        as_approved(fields, &used.question)?;
         call.plan = Some(house.identity.sign_plan(&approved));
-    }
-    if let Some(plan) = plan {
+    } else if let Some(plan) = plan {
         fields.insert("systemRunPlan".to_owned(), plan);
     }
     fields.entry("runId").or_insert_with(|| json!(call.id));
@@ -87,7 +89,41 @@ async fn prepare_run(house: &House, ask: &Ask, call: &mut Call) -> Result<(), Wi
     Ok(())
 }
 
-async fn spend(house: &House, ask: &Ask, call: &Call, run: &str) -> Result<atoll_protocol::plan::Plan, WireError> {
+/// Puts what was approved in the place of what the caller says now, as a node of the dialect runs what it is told.
+fn as_approved(fields: &mut serde_json::Map<String, Value>, question: &Question) -> Result<(), WireError> {
+    let mismatch = |what| guard("APPROVAL_REQUEST_MISMATCH", what);
+    let env = match fields.get("env") {
+        None | Some(Value::Null) => BTreeMap::new(),
+        Some(env) => {
+            BTreeMap::<String, String>::deserialize(env).map_err(|_| mismatch("env must be an object of texts"))?
+        }
+    };
+    let env: Vec<_> = env.into_iter().collect();
+    if crate::exec::env_sha256(&env) != question.env_sha256 {
+        return Err(mismatch("this env is not the one that was approved"));
+    }
+    let is_fed = |stdin: &Value| !stdin.is_null() && stdin != "";
+    if fields.get("stdin").is_some_and(is_fed) {
+        return Err(mismatch("this stdin is not the one that was approved"));
+    }
+    let stored = [
+        ("command", Some(json!(question.argv))),
+        ("rawCommand", None),
+        ("cwd", question.cwd.as_ref().map(|cwd| json!(cwd))),
+        ("agentId", question.agent.as_ref().map(|agent| json!(agent))),
+        ("sessionKey", question.session.as_ref().map(|session| json!(session))),
+        ("systemRunPlan", question.system_run_plan.as_ref().map(Json::tree)),
+    ];
+    for (name, value) in stored {
+        match value {
+            Some(value) => drop(fields.insert(name.to_owned(), value)),
+            None => drop(fields.remove(name)),
+        }
+    }
+    Ok(())
+}
+
+async fn spend(house: &House, ask: &Ask, call: &Call, run: &str) -> Result<Approval, WireError> {
     let id = ApprovalId::new(run).map_err(|_| guard("UNKNOWN_APPROVAL_ID", "there is no approval of this id"))?;
     let by = Requester::of(&ask.caller.principal);
     let spend = Spend {
@@ -95,8 +131,7 @@ async fn spend(house: &House, ask: &Ask, call: &Call, run: &str) -> Result<atoll
         node: Some(call.node),
         by,
     };
-    let used = house.approvals.spend(id, spend).await?;
-    plan_of(&used).ok_or_else(|| guard("APPROVAL_NODE_MISMATCH", "the approval is not for a node"))
+    Ok(house.approvals.spend(id, spend).await?)
 }
 
 fn guard(code: &str, message: &str) -> WireError {
@@ -165,4 +200,56 @@ async fn own_node(house: &House, ask: &Ask) -> Result<DeviceId, WireError> {
     let live = house.ring.live(node).await.ok_or_else(changed)?;
     let is_pending = matches!(live.approval, atoll_pairing::book::SurfaceApproval::Pending(_));
     if is_pending { Err(changed()) } else { Ok(node) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn question() -> Question {
+        Question {
+            node: None,
+            command: "/bin/ls".to_owned(),
+            argv: vec!["/bin/ls".to_owned()],
+            cwd: Some("/tmp".to_owned()),
+            env_sha256: crate::exec::env_sha256(&[("LANG".to_owned(), "C".to_owned())]),
+            stdin_sha256: [0; 32],
+            files: Vec::new(),
+            agent: None,
+            session: None,
+            system_run_plan: Some(json!({"argv": ["/bin/ls"]}).into()),
+            security: "allowlist".to_owned(),
+            ask: "on-miss".to_owned(),
+            warning: None,
+            offers_always: false,
+        }
+    }
+
+    #[test]
+    fn what_was_approved_replaces_everything_that_the_caller_says_later() {
+        let mut call = json!({
+            "command": ["/bin/rm"], "rawCommand": "rm -rf /", "cwd": "/", "agentId": "x", "sessionKey": "y",
+            "systemRunPlan": {"argv": ["/bin/rm"]}, "env": {"LANG": "C"}, "runId": "a1",
+        });
+        as_approved(call.as_object_mut().expect("an object"), &question()).expect("the same environment");
+        let expected = json!({
+            "command": ["/bin/ls"], "cwd": "/tmp", "systemRunPlan": {"argv": ["/bin/ls"]}, "env": {"LANG": "C"}, "runId": "a1",
+        });
+        assert_eq!(call, expected);
+    }
+
+    #[test]
+    fn another_environment_or_input_was_not_approved() {
+        for call in [
+            json!({}),
+            json!({"env": {"LANG": "C", "LD_PRELOAD": "/tmp/x"}}),
+            json!({"env": {"LANG": 5}}),
+            json!({"env": {"LANG": "C"}, "stdin": "x"}),
+        ] {
+            let mut changed = call.clone();
+            let refused = as_approved(changed.as_object_mut().expect("an object"), &question());
+            let code = refused.expect_err("not what was approved").detail_code();
+            assert_eq!(code.as_deref(), Some("APPROVAL_REQUEST_MISMATCH"), "{call}");
+        }
+    }
 }
