@@ -1,9 +1,11 @@
 //! What follows from a message once its transaction holds: its turn gets into its lane, its command is done, its click counts.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use atoll_agent::turn::Outcome;
 use atoll_channels::port::{Outbound, PeerKind, Place};
+use futures_util::FutureExt;
 
 use super::take::{self, Click, Step, Typed};
 use crate::approvals::Refused;
@@ -62,7 +64,14 @@ async fn execute(house: &House, typed: Typed) {
         place,
         message,
     } = typed;
-    let text = direct::execute(house, &asker, parsed).await;
+    let done = AssertUnwindSafe(direct::execute(house, &asker, parsed))
+        .catch_unwind()
+        .await;
+    // Taken up again it would only panic again, and so would everything behind it wait.
+    let text = done.unwrap_or_else(|_| {
+        tracing::error!(row, "a typed command panicked");
+        "⚠️ That broke inside the gateway; `atoll logs` has the place.".to_owned()
+    });
     let answer = parts(&house.accounts, &place, Some(&message), &text, |part| {
         take::key(row, part)
     })
