@@ -2,10 +2,12 @@
 //! place. Never decides what is said.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use atoll_channels::port::{AccountRef, Channel, Outbound, SendError};
+use futures_util::FutureExt;
 use rusqlite::Connection;
 use tokio::sync::{Notify, RwLock};
 use tokio::task::JoinSet;
@@ -196,8 +198,11 @@ fn pause_until(at: i64, room: usize) -> Duration {
 }
 
 async fn send_once(channel: &dyn Channel, row: &OutboxRow) -> Result<atoll_channels::port::Receipt, SendError> {
-    match tokio::time::timeout(SEND_DEADLINE, channel.send(&row.item.place, &row.item.outbound)).await {
-        Ok(result) => result,
+    let sending = AssertUnwindSafe(channel.send(&row.item.place, &row.item.outbound)).catch_unwind();
+    match tokio::time::timeout(SEND_DEADLINE, sending).await {
+        Ok(Ok(result)) => result,
+        // It would hold up everything for the same place if it stayed under way.
+        Ok(Err(_)) => Err(SendError::Uncertain("the channel panicked".to_owned())),
         Err(_) => Err(SendError::Uncertain("the platform did not answer in time".to_owned())),
     }
 }
