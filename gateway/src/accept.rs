@@ -20,6 +20,9 @@ use crate::http::Peer;
 /// Sockets that are open at once. More wait in the kernel's queue until one closes.
 const CONNECTIONS: usize = 16 * 1024;
 
+/// Of those, on the Unix socket, which the network cannot fill.
+const LOCAL_CONNECTIONS: usize = 256;
+
 /// The first byte must be here by then, and the TLS handshake done.
 const OPENING: Duration = Duration::from_secs(10);
 
@@ -99,7 +102,11 @@ impl Listeners {
         for listener in self.tcp {
             loops.spawn(accept.clone().tcp(listener, stop.clone()));
         }
-        loops.spawn(accept.unix(self.unix, stop));
+        let local = Accept {
+            permits: Arc::new(Semaphore::new(LOCAL_CONNECTIONS)),
+            ..accept
+        };
+        loops.spawn(local.unix(self.unix, stop));
         while loops.join_next().await.is_some() {}
         let _ = std::fs::remove_file(&self.unix_path);
     }

@@ -108,6 +108,11 @@ impl Book {
         self.generations.borrow().get(&(device, principal.role())) == Some(&principal.generation())
     }
 
+    /// Whether a device was granted a role.
+    pub(crate) fn knows(&self, device: DeviceId, role: Role) -> bool {
+        self.generations.borrow().contains_key(&(device, role))
+    }
+
     /// Changes whenever somebody approved or rejected something.
     pub(crate) fn decisions(&self) -> watch::Receiver<u64> {
         self.decisions.clone()

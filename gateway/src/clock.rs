@@ -12,3 +12,8 @@ pub(crate) fn now_ms() -> u64 {
 pub(crate) fn now() -> i64 {
     i64::try_from(now_ms()).unwrap_or(i64::MAX)
 }
+
+/// Now, for deadlines: the clock that timers go by.
+pub(crate) fn instant() -> std::time::Instant {
+    tokio::time::Instant::now().into_std()
+}

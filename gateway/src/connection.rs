@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use atoll_pairing::access::commands::NodeFacts;
-use atoll_pairing::admission::{self, Verdict};
+use atoll_pairing::admission::{self, Method, Verdict};
 use atoll_pairing::book::SurfaceApproval;
 use atoll_pairing::greet::{Guest, greet};
 use atoll_pairing::link::{Link, LinkError, LinkRx, LinkTx, Pipe, Received};
@@ -16,15 +16,18 @@ use atoll_protocol::dialect::refusal::{PairingRefusal, Refusal};
 use atoll_protocol::frame::{self, Frame};
 use atoll_protocol::limits;
 use atoll_protocol::scope::Role;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::Semaphore;
 
 use crate::hello;
 use crate::house::House;
-use crate::hub::{LinkId, LinkUp, Outgoing};
+use crate::hub::{Hub, LinkId, LinkUp, Outgoing, Outlet, Queued, outlet};
 use crate::rpc::{self, Caller};
 
 /// A device that waits for its approval keeps its request alive this often.
 const KEEP_WAITING: Duration = Duration::from_secs(60);
+
+/// A link that is closed at once still gets what was queued for it before, for this long.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// Serves one WebSocket to its end.
 pub(crate) async fn serve(house: Arc<House>, pipe: Pipe, origin: Origin) {
@@ -48,6 +51,16 @@ pub(crate) async fn serve(house: Arc<House>, pipe: Pipe, origin: Origin) {
 
 /// Asks for the verdict, and waits with the guest for as long as a person takes. None when it is sent away or leaves.
 async fn knock(house: &House, mut guest: Guest, origin: &Origin) -> Option<(Guest, Box<admission::Admitted>)> {
+    let _seat = if is_known(house, &guest) {
+        None
+    } else {
+        let Some(seat) = house.seats.take(origin) else {
+            let retry_after_ms = u64::try_from(KEEP_WAITING.as_millis()).unwrap_or(u64::MAX);
+            guest.refuse(&Refusal::RateLimited { retry_after_ms }).await;
+            return None;
+        };
+        Some(seat)
+    };
     let mut decisions = house.book.decisions();
     let mut told: Option<PairingRefusal> = None;
     loop {
@@ -79,6 +92,14 @@ async fn knock(house: &House, mut guest: Guest, origin: &Origin) -> Option<(Gues
     }
 }
 
+/// Whether there is nothing to ask a person about. A device that nobody knows may need no secret to ask.
+fn is_known(house: &House, guest: &Guest) -> bool {
+    let proven = guest.proven();
+    proven
+        .device()
+        .is_none_or(|device| house.book.knows(device.id, proven.claims().role))
+}
+
 /// The request is gone, and its device was not approved.
 async fn was_rejected(house: &House, told: &PairingRefusal) -> bool {
     let (device, role, request) = (told.device, told.role, told.request.clone());
@@ -91,12 +112,16 @@ async fn was_rejected(house: &House, told: &PairingRefusal) -> bool {
 
 /// Registers the peer, greets it, and carries frames until one end hangs up.
 async fn enter(house: &Arc<House>, guest: Guest, origin: &Origin, admitted: admission::Admitted) {
-    let (outgoing, queue) = mpsc::channel(limits::SEND_QUEUE);
+    let (outgoing, queue) = outlet();
     let connection = uuid::Uuid::new_v4().to_string();
     // Registered before it is greeted, so that it misses nothing; the writer starts after the greeting.
     let up = link_up(guest.proven(), origin, &admitted, &connection, outgoing.clone());
     let Some((link, generation)) = house.hub.link_up(up).await else {
         return;
+    };
+    let _linked = Linked {
+        hub: house.hub.clone(),
+        link,
     };
     if let Ok(opened) = welcome(house, guest, &admitted, &connection, generation).await {
         let caller = Arc::new(Caller::new(Arc::new(admitted.principal.with_connection(connection))));
@@ -115,7 +140,19 @@ async fn enter(house: &Arc<House>, guest: Guest, origin: &Origin, admitted: admi
         };
         tracing::debug!(link = link.0, %reason, "a link ended");
     }
-    house.hub.link_down(link).await;
+}
+
+/// Takes the link out of the hub, however its task ends.
+struct Linked {
+    hub: Hub,
+    link: LinkId,
+}
+
+impl Drop for Linked {
+    fn drop(&mut self) {
+        let (hub, link) = (self.hub.clone(), self.link);
+        tokio::spawn(async move { hub.link_down(link).await });
+    }
 }
 
 fn link_up(
@@ -123,7 +160,7 @@ fn link_up(
     origin: &Origin,
     admitted: &admission::Admitted,
     connection: &str,
-    outgoing: mpsc::Sender<Outgoing>,
+    outgoing: Outlet,
 ) -> LinkUp {
     let claims = proven.claims();
     let (facts, approval) = match &admitted.grant {
@@ -144,6 +181,10 @@ fn link_up(
         path_env: claims.path_env.clone(),
         address: origin.address.clone(),
         language: proven.language(),
+        is_by_shared_auth: match admitted.method {
+            Method::None | Method::Token | Method::Password | Method::TrustedProxy => true,
+            Method::DeviceToken | Method::DeviceKey | Method::LocalUser => false,
+        },
         outgoing,
     }
 }
@@ -175,22 +216,46 @@ async fn welcome(
     guest.admit(greeting, |_| hello.unwrap_or_default()).await
 }
 
-/// Sends what is queued, in order.
-async fn write(mut tx: LinkTx, mut queue: mpsc::Receiver<Outgoing>) -> String {
-    while let Some(outgoing) = queue.recv().await {
-        let sent = match outgoing {
-            Outgoing::Frame(frame) => send(&mut tx, &frame).await,
-            Outgoing::Text(text) => tx.send_text(text).await,
-            Outgoing::Close { code, reason } => {
-                tx.close(code, &reason).await;
-                return reason;
+/// Sends what is queued, in order, until the link is to end.
+async fn write(mut tx: LinkTx, mut queue: Queued) -> String {
+    let cut = queue.cut();
+    let (code, reason) = tokio::select! {
+        biased;
+        why = cut => why,
+        reason = write_all(&mut tx, &mut queue) => return reason,
+    };
+    let _ = tokio::time::timeout(LAST_WORDS, async {
+        while let Some((outgoing, _room)) = queue.try_next() {
+            if write_one(&mut tx, outgoing).await.is_err() {
+                return;
             }
-        };
-        if let Err(error) = sent {
-            return error.to_string();
+        }
+    })
+    .await;
+    tx.close(code, &reason).await;
+    reason
+}
+
+async fn write_all(tx: &mut LinkTx, queue: &mut Queued) -> String {
+    while let Some((outgoing, _room)) = queue.next().await {
+        if let Err(reason) = write_one(tx, outgoing).await {
+            return reason;
         }
     }
     "nobody speaks to it any more".to_owned()
+}
+
+/// The error says why it was the last one.
+async fn write_one(tx: &mut LinkTx, outgoing: Outgoing) -> Result<(), String> {
+    let sent = match outgoing {
+        Outgoing::Frame(frame) => send(tx, &frame).await,
+        Outgoing::Text(text) => tx.send_text(text).await,
+        Outgoing::Close { code, reason } => {
+            tx.close(code, &reason).await;
+            return Err(reason);
+        }
+    };
+    sent.map_err(|error| error.to_string())
 }
 
 /// A reply too large for the language becomes an error reply; anything else that is too large is dropped, and said so.
@@ -210,7 +275,7 @@ async fn send(tx: &mut LinkTx, frame: &Frame) -> Result<(), LinkError> {
 struct Reader {
     house: Arc<House>,
     caller: Arc<Caller>,
-    outgoing: mpsc::Sender<Outgoing>,
+    outgoing: Outlet,
     link: LinkId,
 }
 
@@ -225,7 +290,8 @@ impl Reader {
                     if self.reject(reject).await {
                         continue;
                     }
-                    return "it broke the protocol".to_owned();
+                    // The writer says so and ends the link; ending here would keep it from that.
+                    return std::future::pending().await;
                 }
                 Err(error) => return error.to_string(),
             };
@@ -243,7 +309,8 @@ impl Reader {
                     });
                 }
                 (_, Frame::Ping(number)) => {
-                    drop(self.outgoing.try_send(Outgoing::Frame(Box::new(Frame::Pong(number)))))
+                    // A peer that is behind has enough to hear.
+                    let _ = self.outgoing.try_send(Outgoing::Frame(Box::new(Frame::Pong(number))));
                 }
                 (Role::Node, frame) => self.house.hub.heard(self.link, frame).await,
                 (Role::Operator, frame) => {
@@ -256,12 +323,12 @@ impl Reader {
     /// False when the link ends with it.
     async fn reject(&self, reject: dialect::Reject) -> bool {
         if let Some(answer) = reject.answer {
-            let _ = self.outgoing.send(Outgoing::Text(answer)).await;
+            self.outgoing.send(Outgoing::Text(answer)).await;
         }
         let Some((code, reason)) = reject.close else {
             return true;
         };
-        let _ = self.outgoing.send(Outgoing::Close { code, reason }).await;
+        self.outgoing.close(code, &reason);
         false
     }
 }

@@ -7,24 +7,23 @@ use std::time::Instant;
 
 use atoll_pairing::access::Policy;
 use atoll_pairing::access::commands::CommandPolicy;
-use atoll_pairing::admission::{self, AuthPolicy, ProxyRules, Verdict};
-use atoll_pairing::book::{Fresh, FreshToken, SecretHash};
+use atoll_pairing::admission::{self, Verdict};
+use atoll_pairing::book::{Fresh, FreshToken};
 use atoll_pairing::identity::Identity;
 use atoll_pairing::lockout::{Locked, Lockouts};
 use atoll_pairing::proven::{Origin, Proven};
 use atoll_protocol::dialect::refusal::Refusal;
 use atoll_protocol::json::Json;
-use atoll_protocol::scope::Scope;
-use secrecy::SecretString;
 use serde_json::{Value, json};
 use tokio_util::task::TaskTracker;
 
 use crate::approvals::Approvals;
+use crate::auth::Auth;
 use crate::book::Book;
 use crate::cards::Cards;
 use crate::channels::Channels;
 use crate::clock;
-use crate::config::{AuthMode, Config, ConfigStore};
+use crate::config::{Config, ConfigStore};
 use crate::deliver::{Accounts, Outbox};
 use crate::direct::Typed;
 use crate::exec::Commands;
@@ -35,9 +34,11 @@ use crate::journal::{Durability, Journal};
 use crate::lane::Lanes;
 use crate::logs::Logs;
 use crate::ring::Ring;
+use crate::seats::Seats;
 use crate::sessions::Sessions;
 use crate::state::StateDir;
 use crate::turns::Turns;
+use crate::vital::Vital;
 
 /// The handles.
 pub(crate) struct House {
@@ -49,8 +50,12 @@ pub(crate) struct House {
     pub(crate) port: u16,
     /// SHA-256 of the certificate that ordinary clients see.
     pub(crate) fingerprint: String,
-    /// The shared token in force where the configuration names none.
-    pub(crate) token: SecretString,
+    /// How peers show that they belong.
+    pub(crate) auth: Auth,
+    /// Unknown devices that wait at the door.
+    pub(crate) seats: Seats,
+    /// What must not break.
+    pub(crate) vital: Vital,
     /// Who failed to get in lately.
     pub(crate) lockouts: Mutex<Lockouts>,
     /// The log.
@@ -123,7 +128,7 @@ impl House {
             Ok(attempt) => attempt,
             Err(locked) => return Verdict::Refused(rate_limited(&locked)),
         };
-        let (auth, commands) = (self.auth(), self.policy().commands);
+        let (auth, commands) = (self.auth.policy(&self.config()), self.policy().commands);
         let fresh = Fresh {
             request: uuid::Uuid::new_v4().into(),
             token: FreshToken(crate::random()),
@@ -148,22 +153,6 @@ impl House {
 
     fn lockouts(&self) -> MutexGuard<'_, Lockouts> {
         self.lockouts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// How peers show that they belong, as configured now.
-    fn auth(&self) -> AuthPolicy {
-        let config = self.config();
-        let auth = &config.gateway.auth;
-        match auth.effective() {
-            AuthMode::None => AuthPolicy::None,
-            AuthMode::Token => AuthPolicy::Token(SecretHash::of(&self.token)),
-            // Checked when the configuration was read; without one nobody comes in by it.
-            AuthMode::Password => AuthPolicy::Password(SecretHash::of(auth.password.as_ref().unwrap_or(&self.token))),
-            AuthMode::TrustedProxy => AuthPolicy::TrustedProxy(ProxyRules {
-                allow_users: auth.trusted_proxy.allow_users.clone(),
-                scopes: Scope::ALL.iter().copied().collect(),
-            }),
-        }
     }
 
     /// Writes down who did what.

@@ -18,9 +18,13 @@ use tokio::sync::{mpsc, oneshot};
 
 mod audience;
 mod flight;
+mod outlet;
 mod owner;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use audience::Audience;
+pub(crate) use outlet::{Outgoing, Outlet, Queued, outlet};
 
 /// Nodes that were linked when the gateway ended are back this long after its start, or count as away: a little longer than
 /// the longest pause between two of their tries.
@@ -32,22 +36,6 @@ const QUEUE: usize = 4096;
 /// One connection of this process's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct LinkId(pub(crate) u64);
-
-/// What goes to the writer of one link.
-#[derive(Debug)]
-pub(crate) enum Outgoing {
-    /// A frame.
-    Frame(Box<Frame>),
-    /// A message of the dialect that is no frame.
-    Text(String),
-    /// The last thing: close with this code and reason.
-    Close {
-        /// WebSocket close code.
-        code: u16,
-        /// At most 120 bytes of it are sent.
-        reason: String,
-    },
-}
 
 /// A link that was admitted.
 #[derive(Debug)]
@@ -72,8 +60,10 @@ pub(crate) struct LinkUp {
     pub(crate) address: String,
     /// What it speaks.
     pub(crate) language: Language,
-    /// The writer's queue, [`atoll_protocol::limits::SEND_QUEUE`] long.
-    pub(crate) outgoing: mpsc::Sender<Outgoing>,
+    /// It came in by the gateway's own secret, or by what stands in for it.
+    pub(crate) is_by_shared_auth: bool,
+    /// The way to its writer.
+    pub(crate) outgoing: Outlet,
 }
 
 /// A node that is linked now.
@@ -183,6 +173,10 @@ enum Request {
         code: u16,
         reason: String,
     },
+    CloseShared {
+        code: u16,
+        reason: &'static str,
+    },
     Granted(DeviceId, Surface),
     HostStats(DeviceId, Json),
     Nodes(oneshot::Sender<Vec<LiveNode>>),
@@ -280,6 +274,11 @@ impl Hub {
             reason: reason.to_owned(),
         })
         .await;
+    }
+
+    /// Closes every link that came in by the gateway's own secret.
+    pub(crate) async fn close_shared(&self, code: u16, reason: &'static str) {
+        self.tell(Request::CloseShared { code, reason }).await;
     }
 
     /// The approved surface of a node has changed.

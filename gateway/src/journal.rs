@@ -209,6 +209,11 @@ impl Journal {
         }
     }
 
+    /// Whether there is still a thread that writes.
+    pub fn is_open(&self) -> bool {
+        !self.writer.is_closed() && !self.readers.is_closed()
+    }
+
     /// How many [`Self::post`]s failed since the start.
     pub fn failed_posts(&self) -> u64 {
         self.failed_posts.load(Ordering::Relaxed)

@@ -1,15 +1,18 @@
 //! The gateway: everything on the VPS.
 //!
 //! - `accept`, `http`, `connection`: from a socket to an admitted link
+//! - `auth`, `seats`: what must be shown at the door, and how many may wait there
 //! - `hub`, `book`, `approvals`, `lane`, [`journal`], [`config`]: the owners of its facts, one task each
 //! - `ring`, `exec`, `nodes`: commands on nodes and here
 //! - [`route`], [`command`], `sessions`, `turns`, `watch`: conversations
 //! - `channels`, `intake`, `direct`: chat accounts, what arrives by them, and commands that need no model
 //! - `deliver`, `cards`: what leaves by the channels
+//! - `vital`, `housekeeping`: what must not break, and what is long over
 //! - `rpc`: the methods; [`cli`]: the operator's command line
 
 mod accept;
 mod approvals;
+mod auth;
 mod book;
 mod cards;
 mod channels;
@@ -35,10 +38,12 @@ mod ring;
 pub mod route;
 mod rpc;
 mod run;
+mod seats;
 mod select;
 mod sessions;
 pub mod state;
 mod turns;
+mod vital;
 mod watch;
 
 pub use accept::BindError;

@@ -14,11 +14,10 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::mpsc;
 
 use crate::clock;
 use crate::house::House;
-use crate::hub::Outgoing;
+use crate::hub::{Outgoing, Outlet};
 
 mod table;
 
@@ -110,7 +109,7 @@ pub(crate) fn done(reply: impl Serialize) -> Answer {
 }
 
 /// Answers one request. Whatever happens, the caller gets an answer: a panic in a handler is one failed call.
-pub(crate) async fn serve(house: Arc<House>, caller: Arc<Caller>, request: Request, replies: mpsc::Sender<Outgoing>) {
+pub(crate) async fn serve(house: Arc<House>, caller: Arc<Caller>, request: Request, replies: Outlet) {
     let Request { id, method, params } = request;
     let dispatched = dispatch(&house, caller.clone(), &method, params);
     let answer = std::panic::AssertUnwindSafe(dispatched).catch_unwind().await;
@@ -124,23 +123,21 @@ pub(crate) async fn serve(house: Arc<House>, caller: Arc<Caller>, request: Reque
         Ok(Reply::Done(reply)) => send(&replies, id, Ok(reply)).await,
         Ok(Reply::Accepted { first, then }) => {
             send(&replies, id.clone(), Ok(first)).await;
-            send(&replies, id, then.await).await;
+            tokio::select! {
+                reply = then => send(&replies, id, reply).await,
+                // Nobody is left who waits for it.
+                () = replies.closed() => {}
+            }
         }
         Err(error) => send(&replies, id, Err(error)).await,
     }
     if caller.violations.load(Ordering::Relaxed) > ROLE_VIOLATIONS {
-        let _ = replies
-            .send(Outgoing::Close {
-                code: 1008,
-                reason: "repeated unauthorized calls".to_owned(),
-            })
-            .await;
+        replies.close(1008, "repeated unauthorized calls");
     }
 }
 
-async fn send(replies: &mpsc::Sender<Outgoing>, id: RequestId, result: Result<Json, WireError>) {
-    // A link that is gone wants no answer.
-    let _ = replies
+async fn send(replies: &Outlet, id: RequestId, result: Result<Json, WireError>) {
+    replies
         .send(Outgoing::Frame(Box::new(Frame::Response(Response { id, result }))))
         .await;
 }

@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::accept::{Listeners, Serve};
 use crate::approvals::Approvals;
+use crate::auth::{self, Auth};
 use crate::book::Book;
 use crate::cards::Cards;
 use crate::channels::{self, Channels};
@@ -36,9 +37,11 @@ use crate::journal::Journal;
 use crate::lane::Lanes;
 use crate::logs::Logs;
 use crate::ring::Ring;
+use crate::seats::Seats;
 use crate::sessions::Sessions;
 use crate::state::{self, StateDir};
 use crate::turns::{Turns, Waiting};
+use crate::vital::Vital;
 
 mod error;
 mod exposure;
@@ -79,12 +82,15 @@ pub async fn until_signalled() {
 /// Runs a gateway until `ended` is, then lets go of everything in order.
 ///
 /// # Errors
-/// It could not start.
+/// It could not start, or a part of it broke.
 pub async fn run(options: Options, ended: impl Future<Output = ()>) -> Result<(), StartError> {
     let life = Life::start(options).await?;
-    ended.await;
+    let broken = tokio::select! {
+        () = ended => Ok(()),
+        part = life.house.vital.failure() => Err(StartError::Broken(part)),
+    };
     life.end().await;
-    Ok(())
+    broken
 }
 
 /// Everything that runs.
@@ -118,7 +124,8 @@ impl Life {
         let given = Given {
             started,
             port,
-            token: exposure.token,
+            auth: Auth::new(exposure.overrides, config.current()),
+            vital: Vital::default(),
             fingerprint: web.fingerprint().to_string(),
             logs,
             journal: Journal::open(&state.journal())?,
@@ -129,13 +136,12 @@ impl Life {
             tasks: tasks.clone(),
         };
         let house = build(given).await?;
-        tasks.spawn(keeper.run(stop.clone()));
+        let vital = house.vital.clone();
+        tasks.spawn(vital.keep("config", keeper.run(stop.clone())));
         recover::recover(&house).await.map_err(StartError::TakeUp)?;
-        tasks.spawn(listeners.run(Door(house.clone()), tls, closed.clone(), tasks.clone()));
-        tasks.spawn(channels::run(house.clone(), stop.clone()));
-        tasks.spawn(intake::run(house.clone(), stop.clone()));
-        tasks.spawn(tick(house.clone(), stop.clone()));
-        tasks.spawn(crate::housekeeping::run(house.journal.clone(), stop.clone()));
+        let accepting = listeners.run(Door(house.clone()), tls, closed.clone(), tasks.clone());
+        tasks.spawn(vital.keep("listeners", accepting));
+        spawn_loops(&house, &stop);
         let port_file = house.port_file();
         state::write_atomically(&port_file, port.to_string().as_bytes()).map_err(|source| StartError::PortFile {
             path: port_file,
@@ -170,7 +176,8 @@ impl Life {
 struct Given {
     started: Instant,
     port: u16,
-    token: Option<SecretString>,
+    auth: Auth,
+    vital: Vital,
     fingerprint: String,
     logs: Logs,
     state: StateDir,
@@ -204,9 +211,9 @@ async fn owners(given: &Given, boot: Arc<str>) -> Result<Owners, StartError> {
     let cards = Cards::new(config.clone(), book.clone(), journal.clone(), outbox.clone());
     let (approvals, approvals_loop) = Approvals::open(journal.clone(), hub.clone(), cards.clone()).await?;
     // These end when the last handle is gone, which is later than the tracker can wait for.
-    tokio::spawn(hub_loop);
-    tokio::spawn(book_loop);
-    tokio::spawn(approvals_loop);
+    tokio::spawn(given.vital.keep("hub", hub_loop));
+    tokio::spawn(given.vital.keep("book", book_loop));
+    tokio::spawn(given.vital.keep("approvals", approvals_loop));
     Ok(Owners {
         hub,
         book,
@@ -251,14 +258,15 @@ async fn build(given: Given) -> Result<Arc<House>, StartError> {
     let turns = turns(&given, &owners, &exec)?;
     let at_once = std::thread::available_parallelism().map_or(8, |cores| (cores.get() * 4).max(8));
     let (lanes, lanes_loop) = Lanes::start(Arc::new(turns.clone()), at_once, given.stop.clone());
-    given.tasks.spawn(lanes_loop);
-    given.tasks.spawn(owners.outbox.clone().run(given.stop.clone()));
+    given.tasks.spawn(given.vital.keep("lanes", lanes_loop));
     Ok(Arc::new(House {
         started: given.started,
         boot,
         port: given.port,
         fingerprint: given.fingerprint,
-        token: given.token.unwrap_or_else(unguessable),
+        auth: given.auth,
+        seats: Seats::default(),
+        vital: given.vital,
         lockouts: std::sync::Mutex::default(),
         logs: given.logs,
         state: given.state,
@@ -282,14 +290,20 @@ async fn build(given: Given) -> Result<Arc<House>, StartError> {
     }))
 }
 
-/// Without a configured token nobody comes in by one.
-fn unguessable() -> SecretString {
-    let bytes: [u8; 32] = crate::random();
-    bytes
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect::<String>()
-        .into()
+/// What works for as long as the gateway does. After [`recover`], so that nothing is sent and called uncertain.
+fn spawn_loops(house: &Arc<House>, stop: &CancellationToken) {
+    let (vital, tasks) = (&house.vital, &house.tasks);
+    let follows = {
+        let (house, stop) = (house.clone(), stop.clone());
+        async move { auth::follow(&house.auth, house.config.subscribe(), house.hub.clone(), stop).await }
+    };
+    tasks.spawn(vital.keep("auth", follows));
+    tasks.spawn(vital.keep("outbox", house.outbox.clone().run(stop.clone())));
+    tasks.spawn(vital.keep("channels", channels::run(house.clone(), stop.clone())));
+    tasks.spawn(vital.keep("intake", intake::run(house.clone(), stop.clone())));
+    tasks.spawn(vital.keep("tick", tick(house.clone(), stop.clone())));
+    let housekeeping = crate::housekeeping::run(house.journal.clone(), stop.clone());
+    tasks.spawn(vital.keep("housekeeping", housekeeping));
 }
 
 /// Says `tick`, and `health` every other time, for as long as it lives.
@@ -366,7 +380,10 @@ impl Pages for House {
     }
 
     fn failing(&self) -> Vec<String> {
-        self.config.broken().map(|_| "config".to_owned()).into_iter().collect()
+        let config = self.config.broken().map(|_| "config".to_owned());
+        let journal = (!self.journal.is_open()).then(|| "journal".to_owned());
+        let part = self.vital.failed().map(str::to_owned);
+        [config, journal, part].into_iter().flatten().collect()
     }
 
     fn uptime_ms(&self) -> u64 {

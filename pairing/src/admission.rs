@@ -13,7 +13,7 @@ use crate::book::{Admission, Applicant, Book, Change, Fresh, Grant, Reason, Secr
 use crate::proven::{DeviceKey, Language, Offered, Origin, Proven};
 
 /// How peers show that they belong: `gateway.auth`. Holds hashes only.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AuthPolicy {
     /// Nobody has to, on this machine; nobody can, from elsewhere.
     None,
@@ -26,7 +26,7 @@ pub enum AuthPolicy {
 }
 
 /// What a trusted proxy's users may do. That the proxy is trusted was found by the listener.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ProxyRules {
     /// These users; empty: every user that the proxy names.
     pub allow_users: Vec<String>,

@@ -35,6 +35,7 @@ pub(super) struct Flight {
 }
 
 struct Waiter {
+    node: DeviceId,
     reply: Option<oneshot::Sender<CallEnd>>,
     progress: Option<mpsc::Sender<String>>,
     keeps: bool,
@@ -50,14 +51,17 @@ impl Flight {
         now: Instant,
     ) -> VecDeque<Order> {
         let call = new.invoke.call.clone();
+        if self.waiters.contains_key(&call) {
+            // The first one may have run; this one must not.
+            drop(reply.send(Err(Failure::Lost)));
+            return VecDeque::new();
+        }
         let waiter = Waiter {
+            node: new.invoke.node,
             reply: Some(reply),
             progress: new.progress,
             keeps: new.keep_until_acknowledged,
         };
-        if self.waiters.contains_key(&call) {
-            return VecDeque::new();
-        }
         // The waiter is there before anything is sent.
         self.waiters.insert(call, waiter);
         let opened = NewCall {
@@ -97,6 +101,7 @@ impl Flight {
                 self.waiters.insert(
                     call,
                     Waiter {
+                        node,
                         reply: None,
                         progress: None,
                         keeps: true,
@@ -118,6 +123,10 @@ impl Flight {
 
     /// A frame that a node sent about calls.
     pub(super) fn heard(&mut self, node: DeviceId, generation: u64, frame: Frame, now: Instant) -> VecDeque<Order> {
+        if self.is_over {
+            // Nobody is left to make it durable: the node keeps it for the next start.
+            return VecDeque::new();
+        }
         if let Frame::Outcome(outcome) = frame {
             let effects = self.calls.handle_outcome(node, generation, outcome);
             return self.settle_with(effects, Self::owe);
@@ -255,18 +264,22 @@ impl Flight {
         let Some(waiter) = self.waiters.get_mut(&call) else {
             return;
         };
-        match waiter.reply.take() {
-            Some(reply) => drop(reply.send(result)),
-            None => drop(self.parked.insert(call.clone(), result)),
-        }
-        if !waiter.keeps {
+        let is_kept = waiter.keeps;
+        let is_heard = match waiter.reply.take() {
+            Some(reply) => reply.send(result).is_ok(),
+            None => self.parked.insert(call.clone(), result).is_none(),
+        };
+        if !(is_kept && is_heard) {
             self.waiters.remove(&call);
         }
     }
 
     /// Holds the acknowledgement of an outcome back until its waiter says that it is durable.
     fn owe(&mut self, order: Order) -> Option<Order> {
-        let keeps = |call: &&CallId| self.waiters.get(*call).is_some_and(|waiter| waiter.keeps);
+        let keeps = |call: &&CallId| {
+            let waiter = self.waiters.get(*call);
+            waiter.is_some_and(|waiter| waiter.keeps && waiter.node == order.node)
+        };
         match order.call.as_ref().filter(keeps).cloned() {
             Some(call) => {
                 self.owed.insert(call, order);

@@ -41,19 +41,11 @@ struct Link {
 impl Link {
     /// Sends or closes: a peer whose queue is full for something aimed at it has stopped reading.
     fn send(&self, frame: Frame) -> bool {
-        if self.up.outgoing.try_send(Outgoing::Frame(Box::new(frame))).is_ok() {
-            return true;
+        let is_sent = self.up.outgoing.try_send(Outgoing::Frame(Box::new(frame)));
+        if !is_sent {
+            self.up.outgoing.cut(SLOW.0, SLOW.1);
         }
-        self.close(SLOW.0, SLOW.1);
-        false
-    }
-
-    fn close(&self, code: u16, reason: &str) {
-        // A full queue or a closed one: the writer ends by its own deadline.
-        let _ = self.up.outgoing.try_send(Outgoing::Close {
-            code,
-            reason: reason.to_owned(),
-        });
+        is_sent
     }
 }
 
@@ -90,7 +82,7 @@ impl Owner {
             nodes: HashMap::new(),
             seen: HashSet::new(),
             awaited: HashMap::new(),
-            started: Instant::now(),
+            started: clock::instant(),
             next_link: 0,
             presence_version: 1,
             health_version: 1,
@@ -111,7 +103,7 @@ impl Owner {
             match happened {
                 Happened::Asked(request) => self.handle(request),
                 Happened::TimedOut => {
-                    let orders = self.flight.handle_timeout(Instant::now());
+                    let orders = self.flight.handle_timeout(clock::instant());
                     self.carry_out(orders);
                 }
                 Happened::PresenceDue => self.tell_presence(),
@@ -122,7 +114,7 @@ impl Owner {
 
     /// Replies go to callers that may have stopped waiting; that is theirs to do.
     fn handle(&mut self, request: Request) {
-        let now = Instant::now();
+        let now = clock::instant();
         match request {
             Request::LinkUp(up, reply) => drop(reply.send(self.link_up(*up))),
             Request::LinkDown(link) => self.link_down(link, now),
@@ -150,6 +142,11 @@ impl Owner {
                 code,
                 reason,
             } => self.close_device(device, role, code, &reason),
+            Request::CloseShared { code, reason } => self
+                .links
+                .values()
+                .filter(|link| link.up.is_by_shared_auth)
+                .for_each(|link| link.up.outgoing.cut(code, reason)),
             Request::Granted(node, surface) => self.granted(node, surface),
             Request::HostStats(node, stats) => self.host_stats(node, stats),
             Request::Nodes(reply) => drop(reply.send(self.nodes.values().filter_map(|id| self.live(*id)).collect())),
@@ -191,7 +188,7 @@ impl Owner {
         }
         if let Some(node) = node {
             // Such a node forgets its calls with its link: what it had is told so now.
-            let orders = self.flight.link_up(node, generation, None, Instant::now());
+            let orders = self.flight.link_up(node, generation, None, clock::instant());
             self.carry_out(orders);
         }
         self.presence_changed();
@@ -245,7 +242,7 @@ impl Owner {
             let is_sent = link.is_some_and(|link| link.send(order.frame));
             if let (false, Some(call)) = (is_sent, order.call) {
                 tracing::warn!(node = %order.node.short(), %call, "a node does not read; its link is closed");
-                orders.extend(self.flight.unsent(&call, Instant::now()));
+                orders.extend(self.flight.unsent(&call, clock::instant()));
             }
         }
     }
@@ -296,7 +293,7 @@ impl Owner {
         self.links
             .values()
             .filter(of_device)
-            .for_each(|link| link.close(code, reason));
+            .for_each(|link| link.up.outgoing.cut(code, reason));
     }
 
     fn granted(&mut self, node: DeviceId, approved: Surface) {
@@ -341,7 +338,8 @@ impl Owner {
     /// Told a moment later, so that a thousand nodes that come back at once are one event.
     fn presence_changed(&mut self) {
         self.presence_version += 1;
-        self.presence_due.get_or_insert_with(|| Instant::now() + PRESENCE_PAUSE);
+        self.presence_due
+            .get_or_insert_with(|| clock::instant() + PRESENCE_PAUSE);
     }
 
     fn tell_presence(&mut self) {
@@ -391,7 +389,7 @@ impl Owner {
             audience: Audience::Everyone,
         });
         for link in self.links.values() {
-            link.close(RESTART.0, RESTART.1);
+            link.up.outgoing.close(RESTART.0, RESTART.1);
         }
         self.flight.give_up();
     }

@@ -1,4 +1,4 @@
-//! Why a gateway did not start, in words for whoever started it.
+//! Why a gateway did not start or had to end, in words for whoever started it.
 
 use std::io;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use crate::logs::LogError;
 use crate::sessions::SessionError;
 use crate::state::StateError;
 
-/// Why the gateway did not start; the words name what, why and the next step.
+/// Why the gateway did not start, or had to end; the words name what, why and the next step.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The state folder cannot be used.
@@ -50,6 +50,11 @@ pub enum StartError {
     /// No model could be asked.
     #[error(transparent)]
     Models(#[from] BuildError),
+    /// It ran, and a part of it broke.
+    #[error(
+        "a part of the gateway ({0}) broke; what was under way is kept. Start it again, and report what `atoll logs` says"
+    )]
+    Broken(&'static str),
     /// What an earlier start left open cannot be read.
     #[error("what was under way before the last end cannot be taken up")]
     TakeUp(#[source] SessionError),

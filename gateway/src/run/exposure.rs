@@ -3,18 +3,18 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use secrecy::SecretString;
 use serde_json::json;
 
 use super::{Options, StartError};
+use crate::auth::Overrides;
 use crate::config::{self, Bind, Config};
 
 /// Who can reach the gateway, and with which secret.
 pub(super) struct Exposure {
     /// Where it listens.
     pub(super) addresses: Vec<SocketAddr>,
-    /// The token in force when the configuration names none.
-    pub(super) token: Option<SecretString>,
+    /// What wins over the configuration, now and whenever it changes.
+    pub(super) overrides: Overrides,
 }
 
 impl Exposure {
@@ -23,21 +23,21 @@ impl Exposure {
     /// # Errors
     /// It would not be safe, or is not understood.
     pub(super) fn of(options: &Options, config: &Config) -> Result<Self, StartError> {
-        let mut gateway = config.gateway.clone();
-        gateway.port = options.port.unwrap_or(gateway.port);
-        if let Some(bind) = &options.bind {
-            gateway.bind = serde_json::from_value(json!(bind)).map_err(|_| StartError::Bind(bind.clone()))?;
-        }
-        if let Some(token) = &options.token {
-            gateway.auth.token = Some(token.clone());
-        }
+        let bind = options.bind.as_ref();
+        let bind = bind.map(|bind| serde_json::from_value(json!(bind)).map_err(|_| StartError::Bind(bind.clone())));
+        let overrides = Overrides {
+            port: options.port,
+            bind: bind.transpose()?,
+            token: options.token.clone(),
+        };
+        let gateway = overrides.on(&config.gateway);
         let problems = config::exposure(&gateway);
         if !problems.is_empty() {
             return Err(StartError::Unsafe(problems));
         }
         Ok(Self {
             addresses: addresses(&gateway)?,
-            token: gateway.auth.token,
+            overrides,
         })
     }
 }
