@@ -9,10 +9,10 @@ use atoll_agent::port::{Caller, Exec, ExecHost, ExecRequest, ToolReply};
 use atoll_pairing::access::Principal;
 use atoll_pairing::approval::{Approval, Ended, NewApproval, Question, Requester, Spend, State};
 use atoll_pairing::identity::Identity;
-use atoll_protocol::calls::Failure;
 use atoll_protocol::frame::SignedPlan;
 use atoll_protocol::id::{ApprovalId, CallId, DeviceId};
 use atoll_protocol::json::Json;
+use atoll_protocol::limits;
 use atoll_protocol::plan::Plan;
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -110,11 +110,7 @@ impl Commands {
 
     /// How this very command went, if it was sent before.
     async fn known(&self, key: &ToolKey, cancel: &CancellationToken) -> Result<Option<ToolReply>, NotRun> {
-        let before = tokio::select! {
-            before = self.ring.before(key) => before?,
-            () = stop(cancel, &self.ring, call_id(key)) => Some(Before::Open(Err(Failure::Cancelled { sent: true }))),
-        };
-        Ok(match before {
+        Ok(match self.ring.before(key, cancel).await? {
             None => None,
             Some(Before::Ended(row)) => Some(reply::of_row(&row)),
             Some(Before::Open(Ok(payload))) => Some(reply::of_payload(payload.as_ref())),
@@ -165,6 +161,7 @@ impl Commands {
             Some(node) => {
                 let call = Call {
                     idempotent: true,
+                    cancel: wanted.cancel.clone(),
                     ..Call::new(node, "system.run.prepare", params, PREPARE)
                 };
                 self.ring.call(&wanted.principal, call).await?
@@ -266,7 +263,7 @@ impl Commands {
         if wanted.cancel.is_cancelled() {
             return Err(NotRun::Stopped);
         }
-        let timeout = wanted.timeout.unwrap_or(COMMAND);
+        let timeout = wanted.timeout.unwrap_or(COMMAND).min(limits::CALL_DEADLINE_MAX);
         let params = Some(params(wanted, &prepared.argv, Some(&prepared.cwd), Some(timeout)));
         let Some(node) = wanted.node else {
             return Ok(self.run_here(wanted, params, timeout, plan).await?);
@@ -275,13 +272,10 @@ impl Commands {
             id: call_id(&wanted.key),
             key: Some(wanted.key.clone()),
             plan,
+            cancel: wanted.cancel.clone(),
             ..Call::new(node, "system.run", params, timeout)
         };
-        let id = call.id.clone();
-        tokio::select! {
-            end = self.ring.call(&wanted.principal, call) => Ok(end?),
-            () = stop(&wanted.cancel, &self.ring, id) => Err(CallRefused::Failed(Failure::Cancelled { sent: true }).into()),
-        }
+        Ok(self.ring.call(&wanted.principal, call).await?)
     }
 
     async fn run_here(
@@ -300,14 +294,6 @@ impl Commands {
             .run(&self.ring.journal, call, params, timeout, plan, &wanted.cancel)
             .await
     }
-}
-
-/// Cancels the call and gives the node a moment to say how it ended.
-async fn stop(cancel: &CancellationToken, ring: &Ring, call: CallId) {
-    cancel.cancelled().await;
-    ring.hub.cancel(call).await;
-    // The end of the call itself arrives on the other branch; this one is for a hub that is gone.
-    tokio::time::sleep(Duration::from_secs(5)).await;
 }
 
 fn params(wanted: &Wanted, argv: &[String], cwd: Option<&str>, timeout: Option<Duration>) -> Json {

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use atoll_agent::port::{Caller, Nodes, ToolReply};
 use atoll_pairing::access::Principal;
-use atoll_protocol::calls::Failure;
 use atoll_protocol::error::WireError;
 use atoll_protocol::json::Json;
 use atoll_protocol::limits;
@@ -60,7 +59,7 @@ impl Nodes for AgentNodes {
             run: caller.key.run.clone(),
             tool_call: caller.key.tool_call.clone(),
         };
-        match self.ring.before(&key).await {
+        match self.ring.before(&key, &caller.cancel).await {
             Ok(None) => {}
             Ok(Some(Before::Open(end))) => return reply(end.map_err(CallRefused::Failed)),
             Ok(Some(Before::Ended(row))) => return of_row(row),
@@ -76,17 +75,10 @@ impl Nodes for AgentNodes {
                 run: caller.key.run.clone(),
                 tool_call: caller.key.tool_call.clone(),
             }),
+            cancel: caller.cancel.clone(),
             ..Call::new(node, command, params, limits::CALL_DEADLINE)
         };
-        let id = call.id.clone();
-        let ended = tokio::select! {
-            ended = self.ring.call(&principal, call) => ended,
-            () = caller.cancel.cancelled() => {
-                self.ring.hub.cancel(id).await;
-                Err(CallRefused::Failed(Failure::Cancelled { sent: true }))
-            }
-        };
-        reply(ended)
+        reply(self.ring.call(&principal, call).await)
     }
 }
 

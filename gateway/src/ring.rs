@@ -2,7 +2,7 @@
 //! on a node. Joins the book (who is paired) with the hub (who is linked); owns neither.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use atoll_pairing::access::{self, Door, InvokeCommand, Policy, Principal};
 use atoll_pairing::book::DeviceRecord;
@@ -17,6 +17,7 @@ use atoll_protocol::limits;
 use atoll_protocol::scope::Role;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use crate::book::Book;
 use crate::clock;
@@ -58,6 +59,8 @@ pub(crate) struct Call {
     pub(crate) idempotent: bool,
     /// Where parts of the output go.
     pub(crate) progress: Option<mpsc::Sender<String>>,
+    /// Calls it off; its end is written down all the same.
+    pub(crate) cancel: CancellationToken,
 }
 
 impl Call {
@@ -74,6 +77,7 @@ impl Call {
             plan: None,
             idempotent: false,
             progress: None,
+            cancel: CancellationToken::new(),
         }
     }
 }
@@ -161,7 +165,7 @@ impl Ring {
         };
         let open = move |db: &rusqlite::Connection| {
             calls::open(db, &new, clock::now())?;
-            calls::sent(db, &new.call, clock::now()).map(drop)
+            calls::sent_once(db, &new.call, clock::now())
         };
         if call.key.is_none() {
             self.journal.post(Durability::Lazy, "call opened", open).await;
@@ -188,15 +192,30 @@ impl Ring {
             idempotency_key: call.idempotency_key.clone(),
             plan: call.plan.clone().filter(|_| live.language == Language::Native),
         };
-        self.hub
-            .invoke(NewInvoke {
-                invoke,
-                deadline: Instant::now() + call.timeout.min(limits::CALL_DEADLINE_MAX),
-                idempotent: call.idempotent,
-                keep_until_acknowledged: call.key.is_some(),
-                progress: call.progress.clone(),
-            })
-            .await
+        let ended = self.hub.invoke(NewInvoke {
+            invoke,
+            deadline: clock::instant() + call.timeout.min(limits::CALL_DEADLINE_MAX),
+            idempotent: call.idempotent,
+            keep_until_acknowledged: call.key.is_some(),
+            progress: call.progress.clone(),
+        });
+        self.until_called_off(ended, &call.id, &call.cancel).await
+    }
+
+    /// Waits for the end of a call, which comes at once when it is called off.
+    async fn until_called_off<T>(
+        &self,
+        ended: impl Future<Output = T>,
+        call: &CallId,
+        cancel: &CancellationToken,
+    ) -> T {
+        tokio::pin!(ended);
+        tokio::select! {
+            biased;
+            end = &mut ended => return end,
+            () = cancel.cancelled() => {}
+        }
+        tokio::join!(ended, self.hub.cancel(call.clone())).0
     }
 
     /// A tool's end is durable before the node may forget it.
@@ -216,7 +235,11 @@ impl Ring {
     }
 
     /// How the call of this tool call went or goes, if it was sent before. It must not be sent again.
-    pub(crate) async fn before(&self, key: &ToolKey) -> Result<Option<Before>, CallRefused> {
+    pub(crate) async fn before(
+        &self,
+        key: &ToolKey,
+        cancel: &CancellationToken,
+    ) -> Result<Option<Before>, CallRefused> {
         let wanted = key.clone();
         let row = self.journal.read(move |db| calls::by_key(db, &wanted)).await;
         let row = row.map_err(|error| CallRefused::Journal(error.to_string()))?;
@@ -226,13 +249,14 @@ impl Ring {
         if row.state.is_end() {
             return Ok(Some(Before::Ended(row)));
         }
-        let end = self.attach(&row.new.call).await;
+        let end = self.attach(&row.new.call, cancel).await;
         Ok(Some(Before::Open(end)))
     }
 
     /// Waits for a call from before a restart.
-    async fn attach(&self, call: &CallId) -> Result<Option<Json>, Failure> {
-        let end = self.hub.attach(call.clone()).await;
+    pub(crate) async fn attach(&self, call: &CallId, cancel: &CancellationToken) -> Result<Option<Json>, Failure> {
+        let ended = self.hub.attach(call.clone());
+        let end = self.until_called_off(ended, call, cancel).await;
         let (id, row) = (call.clone(), end_row(&end));
         let close = move |db: &rusqlite::Connection| calls::close(db, &id, &row, clock::now()).map(drop);
         if self.journal.write(Durability::Lazy, close).await.is_ok() {

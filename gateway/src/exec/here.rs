@@ -107,7 +107,7 @@ impl Here {
         };
         let open = move |db: &rusqlite::Connection| {
             calls::open(db, &new, clock::now())?;
-            calls::sent(db, &new.call, clock::now()).map(drop)
+            calls::sent_once(db, &new.call, clock::now())
         };
         let journaled = |error: crate::journal::JournalError| CallRefused::Journal(error.to_string());
         journal.write(Durability::Lazy, open).await.map_err(journaled)?;

@@ -155,6 +155,17 @@ pub fn sent(db: &Connection, call: &CallId, now: i64) -> Result<bool, JournalErr
     Ok(changed == 1)
 }
 
+/// As [`sent`], for whoever must not send a call that was sent before.
+///
+/// # Errors
+/// Any SQL error; a call that is not queued is refused.
+pub fn sent_once(db: &Connection, call: &CallId, now: i64) -> Result<(), JournalError> {
+    if sent(db, call, now)? {
+        return Ok(());
+    }
+    Err(JournalError::Value(format!("call {call} was made before")))
+}
+
 /// Marks a sent call as begun on the node. False when it is not on its way.
 ///
 /// # Errors
