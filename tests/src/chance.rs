@@ -24,12 +24,12 @@ impl Chance {
     /// Numbers that follow from this seed; each stream has its own.
     pub fn new(seed: u64, stream: u64) -> Self {
         let mut chance = Self(seed ^ stream.wrapping_mul(0xa076_1d64_78bd_642f));
-        chance.next();
+        chance.draw();
         chance
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -43,13 +43,13 @@ impl Chance {
     /// When there is none.
     pub fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
         let count = u64::try_from(all.len()).expect("a short list");
-        all[usize::try_from(self.next() % count).expect("within a short list")]
+        all[usize::try_from(self.draw() % count).expect("within a short list")]
     }
 
     /// A time below this one, in milliseconds' steps.
     pub fn below(&mut self, bound: Duration) -> Duration {
         let bound = u64::try_from(bound.as_millis()).unwrap_or(u64::MAX).max(1);
-        Duration::from_millis(self.next() % bound)
+        Duration::from_millis(self.draw() % bound)
     }
 }
 
@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn the_same_seed_gives_the_same_numbers_and_each_stream_its_own() {
-        let first = |seed, stream| Chance::new(seed, stream).next();
+        let first = |seed, stream| Chance::new(seed, stream).draw();
         assert_eq!(first(7, 1), first(7, 1));
         assert_ne!(first(7, 1), first(7, 2));
         assert_ne!(first(7, 1), first(8, 1));

@@ -88,11 +88,14 @@ pub enum Heard {
     Told,
 }
 
+/// What a model does; none: what the scene's own does.
+type Script = Box<dyn Fn(&Asked) -> Option<Step> + Send + Sync>;
+
 /// A scene before it starts.
 pub struct Setting {
     api: Api,
     patches: Vec<Value>,
-    script: Box<dyn Fn(&Asked) -> Option<Step> + Send + Sync>,
+    script: Script,
 }
 
 impl Default for Setting {
