@@ -161,6 +161,13 @@ struct Pending {
 type Slot = Mutex<Option<Pending>>;
 
 fn answer(request: Request<Incoming>, peer: Peer, pages: &dyn Pages, slot: &Slot) -> Response<Full<Bytes>> {
+    if has_secret(request.uri().query()) {
+        return error(
+            StatusCode::BAD_REQUEST,
+            "secret_in_address",
+            "addresses are written into logs and histories; send the token in the connect request",
+        );
+    }
     let policy = pages.policy();
     let origin = match check(request.headers(), peer, &policy) {
         Ok(origin) => origin,
@@ -258,6 +265,15 @@ fn offers_native(headers: &HeaderMap) -> bool {
         .any(|offer| offer.trim() == ws::SUBPROTOCOL)
 }
 
+fn has_secret(query: Option<&str>) -> bool {
+    let names = query.unwrap_or_default().split('&');
+    names.filter_map(|pair| pair.split('=').next()).any(|name| {
+        ["token", "password"]
+            .iter()
+            .any(|secret| name.eq_ignore_ascii_case(secret))
+    })
+}
+
 /// Why a request goes no further.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Refusal {
@@ -312,7 +328,12 @@ fn check(headers: &HeaderMap, peer: Peer, policy: &HttpPolicy) -> Result<Origin,
     }
     Ok(Origin {
         address: address.to_string(),
-        is_direct_loopback: address.is_loopback() && !forwarded && browser.is_none(),
+        // A proxy on this machine need not say that it is one; but it is listed, or passes on the name that it was called by.
+        is_direct_loopback: address.is_loopback()
+            && !forwarded
+            && !trusted
+            && browser.is_none()
+            && is_called_local(headers),
         local_user: None,
         browser,
         proxy_user: trusted.then(|| proxy_user(headers, policy)).flatten(),
@@ -368,6 +389,16 @@ fn host_is_ours(headers: &HeaderMap, policy: &HttpPolicy) -> bool {
             .allowed_origins
             .iter()
             .any(|origin| origin.split("//").nth(1).map(host_name).as_ref() == Some(&name))
+}
+
+/// Whether the peer calls this machine what only this machine calls itself.
+fn is_called_local(headers: &HeaderMap) -> bool {
+    let Some(host) = headers.get(header::HOST) else {
+        return true;
+    };
+    let name = host.to_str().map(host_name).unwrap_or_default();
+    let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    name == "localhost" || address.is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
 /// The host without its port, lower case.
@@ -509,9 +540,35 @@ mod tests {
     }
 
     #[test]
+    fn a_proxy_on_this_machine_is_not_direct_even_if_it_does_not_say_what_it_is() {
+        let plain = from("127.0.0.1", &[WS, ("host", "ring.example")]).expect("a program may say so");
+        assert!(!plain.is_direct_loopback);
+        let listed = HttpPolicy {
+            trusted_proxies: vec![Network::parse("127.0.0.1").expect("an address")],
+            ..policy()
+        };
+        let peer = Peer::Tcp(SocketAddr::new(IpAddr::from([127, 0, 0, 1]), 4000));
+        let origin = check(&headers(&[WS, ("host", "127.0.0.1:18789")]), peer, &listed).expect("listed");
+        assert!(!origin.is_direct_loopback);
+    }
+
+    #[test]
+    fn a_secret_in_an_address_is_refused_wherever_it_stands() {
+        for (query, expected) in [
+            (None, false),
+            (Some("session=main"), false),
+            (Some("token=x"), true),
+            (Some("a=1&Password=x"), true),
+            (Some("mytoken=x"), false),
+        ] {
+            assert_eq!(has_secret(query), expected, "{query:?}");
+        }
+    }
+
+    #[test]
     fn a_program_on_loopback_is_direct() {
         assert!(
-            from("127.0.0.1", &[WS, ("host", "anything")])
+            from("127.0.0.1", &[WS, ("host", "localhost:18789")])
                 .expect("a program")
                 .is_direct_loopback
         );
