@@ -63,6 +63,10 @@ pub(super) async fn request(house: &House, ask: Ask) -> Answer {
     let new = new_approval(&ask, params)?;
     let requester = new.requester.clone();
     let approval = house.approvals.ask(new).await?;
+    if approval.requester != requester {
+        // Somebody else's question has this id; its answer is theirs.
+        return Err(ApprovalError::IdTaken.to_wire());
+    }
     let audience = Audience::Approvers(requester.into());
     if approval.is_pending() && !house.hub.hears(audience).await && !house.cards.has_somebody() {
         house.approvals.withdraw(approval.id.clone(), Ended::NoRoute).await?;
