@@ -403,3 +403,6 @@ fn end_row(end: &Result<Option<Json>, Failure>) -> CallEnd {
         Err(failure @ Failure::Lost) => failed(CallState::Uncertain, failure.to_call_error()),
     }
 }
+
+#[cfg(test)]
+mod tests;

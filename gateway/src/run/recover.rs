@@ -2,16 +2,23 @@
 
 use std::time::{Duration, Instant};
 
+use atoll_protocol::id::CallId;
+use tokio_util::sync::CancellationToken;
+
 use crate::clock;
 use crate::house::House;
 use crate::hub::Restored;
 use crate::intake;
 use crate::journal::Durability;
 use crate::journal::calls::{self, CallEnd, CallRow, CallState};
+use crate::ring::Ring;
 use crate::sessions::SessionError;
 
-/// A call from before a restart is given up after this, when its node does not come back.
-const RESTORED: Duration = Duration::from_secs(10 * 60);
+/// A call from before a restart is given up after this: as long as a command has that names no time.
+const RESTORED: Duration = Duration::from_secs(30 * 60);
+
+/// After that, calls that no turn has asked about get their end in the journal.
+const LEFT: Duration = Duration::from_secs(60);
 
 /// Takes up what was under way when the last life ended, before anybody can connect.
 ///
@@ -22,6 +29,11 @@ pub(super) async fn recover(house: &House) -> Result<(), SessionError> {
     let (kept, lost): (Vec<_>, Vec<_>) = open.into_iter().partition(is_with_a_node);
     let restored = kept.iter().filter_map(restored).collect();
     house.hub.restore(restored).await;
+    let (ring, stop) = (house.ring.clone(), house.turns.stop.clone());
+    house.tasks.spawn(async move {
+        let kept = kept.into_iter().map(|row| row.new.call).collect();
+        stop.run_until_cancelled(close_left(ring, kept)).await;
+    });
     house
         .journal
         .write(Durability::Lazy, move |db| {
@@ -48,6 +60,18 @@ pub(super) async fn recover(house: &House) -> Result<(), SessionError> {
     }
     intake::recover(house).await?;
     Ok(())
+}
+
+/// A turn can have ended without its call: then nobody else would ever close it, nor tell its node to forget it.
+async fn close_left(ring: Ring, calls: Vec<CallId>) {
+    tokio::time::sleep(RESTORED + LEFT).await;
+    for call in calls {
+        let wanted = call.clone();
+        let row = ring.journal.read(move |db| calls::find(db, &wanted)).await;
+        if matches!(row, Ok(Some(row)) if !row.state.is_end()) {
+            let _ = ring.attach(&call, &CancellationToken::new()).await;
+        }
+    }
 }
 
 fn restored(row: &CallRow) -> Option<Restored> {
