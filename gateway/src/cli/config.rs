@@ -15,7 +15,7 @@ pub(super) enum Config {
     /// Print one value, or everything that is written; secrets are not shown
     #[command(after_help = "Example: atoll config get channels.telegram.dmPolicy")]
     Get {
-        /// The key, e.g. gateway.port or agents.list[0].model
+        /// The key, e.g. `gateway.port` or `agents.list[0].model`
         path: Option<String>,
     },
     /// Change one value, keeping comments; the old file is kept beside it

@@ -1,5 +1,5 @@
 //! Telegram's Bot API for one bot, over real HTTP on a port of its own. Owns the connection and the faults a test asks
-//! for; what the methods mean is in [`world`]. Never sleeps to wait for a client: every wait is for a condition.
+//! for; what the methods mean is in `world`. Never sleeps to wait for a client: every wait is for a condition.
 
 mod html;
 mod world;

@@ -49,7 +49,7 @@ pub struct Agent {
     /// Messages in groups.
     #[serde(default)]
     pub group_chat: AgentGroupChat,
-    /// What it may use, on top of [`Tools`].
+    /// What it may use, on top of [`super::Tools`].
     pub tools: ToolPolicy,
 }
 
