@@ -73,19 +73,7 @@ impl Approvals {
         hub: Hub,
         cards: Cards,
     ) -> Result<(Self, impl Future<Output = ()>), JournalError> {
-        let (approvals, grants) = journal
-            .read(|db| {
-                Ok((
-                    records::all(db, records::Kind::Approval)?,
-                    records::all(db, records::Kind::Grant)?,
-                ))
-            })
-            .await?;
-        let approvals = approvals
-            .iter()
-            .filter_map(|text| restored::<StoredApproval, Approval>(text));
-        let grants = grants.iter().filter_map(|text| restored::<StoredGrant, Grant>(text));
-        let questions = Questions::restore(approvals, grants);
+        let questions = load(&journal).await?;
         let (requests, queue) = mpsc::channel(QUEUE);
         let (count, settled) = watch::channel(0);
         let owner = Owner {
@@ -211,10 +199,21 @@ impl Owner {
             let (changes, answer) = work(&mut self.questions, clock::now_ms());
             let stored = self.store(&changes).await;
             let is_stored = stored.is_ok();
+            if !is_stored {
+                self.take_back().await;
+            }
             answer(stored);
             if is_stored {
                 self.follow(changes).await;
             }
+        }
+    }
+
+    /// What could not be stored did not happen: nobody may find it here and act on it.
+    async fn take_back(&mut self) {
+        match load(&self.journal).await {
+            Ok(questions) => self.questions = questions,
+            Err(error) => tracing::error!(%error, "the approvals cannot be read back"),
         }
     }
 
@@ -265,6 +264,22 @@ impl Owner {
     }
 }
 
+async fn load(journal: &Journal) -> Result<Questions, JournalError> {
+    let (approvals, grants) = journal
+        .read(|db| {
+            Ok((
+                records::all(db, records::Kind::Approval)?,
+                records::all(db, records::Kind::Grant)?,
+            ))
+        })
+        .await?;
+    let approvals = approvals
+        .iter()
+        .filter_map(|text| restored::<StoredApproval, Approval>(text));
+    let grants = grants.iter().filter_map(|text| restored::<StoredGrant, Grant>(text));
+    Ok(Questions::restore(approvals, grants))
+}
+
 fn edit(change: &ApprovalChange) -> Option<records::Edit> {
     use records::{Edit, Kind};
     match change {
@@ -294,5 +309,88 @@ fn restored<S: serde::de::DeserializeOwned, T: From<S>>(text: &str) -> Option<T>
             tracing::error!(%error, "a stored approval cannot be read; it counts as no");
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use atoll_pairing::approval::{Question, Requester};
+
+    use super::*;
+    use crate::book::Book;
+    use crate::config::ConfigStore;
+    use crate::deliver::{Accounts, Outbox};
+    use crate::hub::OwnPresence;
+
+    async fn approvals(folder: &std::path::Path) -> (Approvals, Journal) {
+        let journal = Journal::open(&folder.join("state.db")).expect("opens");
+        let own = OwnPresence {
+            host: "vps".to_owned(),
+            version: "0",
+            instance: "boot".into(),
+        };
+        let (hub, hub_loop) = Hub::start(own);
+        tokio::spawn(hub_loop);
+        let (book, book_loop) = Book::open(journal.clone(), hub.clone()).await.expect("opens");
+        tokio::spawn(book_loop);
+        let (config, _) = ConfigStore::open(folder.join("atoll.json"), Box::new(|_| None)).expect("the defaults");
+        let outbox = Outbox::new(journal.clone(), Accounts::default());
+        let cards = Cards::new(config, book, journal.clone(), outbox);
+        let (approvals, owner) = Approvals::open(journal.clone(), hub, cards).await.expect("opens");
+        tokio::spawn(owner);
+        (approvals, journal)
+    }
+
+    fn question(id: &ApprovalId) -> NewApproval {
+        NewApproval {
+            id: id.clone(),
+            question: Question {
+                node: None,
+                command: "/bin/ls".to_owned(),
+                argv: vec!["/bin/ls".to_owned()],
+                cwd: None,
+                env_sha256: [0; 32],
+                stdin_sha256: [0; 32],
+                files: Vec::new(),
+                agent: None,
+                session: None,
+                system_run_plan: None,
+                security: "allowlist".to_owned(),
+                ask: "on-miss".to_owned(),
+                warning: None,
+                offers_always: false,
+            },
+            requester: Requester::default(),
+            lifetime_ms: None,
+        }
+    }
+
+    async fn sql(journal: &Journal, text: &'static str) {
+        let done = journal
+            .write(Durability::Lazy, move |db| Ok(db.execute_batch(text)?))
+            .await;
+        done.expect("runs");
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_stored_did_not_happen() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (approvals, journal) = approvals(folder.path()).await;
+        let id = ApprovalId::new("a1").expect("an id");
+        sql(
+            &journal,
+            "CREATE TRIGGER full BEFORE INSERT ON records BEGIN SELECT RAISE(ABORT, 'full'); END",
+        )
+        .await;
+        let refused = approvals.ask(question(&id)).await.expect_err("not stored");
+        assert!(matches!(refused, Refused::Storage(_)), "{refused}");
+        let wanted = id.clone();
+        let found = approvals
+            .read(move |all| all.find(&wanted).cloned())
+            .await
+            .expect("reads");
+        assert_eq!(found, None);
+        sql(&journal, "DROP TRIGGER full").await;
+        assert!(approvals.ask(question(&id)).await.expect("stored").is_pending());
     }
 }

@@ -42,15 +42,9 @@ type Generations = HashMap<(DeviceId, Role), u64>;
 impl Book {
     /// Reads the stored records and makes the owner's loop.
     pub(crate) async fn open(journal: Journal, hub: Hub) -> Result<(Self, impl Future<Output = ()>), JournalError> {
-        let stored = journal.read(|db| records::all(db, Kind::Device)).await?;
-        let records = stored.into_iter().filter_map(|text| {
-            restored(&text)
-                .inspect_err(|error| tracing::error!(error, "a stored device cannot be read; it must pair again"))
-                .ok()
-        });
+        let records = load(&journal).await?;
         let (requests, queue) = mpsc::channel(QUEUE);
         let (decided, decisions) = watch::channel(0);
-        let records = Records::restore(records);
         let (published, generations) = watch::channel(Arc::new(generations_of(&records)));
         let owner = Owner {
             records,
@@ -144,6 +138,9 @@ impl Owner {
             let (changes, answer) = work(&mut self.records, clock::now_ms());
             let stored = self.store(&changes).await;
             let is_stored = stored.is_ok();
+            if !is_stored {
+                self.take_back().await;
+            }
             if changes.iter().any(Change::is_durable) {
                 self.published.send_replace(Arc::new(generations_of(&self.records)));
             }
@@ -152,6 +149,14 @@ impl Owner {
             if is_stored {
                 self.follow(changes).await;
             }
+        }
+    }
+
+    /// What could not be stored did not happen. Devices that wait to be approved ask again by themselves.
+    async fn take_back(&mut self) {
+        match load(&self.journal).await {
+            Ok(records) => self.records = records,
+            Err(error) => tracing::error!(%error, "the paired devices cannot be read back"),
         }
     }
 
@@ -221,6 +226,16 @@ impl Owner {
             self.decided.send_modify(|count| *count += 1);
         }
     }
+}
+
+async fn load(journal: &Journal) -> Result<Records, JournalError> {
+    let stored = journal.read(|db| records::all(db, Kind::Device)).await?;
+    let records = stored.into_iter().filter_map(|text| {
+        restored(&text)
+            .inspect_err(|error| tracing::error!(error, "a stored device cannot be read; it must pair again"))
+            .ok()
+    });
+    Ok(Records::restore(records))
 }
 
 fn put(record: &DeviceRecord) -> Edit {
