@@ -62,7 +62,8 @@ impl Bench {
     /// The next thing that the node is told about calls.
     async fn told(&mut self) -> Frame {
         loop {
-            let (outgoing, _) = self.queued.next().await.expect("the link is open");
+            let next = tokio::time::timeout(Duration::from_secs(20), self.queued.next());
+            let (outgoing, _) = next.await.expect("it comes").expect("the link is open");
             if let Outgoing::Frame(frame) = outgoing
                 && !matches!(*frame, Frame::Event(_))
             {
