@@ -230,16 +230,26 @@ async fn write(mut tx: LinkTx, mut queue: Queued) -> String {
                 return;
             }
         }
+        // Whoever does not take its last words does not get them.
+        let _ = tx.flush().await;
     })
     .await;
     tx.close(code, &reason).await;
     reason
 }
 
+/// What waits together leaves together.
 async fn write_all(tx: &mut LinkTx, queue: &mut Queued) -> String {
-    while let Some((outgoing, _room)) = queue.next().await {
-        if let Err(reason) = write_one(tx, outgoing).await {
-            return reason;
+    while let Some(first) = queue.next().await {
+        let mut next = Some(first);
+        while let Some((outgoing, _room)) = next {
+            if let Err(reason) = write_one(tx, outgoing).await {
+                return reason;
+            }
+            next = queue.try_next();
+        }
+        if let Err(error) = tx.flush().await {
+            return error.to_string();
         }
     }
     "nobody speaks to it any more".to_owned()
@@ -248,8 +258,8 @@ async fn write_all(tx: &mut LinkTx, queue: &mut Queued) -> String {
 /// The error says why it was the last one.
 async fn write_one(tx: &mut LinkTx, outgoing: Outgoing) -> Result<(), String> {
     let sent = match outgoing {
-        Outgoing::Frame(frame) => send(tx, &frame).await,
-        Outgoing::Text(text) => tx.send_text(text).await,
+        Outgoing::Frame(frame) => feed(tx, &frame).await,
+        Outgoing::Text(text) => tx.feed_text(text).await,
         Outgoing::Close { code, reason } => {
             tx.close(code, &reason).await;
             return Err(reason);
@@ -259,10 +269,10 @@ async fn write_one(tx: &mut LinkTx, outgoing: Outgoing) -> Result<(), String> {
 }
 
 /// A reply too large for the language becomes an error reply; anything else that is too large is dropped, and said so.
-async fn send(tx: &mut LinkTx, frame: &Frame) -> Result<(), LinkError> {
-    match (tx.send(frame).await, frame) {
+async fn feed(tx: &mut LinkTx, frame: &Frame) -> Result<(), LinkError> {
+    match (tx.feed(frame).await, frame) {
         (Err(LinkError::Frame(error)), Frame::Response(response)) => {
-            tx.send(&Frame::Response(rpc::too_large(&response.id, &error))).await
+            tx.feed(&Frame::Response(rpc::too_large(&response.id, &error))).await
         }
         (Err(LinkError::Frame(error)), _) => {
             tracing::warn!(%error, kind = frame.kind(), "a frame could not be written");

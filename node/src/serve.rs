@@ -196,19 +196,29 @@ async fn farewell(desk: &mut Desk, outbox: mpsc::Sender<Frame>, mut writer: Join
 /// Sends frame after frame, so that a slow peer never keeps the loop from listening; hangs up when there will be no more.
 async fn write(mut tx: LinkTx, mut queue: mpsc::Receiver<Frame>) -> Option<LinkError> {
     while let Some(frame) = queue.recv().await {
-        let sent = match tx.send(&frame).await {
-            Err(LinkError::Frame(error)) => match too_large(frame, &error) {
-                Some(frame) => tx.send(&frame).await,
-                None => Ok(()),
-            },
-            sent => sent,
-        };
-        if let Err(error) = sent {
+        if let Err(error) = write_all(&mut tx, frame, &mut queue).await {
             return Some(error);
         }
     }
     tx.close(1000, "node stopped").await;
     None
+}
+
+/// A frame and all that wait behind it leave together.
+async fn write_all(tx: &mut LinkTx, first: Frame, queue: &mut mpsc::Receiver<Frame>) -> Result<(), LinkError> {
+    let mut next = Some(first);
+    while let Some(frame) = next {
+        match tx.feed(&frame).await {
+            Err(LinkError::Frame(error)) => {
+                if let Some(frame) = too_large(frame, &error) {
+                    tx.feed(&frame).await?;
+                }
+            }
+            fed => fed?,
+        }
+        next = queue.try_recv().ok();
+    }
+    tx.flush().await
 }
 
 /// A result that does not fit in a frame ends its call all the same.

@@ -176,9 +176,22 @@ impl Pipe {
 
 impl PipeTx {
     async fn send(&mut self, message: Message) -> Result<(), LinkError> {
+        self.feed(message).await?;
+        self.flush().await
+    }
+
+    async fn feed(&mut self, message: Message) -> Result<(), LinkError> {
         match self {
-            Self::Ws(tx) => tx.send(message).await,
+            Self::Ws(tx) => tx.feed(message).await,
             Self::Memory(tx) => tx.send(message).await,
+        }
+    }
+
+    async fn flush(&mut self) -> Result<(), LinkError> {
+        match self {
+            Self::Ws(tx) => tx.flush().await,
+            // What was fed has arrived.
+            Self::Memory(_) => Ok(()),
         }
     }
 
@@ -266,18 +279,36 @@ impl LinkTx {
     /// # Errors
     /// The link is over; or [`LinkError::Frame`], and nothing was sent, when the frame is too large for the language.
     pub async fn send(&mut self, frame: &Frame) -> Result<(), LinkError> {
+        self.feed(frame).await?;
+        self.flush().await
+    }
+
+    /// Takes one frame that may wait for [`Self::flush`], so that several leave in one write. Waits only when much has
+    /// been fed already.
+    ///
+    /// # Errors
+    /// Those of [`Self::send`].
+    pub async fn feed(&mut self, frame: &Frame) -> Result<(), LinkError> {
         match self.codec.write(frame)? {
-            Some(message) => self.pipe.send(message).await,
+            Some(message) => self.pipe.feed(message).await,
             None => Ok(()),
         }
     }
 
-    /// Sends the answer of a [`Received::Reject`].
+    /// Takes the answer of a [`Received::Reject`] as [`Self::feed`] takes a frame.
     ///
     /// # Errors
     /// The link is over.
-    pub async fn send_text(&mut self, text: String) -> Result<(), LinkError> {
-        self.pipe.send(Message::Text(text)).await
+    pub async fn feed_text(&mut self, text: String) -> Result<(), LinkError> {
+        self.pipe.feed(Message::Text(text)).await
+    }
+
+    /// Sends what was fed and waits until the system has taken it.
+    ///
+    /// # Errors
+    /// The link is over.
+    pub async fn flush(&mut self) -> Result<(), LinkError> {
+        self.pipe.flush().await
     }
 
     /// Says why and hangs up. The receiving half ends soon after.

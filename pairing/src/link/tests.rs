@@ -78,7 +78,8 @@ async fn a_broken_message_of_the_dialect_is_answered_and_the_link_goes_on() {
         panic!("a reject")
     };
     let (mut tx, mut rx) = link.split();
-    tx.send_text(reject.answer.unwrap()).await.unwrap();
+    tx.feed_text(reject.answer.unwrap()).await.unwrap();
+    tx.flush().await.unwrap();
     let answer = far.recv().await.unwrap().into_text().unwrap();
     assert!(answer.contains("invalid request frame"), "{answer}");
     far.send(Message::Binary(

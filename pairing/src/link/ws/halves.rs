@@ -15,26 +15,39 @@ use tungstenite::protocol::frame::CloseFrame;
 use super::socket::{Shared, ended, pending};
 use super::{CLOSE_GRACE, LinkError, Message, SILENCE};
 
+/// With this many bytes in the buffer, the next message waits until the socket has taken them.
+const FED: usize = 64 * 1024;
+
 /// The sending half.
 #[derive(Debug)]
 pub(in crate::link) struct Tx {
     shared: Arc<Shared>,
+    /// Bytes of messages since the last whole flush.
+    fed: usize,
 }
 
 impl Tx {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+        Self { shared, fed: 0 }
     }
 
-    pub(in crate::link) async fn send(&mut self, message: Message) -> Result<(), LinkError> {
-        // An earlier send may have been given up half-way: its bytes go first, and never pile up.
-        self.shared.flush().await?;
+    /// Puts a message into the buffer. What a sender that was given up left there counts too, so it never piles up.
+    pub(in crate::link) async fn feed(&mut self, message: Message) -> Result<(), LinkError> {
+        if self.fed >= FED {
+            self.flush().await?;
+        }
+        self.fed += message.len();
         let message = match message {
             Message::Text(text) => WsMessage::text(text),
             Message::Binary(bytes) => WsMessage::binary(bytes),
         };
-        self.shared.queue(message).map_err(ended)?;
-        self.shared.flush().await
+        self.shared.queue(message).map_err(ended)
+    }
+
+    pub(in crate::link) async fn flush(&mut self) -> Result<(), LinkError> {
+        self.shared.flush().await?;
+        self.fed = 0;
+        Ok(())
     }
 
     pub(in crate::link) async fn close(&mut self, code: u16, reason: &str) {
