@@ -1,7 +1,9 @@
 //! One WebSocket from its upgrade to its end: handshake, verdict, then frames both ways. Owns the deadlines of that way. Never decides
 //! who may come in ([`atoll_pairing::admission`]) nor what a frame means ([`crate::rpc`], [`crate::hub`]).
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use atoll_pairing::access::commands::NodeFacts;
@@ -312,11 +314,16 @@ impl Reader {
                     };
                     let (house, caller, outgoing) = (self.house.clone(), self.caller.clone(), self.outgoing.clone());
                     let stop = house.turns.stop.clone();
-                    self.house.tasks.spawn(async move {
+                    let mut served = Box::pin(async move {
                         let _permit = permit;
                         stop.run_until_cancelled(rpc::serve(house, caller, request, outgoing))
                             .await;
                     });
+                    // Most answers wait for nobody, and need no task of their own.
+                    let begun = poll_fn(|context| Poll::Ready(served.as_mut().poll(context)));
+                    if begun.await.is_pending() {
+                        self.house.tasks.spawn(served);
+                    }
                 }
                 (_, Frame::Ping(number)) => {
                     // A peer that is behind has enough to hear.
