@@ -11,7 +11,7 @@ use tokio_tungstenite::WebSocketStream;
 /// A running chain, and the port where it begins.
 pub(crate) struct Chain {
     pub(crate) port: u16,
-    _programs: [Program; 2],
+    _programs: Vec<Program>,
 }
 
 impl Chain {
@@ -20,7 +20,16 @@ impl Chain {
         let (relay, port) = child(&["relay", &port.to_string()]).await;
         Self {
             port,
-            _programs: [echo, relay],
+            _programs: vec![echo, relay],
+        }
+    }
+
+    /// The last link of it alone.
+    pub(crate) async fn echo() -> Self {
+        let (echo, port) = child(&["echo"]).await;
+        Self {
+            port,
+            _programs: vec![echo],
         }
     }
 }

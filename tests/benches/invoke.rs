@@ -6,13 +6,16 @@ use atoll_tests::mesh::Mesh;
 use atoll_tests::wire::Wire;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::echo::{Chain, dial};
-use crate::table::{Samples, Table, time, times};
+use crate::table::{Budget, Row, Samples, Table, Unit};
 
-/// Each throughput is measured for this long.
-const WINDOW: Duration = Duration::from_secs(4);
+/// Each throughput is measured for this long, and several times.
+const WINDOW: Duration = Duration::from_secs(2);
+const WINDOWS: usize = 3;
 
 /// Latencies are measured in turns, so that both sides of a ratio see the same machine.
 const TURNS: usize = 8;
@@ -39,81 +42,149 @@ fn call(node: &str) -> String {
     request("node.invoke", params)
 }
 
-/// How many requests `count` operators get answered in a second.
-async fn per_second(mesh: &Mesh, count: usize, request: &str) -> f64 {
-    let mut operators = Vec::new();
-    for _ in 0..count {
-        operators.push(mesh.operator().await);
+/// Something that asks and waits for the answer.
+enum Peer {
+    Operator(Wire),
+    Bare(WebSocketStream<TcpStream>),
+}
+
+impl Peer {
+    async fn ask(&mut self, request: &str) {
+        match self {
+            Self::Operator(wire) => exchange(wire, request).await,
+            Self::Bare(socket) => {
+                socket.send(Message::text(request)).await.expect("a living chain");
+                socket.next().await.expect("a living chain").expect("a living chain");
+            }
+        }
     }
+}
+
+async fn operators(mesh: &Mesh, count: usize) -> Vec<Peer> {
+    let mut peers = Vec::new();
+    for _ in 0..count {
+        peers.push(Peer::Operator(mesh.operator().await));
+    }
+    peers
+}
+
+async fn bare(chain: &Chain, count: usize) -> Vec<Peer> {
+    let mut peers = Vec::new();
+    for _ in 0..count {
+        peers.push(Peer::Bare(dial(chain.port).await));
+    }
+    peers
+}
+
+/// How many requests these peers get answered in a second, all at once.
+async fn per_second(peers: &mut Vec<Peer>, request: &str) -> f64 {
     let started = Instant::now();
-    let working = operators.into_iter().map(|mut wire| {
+    let working = peers.drain(..).map(|mut peer| {
         let request = request.to_owned();
         tokio::spawn(async move {
             let mut answered = 0_u32;
             while started.elapsed() < WINDOW {
-                exchange(&mut wire, &request).await;
+                peer.ask(&request).await;
                 answered += 1;
             }
-            answered
+            (peer, answered)
         })
     });
+    let working: Vec<_> = working.collect();
     let mut answered = 0;
-    for work in working.collect::<Vec<_>>() {
-        answered += work.await.expect("an operator that does not fail");
+    for work in working {
+        let (peer, count) = work.await.expect("a peer that does not fail");
+        peers.push(peer);
+        answered += count;
     }
     f64::from(answered) / started.elapsed().as_secs_f64()
 }
 
-pub(crate) async fn health(table: &mut Table) {
-    let mesh = Mesh::start().await;
-    let health = request("health", json!({}));
-    let mut wire = mesh.operator().await;
-    let mut samples = Samples::default();
-    for _ in 0..TURNS * PER_TURN {
-        let started = Instant::now();
-        exchange(&mut wire, &health).await;
-        samples.add(started.elapsed());
+/// The median rates of both, measured in turns.
+async fn rates(ours: &mut Vec<Peer>, bare: &mut Vec<Peer>, request: &str) -> (f64, f64) {
+    let (mut our_rates, mut bare_rates) = (Vec::new(), Vec::new());
+    for _ in 0..WINDOWS {
+        our_rates.push(per_second(ours, request).await);
+        bare_rates.push(per_second(bare, request).await);
     }
-    table.row("health: p50 alone", time(samples.median()), "", "50 µs");
-    let rate = per_second(&mesh, 64, &health).await;
-    table.row("health: per second at 64 operators", format!("{rate:.0}"), "", "40,000");
+    (middle(our_rates), middle(bare_rates))
+}
+
+fn middle(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// How long both take, measured in turns.
+async fn latencies(ours: &mut Peer, bare: &mut Peer, request: &str) -> (Samples, Samples) {
+    let (mut our_times, mut bare_times) = (Samples::default(), Samples::default());
+    for _ in 0..TURNS {
+        for (peer, samples) in [(&mut *ours, &mut our_times), (&mut *bare, &mut bare_times)] {
+            for _ in 0..PER_TURN {
+                let started = Instant::now();
+                peer.ask(request).await;
+                samples.add(started.elapsed());
+            }
+        }
+    }
+    (our_times, bare_times)
+}
+
+pub(crate) async fn health(table: &mut Table) {
+    let (mesh, chain) = (Mesh::start().await, Chain::echo().await);
+    let health = request("health", json!({}));
+    let (mut ours, mut bares) = (operators(&mesh, 1).await, bare(&chain, 1).await);
+    let (mut times, mut bare_times) = latencies(&mut ours[0], &mut bares[0], &health).await;
+    table.row(Row {
+        key: "health.p50",
+        what: "health: p50 alone (× a bare echo)",
+        unit: Unit::Seconds,
+        value: times.median(),
+        bare: Some(bare_times.median()),
+        budget: Budget::Value(50e-6),
+    });
+    let (mut ours, mut bares) = (operators(&mesh, 64).await, bare(&chain, 64).await);
+    let (rate, bare_rate) = rates(&mut ours, &mut bares, &health).await;
+    table.row(Row {
+        key: "health.rate",
+        what: "health: per second at 64 operators (× a bare echo)",
+        unit: Unit::PerSecond,
+        value: rate,
+        bare: Some(bare_rate),
+        budget: Budget::Value(40_000.0),
+    });
 }
 
 pub(crate) async fn latency(table: &mut Table) {
     let mesh = Mesh::start().await;
     let _node = mesh.node("bench").await;
     let call = call(&mesh.connected("bench").await);
-    let mut wire = mesh.operator().await;
     let chain = Chain::start().await;
-    let mut bare = dial(chain.port).await;
-    let (mut calls, mut echoes) = (Samples::default(), Samples::default());
-    for _ in 0..TURNS {
-        for _ in 0..PER_TURN {
-            let started = Instant::now();
-            exchange(&mut wire, &call).await;
-            calls.add(started.elapsed());
-        }
-        for _ in 0..PER_TURN {
-            let started = Instant::now();
-            bare.send(Message::text(call.as_str())).await.expect("a living chain");
-            bare.next().await.expect("a living chain").expect("a living chain");
-            echoes.add(started.elapsed());
-        }
-    }
-    for (percent, budget) in [(50, "1.5 ×"), (99, "")] {
-        let (call, echo) = (calls.percentile(percent), echoes.percentile(percent));
-        table.row(
-            &format!("two bare echoes in a chain: p{percent}"),
-            time(echo),
-            "1 ×",
-            "",
-        );
-        table.row(
-            &format!("node.invoke: p{percent}"),
-            time(call),
-            &times(call, echo),
+    let (mut ours, mut bares) = (operators(&mesh, 1).await, bare(&chain, 1).await);
+    let (mut times, mut bare_times) = latencies(&mut ours[0], &mut bares[0], &call).await;
+    let rows = [
+        (
+            "invoke.p50",
+            "node.invoke: p50 (× two chained bare echoes)",
+            50,
+            Budget::Times(1.5),
+        ),
+        (
+            "invoke.p99",
+            "node.invoke: p99 (× two chained bare echoes)",
+            99,
+            Budget::None,
+        ),
+    ];
+    for (key, what, percent, budget) in rows {
+        table.row(Row {
+            key,
+            what,
+            unit: Unit::Seconds,
+            value: times.percentile(percent),
+            bare: Some(bare_times.percentile(percent)),
             budget,
-        );
+        });
     }
 }
 
@@ -121,11 +192,15 @@ pub(crate) async fn throughput(table: &mut Table) {
     let mesh = Mesh::start().await;
     let _node = mesh.node("bench").await;
     let call = call(&mesh.connected("bench").await);
-    let rate = per_second(&mesh, 16, &call).await;
-    table.row(
-        "node.invoke: per second at 16 operators",
-        format!("{rate:.0}"),
-        "",
-        "20,000",
-    );
+    let chain = Chain::start().await;
+    let (mut ours, mut bares) = (operators(&mesh, 16).await, bare(&chain, 16).await);
+    let (rate, bare_rate) = rates(&mut ours, &mut bares, &call).await;
+    table.row(Row {
+        key: "invoke.rate",
+        what: "node.invoke: per second at 16 operators (× chained bare echoes)",
+        unit: Unit::PerSecond,
+        value: rate,
+        bare: Some(bare_rate),
+        budget: Budget::Value(20_000.0),
+    });
 }

@@ -1,26 +1,48 @@
 //! `atoll-bench`: measures the release programs and prints one table. What depends on the machine is given as a ratio to
 //! something bare that was measured in the same run.
 //!
-//! `scripts/bench` builds and runs it; arguments name single measurements.
+//! `scripts/bench` builds and runs it. Arguments name single measurements; `--json` prints for programs, `--keep` makes this
+//! run the baseline.
 
 mod echo;
 mod invoke;
 mod messages;
 mod process;
+mod session;
 mod table;
+
+use std::path::Path;
 
 use table::Table;
 
-/// One measurement: its name and what fills its rows.
-macro_rules! measure {
-    ($chosen:expr, $table:expr, $($name:literal => $run:path,)*) => {
-        $(
-            if $chosen.is_empty() || $chosen.iter().any(|name| name == $name) {
-                eprintln!("measuring {} …", $name);
-                $run(&mut $table).await;
-            }
-        )*
+/// The committed run, seen from the top of the tree, where `scripts/bench` starts this program.
+const BASELINE: &str = "docs/bench-baseline.json";
+
+/// The measurements: a name, and what fills its rows.
+macro_rules! measurements {
+    ($($name:literal => $run:path,)*) => {
+        const NAMES: &[&str] = &[$($name),*];
+
+        async fn measure(chosen: &[String], table: &mut Table) {
+            $(
+                if chosen.is_empty() || chosen.iter().any(|name| name == $name) {
+                    eprintln!("measuring {} …", $name);
+                    $run(table).await;
+                }
+            )*
+        }
     };
+}
+
+measurements! {
+    "size" => process::size,
+    "start" => process::start,
+    "memory" => process::memory,
+    "health" => invoke::health,
+    "invoke" => invoke::latency,
+    "operators" => invoke::throughput,
+    "messages" => messages::messages,
+    "session" => session::load,
 }
 
 #[tokio::main]
@@ -32,15 +54,45 @@ async fn main() {
         ["relay", port] => return echo::serve(Some(port.parse().expect("a port"))).await,
         _ => {}
     }
+    let (options, chosen): (Vec<_>, Vec<_>) = arguments.into_iter().partition(|argument| argument.starts_with("--"));
+    if let Some(wrong) = options
+        .iter()
+        .find(|option| !["--json", "--keep"].contains(&option.as_str()))
+    {
+        return refuse(&format!("{wrong} is no option; there are --json and --keep"));
+    }
+    if let Some(wrong) = chosen.iter().find(|name| !NAMES.contains(&name.as_str())) {
+        return refuse(&format!(
+            "there is no measurement {wrong}; there are {}",
+            NAMES.join(", ")
+        ));
+    }
     let mut table = Table::default();
-    measure!(arguments, table,
-        "size" => process::size,
-        "start" => process::start,
-        "memory" => process::memory,
-        "health" => invoke::health,
-        "invoke" => invoke::latency,
-        "operators" => invoke::throughput,
-        "messages" => messages::messages,
-    );
-    table.print();
+    measure(&chosen, &mut table).await;
+    report(&table, &options);
+}
+
+fn refuse(why: &str) {
+    eprintln!("{why}");
+    std::process::exit(2);
+}
+
+#[expect(clippy::print_stdout, reason = "the result of the program")]
+fn report(table: &Table, options: &[String]) {
+    let has = |name: &str| options.iter().any(|option| option == name);
+    let path = Path::new(BASELINE);
+    let json = serde_json::to_string_pretty(&table.json()).expect("a tree");
+    if has("--json") {
+        println!("{json}");
+    } else {
+        table.print();
+    }
+    if let Some(baseline) = table::baseline(path) {
+        for regression in table.regressions(&baseline) {
+            eprintln!("REGRESSION {regression}");
+        }
+    }
+    if has("--keep") {
+        std::fs::write(path, json + "\n").expect("a writable docs folder; run scripts/bench from its tree");
+    }
 }

@@ -1,5 +1,6 @@
 //! Messages through the whole gateway: stored, a turn with a model that answers at once, the answer stored and sent.
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use atoll_tests::fake::openai::FakeOpenAi;
@@ -7,7 +8,7 @@ use atoll_tests::fake::telegram::{FakeTelegram, Person};
 use atoll_tests::mesh::Mesh;
 use serde_json::json;
 
-use crate::table::{Samples, Table, time};
+use crate::table::{Budget, Row, Samples, Table, Unit};
 
 const TOKEN: &str = "99:BENCH-token";
 
@@ -71,7 +72,15 @@ pub(crate) async fn messages(table: &mut Table) {
         // A person thinks; and the next long poll must be open again, as it is in a chat.
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    table.row("message through a turn: p50 alone", time(alone.median()), "", "5 ms");
+    let bare = kept_line();
+    table.row(Row {
+        key: "message.alone",
+        what: "message through a turn: p50 alone (× a line synced to disk)",
+        unit: Unit::Seconds,
+        value: alone.median(),
+        bare: Some(bare),
+        budget: Budget::Value(5e-3),
+    });
     let started = Instant::now();
     for _ in 0..MESSAGES {
         for person in &chats.people[1..] {
@@ -83,5 +92,25 @@ pub(crate) async fn messages(table: &mut Table) {
     }
     let count = u32::try_from(MESSAGES * (chats.people.len() - 1)).expect("a small number");
     let rate = f64::from(count) / started.elapsed().as_secs_f64();
-    table.row("messages through a turn: per second", format!("{rate:.0}"), "", "2,000");
+    table.row(Row {
+        key: "message.rate",
+        what: "messages through a turn: per second (× lines synced to disk)",
+        unit: Unit::PerSecond,
+        value: rate,
+        bare: Some(kept_line().recip()),
+        budget: Budget::Value(2_000.0),
+    });
+}
+
+/// The median time to append a line to a file and have the disk keep it, seconds.
+fn kept_line() -> f64 {
+    let mut file = tempfile::tempfile().expect("a temporary folder");
+    let mut samples = Samples::default();
+    for _ in 0..200 {
+        let started = Instant::now();
+        file.write_all(&[b'x'; 512]).expect("room on the disk");
+        file.sync_data().expect("a disk");
+        samples.add(started.elapsed());
+    }
+    samples.median()
 }

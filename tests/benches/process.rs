@@ -7,15 +7,24 @@ use atoll_tests::program::built;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::table::{Samples, Table, megabytes, time};
+use crate::echo::Chain;
+use crate::table::{Budget, Row, Samples, Table, Unit};
 
 /// Until start-up work is done and the allocator has settled.
 const SETTLE: Duration = Duration::from_secs(3);
 
+const STARTS: usize = 9;
+
+const MIB: f64 = 1024.0 * 1024.0;
+
 pub(crate) async fn size(table: &mut Table) {
-    for (name, budget) in [("atoll", "25 MB"), ("atoll-node", "10 MB")] {
+    let programs = [
+        ("size.gateway", "atoll: stripped binary", "atoll", 25.0),
+        ("size.node", "atoll-node: stripped binary", "atoll-node", 10.0),
+    ];
+    for (key, what, name, limit) in programs {
         let bytes = built(name).metadata().expect("a program that was built").len();
-        table.row(&format!("{name}: stripped binary"), megabytes(bytes), "", budget);
+        table.row(weight(key, what, bytes, limit));
     }
 }
 
@@ -23,28 +32,52 @@ pub(crate) async fn memory(table: &mut Table) {
     let mut mesh = Mesh::start().await;
     let mut node = mesh.node("idle").await;
     tokio::time::sleep(SETTLE).await;
-    table.row(
+    let (gateway, node) = (mesh.gateway().resident(), node.program().resident());
+    table.row(weight(
+        "memory.gateway",
         "gateway: idle memory, one node",
-        megabytes(mesh.gateway().resident()),
-        "",
-        "15 MB",
-    );
-    table.row("node: idle memory", megabytes(node.program().resident()), "", "8 MB");
+        gateway,
+        15.0,
+    ));
+    table.row(weight("memory.node", "node: idle memory", node, 8.0));
 }
 
+fn weight(key: &'static str, what: &'static str, bytes: u64, limit: f64) -> Row {
+    Row {
+        key,
+        what,
+        unit: Unit::Bytes,
+        value: u32::try_from(bytes / 1024).map_or(f64::INFINITY, |kib| f64::from(kib) * 1024.0),
+        bare: None,
+        budget: Budget::Value(limit * MIB),
+    }
+}
+
+/// Compared with a program that only opens a socket and says so.
 pub(crate) async fn start(table: &mut Table) {
     let mut mesh = Mesh::start().await;
-    let mut samples = Samples::default();
-    for _ in 0..7 {
+    let (mut gateway, mut bare) = (Samples::default(), Samples::default());
+    for _ in 0..STARTS {
         mesh.stop().await;
         let started = Instant::now();
         mesh.launch();
         while !ready(mesh.target().port).await {
             tokio::time::sleep(Duration::from_micros(500)).await;
         }
-        samples.add(started.elapsed());
+        gateway.add(started.elapsed());
+        let started = Instant::now();
+        let echo = Chain::echo().await;
+        bare.add(started.elapsed());
+        drop(echo);
     }
-    table.row("gateway: exec to ready", time(samples.median()), "", "50 ms");
+    table.row(Row {
+        key: "start.gateway",
+        what: "gateway: exec to ready (× a bare listener)",
+        unit: Unit::Seconds,
+        value: gateway.median(),
+        bare: Some(bare.median()),
+        budget: Budget::Value(50e-3),
+    });
 }
 
 /// One `GET /readyz`, with as little around it as possible.

@@ -1,45 +1,172 @@
-//! The table that a run prints, and the statistics in it.
+//! The rows that a run measures, how they compare with their budgets and with an earlier run, and the statistics in them.
 
+use std::path::Path;
 use std::time::Duration;
+
+use serde_json::{Value, json};
+
+/// A row that was this much better in the baseline is pointed out: less is the machine's own unrest.
+const CLEARLY: f64 = 1.3;
+
+/// What a value counts, and which way is better.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Unit {
+    /// Less is better.
+    Seconds,
+    /// Less is better. The same on every machine, so it is compared as it is.
+    Bytes,
+    /// More is better.
+    PerSecond,
+}
+
+impl Unit {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Seconds => "s",
+            Self::Bytes => "bytes",
+            Self::PerSecond => "1/s",
+        }
+    }
+
+    fn show(self, value: f64) -> String {
+        match self {
+            Self::Seconds if value < 1e-3 => format!("{:.0} µs", value * 1e6),
+            Self::Seconds => format!("{:.1} ms", value * 1e3),
+            Self::Bytes => format!("{:.1} MB", value / 1024.0 / 1024.0),
+            Self::PerSecond => format!("{value:.0}/s"),
+        }
+    }
+
+    /// How many times worse `now` is than `then`.
+    fn worse(self, now: f64, then: f64) -> f64 {
+        match self {
+            Self::Seconds | Self::Bytes => now / then,
+            Self::PerSecond => then / now,
+        }
+    }
+}
+
+/// What a row must keep.
+#[derive(Clone, Copy)]
+pub(crate) enum Budget {
+    /// None: it is there to be compared with.
+    None,
+    /// The value itself.
+    Value(f64),
+    /// The value as a multiple of the bare one.
+    Times(f64),
+}
+
+/// One thing that was measured.
+pub(crate) struct Row {
+    /// Names it in the baseline for ever.
+    pub(crate) key: &'static str,
+    /// In words.
+    pub(crate) what: &'static str,
+    pub(crate) unit: Unit,
+    pub(crate) value: f64,
+    /// The bare thing of the same kind, measured in the same run.
+    pub(crate) bare: Option<f64>,
+    pub(crate) budget: Budget,
+}
+
+impl Row {
+    fn ratio(&self) -> Option<f64> {
+        self.bare.map(|bare| self.value / bare)
+    }
+
+    /// What can be compared between machines.
+    fn comparable(&self) -> Option<f64> {
+        self.ratio().or((self.unit == Unit::Bytes).then_some(self.value))
+    }
+
+    fn is_within(&self) -> Option<bool> {
+        match self.budget {
+            Budget::None => None,
+            Budget::Value(limit) => Some(self.unit.worse(self.value, limit) <= 1.0),
+            Budget::Times(limit) => self.ratio().map(|ratio| self.unit.worse(ratio, limit) <= 1.0),
+        }
+    }
+
+    fn cells(&self) -> [String; 5] {
+        let budget = match self.budget {
+            Budget::None => String::new(),
+            Budget::Value(limit) => self.unit.show(limit),
+            Budget::Times(limit) => format!("{limit} ×"),
+        };
+        let verdict = match self.is_within() {
+            None => "",
+            Some(true) => "kept",
+            Some(false) => "over",
+        };
+        [
+            self.what.to_owned(),
+            self.unit.show(self.value),
+            self.ratio().map(|ratio| format!("{ratio:.2} ×")).unwrap_or_default(),
+            budget,
+            verdict.to_owned(),
+        ]
+    }
+
+    fn json(&self) -> Value {
+        let budget = match self.budget {
+            Budget::None => Value::Null,
+            Budget::Value(limit) => json!({"value": limit}),
+            Budget::Times(limit) => json!({"ratio": limit}),
+        };
+        json!({
+            "what": self.what, "unit": self.unit.name(), "value": self.value, "bare": self.bare,
+            "ratio": self.ratio(), "budget": budget, "kept": self.is_within(),
+        })
+    }
+}
 
 /// Rows in the order they were measured.
 #[derive(Default)]
-pub(crate) struct Table {
-    rows: Vec<[String; 4]>,
-}
+pub(crate) struct Table(Vec<Row>);
 
 impl Table {
-    /// Adds a row: what, how much, compared with what, and the budget.
-    pub(crate) fn row(&mut self, what: &str, value: String, ratio: &str, budget: &str) {
-        self.rows
-            .push([what.to_owned(), value, ratio.to_owned(), budget.to_owned()]);
+    pub(crate) fn row(&mut self, row: Row) {
+        self.0.push(row);
     }
 
     /// Prints it as Markdown, which a terminal shows as well.
     #[expect(clippy::print_stdout, reason = "the result of the program")]
     pub(crate) fn print(&self) {
-        let header = ["what", "value", "ratio", "budget"].map(str::to_owned);
-        let width = |column: usize| {
-            let cells = std::iter::once(&header)
-                .chain(&self.rows)
-                .map(|row| row[column].chars().count());
-            cells.max().unwrap_or_default()
-        };
-        let widths = [0, 1, 2, 3].map(width);
-        let line = |row: &[String; 4]| {
-            let cells: Vec<String> = row
-                .iter()
-                .zip(widths)
-                .map(|(cell, width)| format!("{cell:width$}"))
-                .collect();
-            format!("| {} |", cells.join(" | "))
-        };
-        println!("{}", line(&header));
-        println!("| {} |", widths.map(|width| "-".repeat(width)).join(" | "));
-        for row in &self.rows {
-            println!("{}", line(row));
+        let header = ["what", "value", "× bare", "budget", ""].map(str::to_owned);
+        let rows: Vec<_> = std::iter::once(header).chain(self.0.iter().map(Row::cells)).collect();
+        let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+        let widths = [0, 1, 2, 3, 4].map(|column| width(column).unwrap_or_default());
+        for (index, row) in rows.iter().enumerate() {
+            let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+            println!("| {} |", cells.collect::<Vec<_>>().join(" | "));
+            if index == 0 {
+                println!("| {} |", widths.map(|width| "-".repeat(width)).join(" | "));
+            }
         }
     }
+
+    /// The same for programs; it is what the baseline file holds.
+    pub(crate) fn json(&self) -> Value {
+        self.0.iter().map(|row| (row.key.to_owned(), row.json())).collect()
+    }
+
+    /// Sentences about rows that are clearly worse than in an earlier run.
+    pub(crate) fn regressions(&self, baseline: &Value) -> Vec<String> {
+        let worse = self.0.iter().filter_map(|row| {
+            let then = &baseline[row.key];
+            let then = then["ratio"].as_f64().or(then["value"].as_f64())?;
+            let now = row.comparable()?;
+            let times = row.unit.worse(now, then);
+            (times > CLEARLY).then(|| format!("{}: {times:.2} times worse than the baseline", row.what))
+        });
+        worse.collect()
+    }
+}
+
+/// The committed run that others are compared with.
+pub(crate) fn baseline(path: &Path) -> Option<Value> {
+    serde_json::from_str(&std::fs::read_to_string(path).ok()?).ok()
 }
 
 /// Durations of many equal things.
@@ -51,35 +178,14 @@ impl Samples {
         self.0.push(sample);
     }
 
-    /// The value below which `percent` of them lie.
-    pub(crate) fn percentile(&mut self, percent: usize) -> Duration {
+    /// The value below which `percent` of them lie, seconds.
+    pub(crate) fn percentile(&mut self, percent: usize) -> f64 {
         self.0.sort_unstable();
         let at = (self.0.len() * percent / 100).min(self.0.len().saturating_sub(1));
-        self.0.get(at).copied().expect("at least one sample")
+        self.0.get(at).expect("at least one sample").as_secs_f64()
     }
 
-    pub(crate) fn median(&mut self) -> Duration {
+    pub(crate) fn median(&mut self) -> f64 {
         self.percentile(50)
     }
-}
-
-/// `1.23 ms` or `45 µs`.
-pub(crate) fn time(duration: Duration) -> String {
-    let micros = duration.as_secs_f64() * 1e6;
-    if micros < 1_000.0 {
-        format!("{micros:.0} µs")
-    } else {
-        format!("{:.1} ms", micros / 1e3)
-    }
-}
-
-/// `12.3 MB`.
-pub(crate) fn megabytes(bytes: u64) -> String {
-    let bytes = u32::try_from(bytes / 1024).map_or(f64::INFINITY, |kib| f64::from(kib) / 1024.0);
-    format!("{bytes:.1} MB")
-}
-
-/// `1.4 ×`.
-pub(crate) fn times(value: Duration, bare: Duration) -> String {
-    format!("{:.2} ×", value.as_secs_f64() / bare.as_secs_f64())
 }
