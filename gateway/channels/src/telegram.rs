@@ -1,6 +1,6 @@
 //! Telegram: one bot account, by long polling. teloxide gives the types, the requests and the connection; the update
-//! loop is ours ([`receive`]), since an update may only be acknowledged once it is stored, and so is the reading of
-//! answers ([`api`]), since teloxide sleeps ten seconds on every 5xx and hides what decides about a retry.
+//! loop is ours (`receive`), since an update may only be acknowledged once it is stored, and so is the reading of
+//! answers (`api`), since teloxide sleeps ten seconds on every 5xx and hides what decides about a retry.
 //!
 //! Not read: edited messages (what was said first counts), channel posts, membership changes. Media arrives as a note
 //! such as `[photo]` beside its caption.

@@ -1,7 +1,7 @@
 //! Which commands of a node a gateway lets through: by platform, by what the owner approved, by the owner's lists.
 //!
 //! The tables are OpenClaw's (reference §13), so that its nodes and clients see what they expect; the only addition is
-//! [`NATIVE`]. Never decides who may call: that is [`super::decide`].
+//! `NATIVE`. Never decides who may call: that is [`super::decide`].
 
 use atoll_protocol::capability::Surface;
 use atoll_protocol::dialect::denial;

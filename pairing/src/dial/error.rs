@@ -125,7 +125,7 @@ impl DialError {
         !self.is_retryable()
     }
 
-    /// The request that the gateway's owner has to approve (dialect; a native dial waits in [`dial`]).
+    /// The request that the gateway's owner has to approve (dialect; a native dial waits in [`super::dial`]).
     pub fn needs_pairing(&self) -> Option<String> {
         let details = self.refusal()?.details.as_ref()?.tree();
         let is_pairing = details.get("code")?.as_str()? == "PAIRING_REQUIRED";

@@ -89,6 +89,6 @@ fn within(limit: usize, text: Option<String>) -> Result<Option<Message>, FrameEr
 pub enum Received {
     /// A frame.
     Frame(Frame),
-    /// Text of the dialect that is no frame: send the answer with [`LinkTx::feed_text`], then close if it says so.
+    /// Text of the dialect that is no frame: send the answer with [`super::LinkTx::feed_text`], then close if it says so.
     Reject(dialect::Reject),
 }
