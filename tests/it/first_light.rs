@@ -2,7 +2,6 @@
 //! owner approves, the device runs it, the answer arrives in the chat. Then everything that can go wrong on the way.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use atoll_tests::fake::model::{Asked, Step};
 use atoll_tests::fake::openai::FakeOpenAi;
@@ -228,57 +227,4 @@ async fn an_approval_card_still_works_after_the_gateway_was_killed() {
     scene.mesh.run().await;
     scene.answer("later").await;
     assert_eq!(scene.runs("later"), 1);
-}
-
-/// Presses every card about `name` until there is an end: an answer, or a message that admits not knowing.
-async fn see_through(scene: &Scene, name: &str) {
-    let mark = scene.marks.path().join(name).display().to_string();
-    let mut pressed = Vec::new();
-    atoll_tests::wait::until_time(&format!("an end of {name}"), Duration::from_secs(40), async || {
-        for sent in scene.telegram.sent(OWNER) {
-            let is_card = !sent.buttons.is_empty() && sent.text.contains(&mark);
-            if is_card && !pressed.contains(&sent.message) {
-                pressed.push(sent.message);
-                scene.press(&scene.owner, &sent, "Allow once");
-            }
-        }
-        (endings(scene, name) != (0, 0)).then_some(())
-    })
-    .await;
-}
-
-/// Answers to the command of that name, and messages that admit not to know whether the answer arrived.
-fn endings(scene: &Scene, name: &str) -> (usize, usize) {
-    let (answer, doubt) = (format!("finished {name}: "), format!("began: finished {name}"));
-    let sent = scene.telegram.sent(OWNER);
-    let answers = sent.iter().filter(|sent| sent.text.starts_with(&answer)).count();
-    (answers, sent.iter().filter(|sent| sent.text.contains(&doubt)).count())
-}
-
-#[tokio::test]
-async fn fifty_kills_lose_no_message_and_run_no_command_twice() {
-    let mut scene = Scene::new().await;
-    for n in 0..50_u64 {
-        let name = format!("kill-{n:02}");
-        scene.write(&format!("run {name}"));
-        // Spread over the whole way of a message, the same in every run: from before it is read until after its answer.
-        let at = Duration::from_millis(n * 37 % 800);
-        let _ = tokio::time::timeout(at, see_through(&scene, &name)).await;
-        scene.mesh.kill().await;
-        scene.mesh.run().await;
-        see_through(&scene, &name).await;
-    }
-    scene.mesh.connected("laptop").await;
-    // A last job, behind all others in its lane: nothing of before comes after it.
-    scene.write("run last");
-    see_through(&scene, "last").await;
-    for n in 0..50 {
-        let name = format!("kill-{n:02}");
-        assert!(scene.runs(&name) <= 1, "{name} ran {} times", scene.runs(&name));
-        let (answers, doubts) = endings(&scene, &name);
-        assert!(
-            answers <= 1 && doubts <= 1 && answers + doubts > 0,
-            "{name}: {answers} answers, {doubts} doubts"
-        );
-    }
 }
