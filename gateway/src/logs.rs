@@ -86,27 +86,85 @@ impl Logs {
         &self.path
     }
 
-    /// The latest lines, oldest first; none when there is no file yet.
+    /// Lines, oldest first; none when there is no file yet.
     ///
     /// # Errors
     /// The file is there and cannot be read.
-    pub fn tail(&self, lines: usize) -> io::Result<Vec<String>> {
+    pub fn tail(&self, wanted: Wanted) -> io::Result<Tail> {
         let mut file = match File::open(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(Tail {
+                    reset: wanted.after.is_some_and(|after| after > 0),
+                    ..Tail::default()
+                });
+            }
             file => file?,
         };
-        let start = file.metadata()?.len().saturating_sub(TAIL_BYTES);
-        file.seek(SeekFrom::Start(start))?;
+        let size = file.metadata()?.len();
+        let earliest = size.saturating_sub(wanted.bytes.min(TAIL_BYTES));
+        // A cursor beyond the end belongs to a file that has rolled over.
+        let after = wanted.after.filter(|after| *after <= size);
+        let start = after.unwrap_or(earliest).max(earliest);
+        // One byte more tells whether a line begins where the reading does.
+        let before = start.saturating_sub(1);
+        file.seek(SeekFrom::Start(before))?;
         let mut bytes = Vec::new();
-        file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
-        let text = String::from_utf8_lossy(&bytes);
-        // The first line may be cut when the file is longer than what was read.
-        let whole: Vec<&str> = text.lines().skip(usize::from(start > 0)).collect();
-        Ok(whole[whole.len().saturating_sub(lines)..]
-            .iter()
-            .map(|line| (*line).to_owned())
-            .collect())
+        file.take(size - before).read_to_end(&mut bytes)?;
+        let (lines, rest) = whole_lines(&bytes, start > 0, wanted.lines);
+        Ok(Tail {
+            lines,
+            cursor: size - u64::try_from(rest).unwrap_or_default(),
+            size,
+            truncated: start > after.unwrap_or_default(),
+            reset: after != wanted.after,
+        })
     }
+}
+
+/// Which part of the log.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted {
+    /// What comes after the cursor of an earlier answer, instead of the end of the file.
+    pub after: Option<u64>,
+    /// Not more lines than that, the latest ones.
+    pub lines: usize,
+    /// Out of not more than that.
+    pub bytes: u64,
+}
+
+impl Default for Wanted {
+    fn default() -> Self {
+        Self {
+            after: None,
+            lines: usize::MAX,
+            bytes: TAIL_BYTES,
+        }
+    }
+}
+
+/// A part of the log.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Tail {
+    /// Whole lines.
+    pub lines: Vec<String>,
+    /// Where they end: the place to go on from.
+    pub cursor: u64,
+    /// The file's size, bytes.
+    pub size: u64,
+    /// Something between the place asked for and the first line was passed over.
+    pub truncated: bool,
+    /// The file is another one than at the last time.
+    pub reset: bool,
+}
+
+/// The latest whole lines, and how many bytes at the end are no whole line yet. With `is_inside` the first byte belongs to what comes
+/// before, so that a line which is cut is passed over and one which begins there is not.
+fn whole_lines(bytes: &[u8], is_inside: bool, limit: usize) -> (Vec<String>, usize) {
+    let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+    let text = String::from_utf8_lossy(&bytes[..end]);
+    let whole: Vec<&str> = text.lines().skip(usize::from(is_inside)).collect();
+    let latest = whole[whole.len().saturating_sub(limit)..].iter();
+    (latest.map(|line| (*line).to_owned()).collect(), bytes.len() - end)
 }
 
 fn filter(level: Level) -> EnvFilter {
@@ -306,8 +364,15 @@ mod tests {
                 .expect("writes");
         }
         let logs = Logs { path };
-        assert_eq!(logs.tail(10).expect("reads"), ["one", "two"]);
-        assert_eq!(logs.tail(1).expect("reads"), ["two"]);
+        let tail = |lines| {
+            let wanted = Wanted {
+                lines,
+                ..Wanted::default()
+            };
+            logs.tail(wanted).expect("reads").lines
+        };
+        assert_eq!(tail(10), ["one", "two"]);
+        assert_eq!(tail(1), ["two"]);
     }
 
     #[test]
@@ -316,6 +381,49 @@ mod tests {
         let logs = Logs {
             path: dir.path().join("none"),
         };
-        assert!(logs.tail(5).expect("reads").is_empty());
+        assert_eq!(logs.tail(Wanted::default()).expect("reads"), Tail::default());
+    }
+
+    #[test]
+    fn a_reader_that_follows_gets_every_line_once() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let logs = Logs {
+            path: dir.path().join("atoll.log"),
+        };
+        let read = |after, bytes| {
+            let wanted = Wanted {
+                after: Some(after),
+                bytes,
+                ..Wanted::default()
+            };
+            logs.tail(wanted).expect("reads")
+        };
+        let tail = |lines: &[&str], cursor, size, truncated, reset| Tail {
+            lines: lines.iter().map(|line| (*line).to_owned()).collect(),
+            cursor,
+            size,
+            truncated,
+            reset,
+        };
+        for (text, after, bytes, expected) in [
+            ("one\n", 0, 100, tail(&["one"], 4, 4, false, false)),
+            ("one\n", 4, 100, tail(&[], 4, 4, false, false)),
+            // A line that is still being written waits for its end.
+            ("one\ntw", 4, 100, tail(&[], 4, 6, false, false)),
+            (
+                "one\ntwo\nthree\n",
+                4,
+                100,
+                tail(&["two", "three"], 14, 14, false, false),
+            ),
+            // Too much to read at once: the latest whole lines, whether or not a line begins just there.
+            ("one\ntwo\nthree\n", 4, 6, tail(&["three"], 14, 14, true, false)),
+            ("one\ntwo\nthree\n", 4, 7, tail(&["three"], 14, 14, true, false)),
+            // The file has rolled over.
+            ("four\n", 14, 100, tail(&["four"], 5, 5, false, true)),
+        ] {
+            fs::write(&logs.path, text).expect("a writable folder");
+            assert_eq!(read(after, bytes), expected, "{text:?} after {after}, {bytes} bytes");
+        }
     }
 }

@@ -7,6 +7,7 @@ use serde_json::json;
 use super::{Answer, Ask, Reply, done};
 use crate::hello;
 use crate::house::House;
+use crate::logs::Wanted;
 
 /// Lines of `logs.tail`, if the caller does not say.
 const LINES: u64 = 500;
@@ -39,16 +40,21 @@ pub(super) async fn presence(house: &House, _: Ask) -> Answer {
 pub(super) async fn logs(house: &House, ask: Ask) -> Answer {
     let params: LogsTail = ask.read()?;
     let limit = params.limit.map_or(LINES, |limit| limit.value());
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let wanted = Wanted {
+        after: params.cursor,
+        lines: usize::try_from(limit).unwrap_or(usize::MAX),
+        bytes: params.max_bytes.map_or(Wanted::default().bytes, |bytes| bytes.value()),
+    };
     let logs = house.logs.clone();
-    let tail = tokio::task::spawn_blocking(move || logs.tail(limit)).await;
-    let lines = tail
+    let tail = tokio::task::spawn_blocking(move || logs.tail(wanted)).await;
+    let tail = tail
         .map_err(|error| WireError::unavailable(error.to_string()))?
         .map_err(|error| WireError::unavailable(format!("the log cannot be read: {error}")))?;
-    let size = std::fs::metadata(house.logs.path())
-        .map(|file| file.len())
-        .unwrap_or_default();
-    done(json!({"file": house.logs.path(), "cursor": size, "size": size, "lines": lines}))
+    let file = house.logs.path();
+    done(
+        json!({"file": file, "cursor": tail.cursor, "size": tail.size, "lines": tail.lines,
+        "truncated": tail.truncated, "reset": tail.reset}),
+    )
 }
 
 /// Memory that this process occupies, where the system says so.
