@@ -47,6 +47,8 @@ pub(crate) struct Call {
     pub(crate) node: DeviceId,
     /// The command.
     pub(crate) command: String,
+    /// The way that it came in.
+    pub(crate) door: Door,
     /// Its parameters.
     pub(crate) params: Option<Json>,
     /// How long it may take.
@@ -71,6 +73,7 @@ impl Call {
             key: None,
             node,
             command: command.into(),
+            door: Door::Invoke,
             params,
             timeout,
             idempotency_key: None,
@@ -142,7 +145,7 @@ impl Ring {
             node: call.node,
             command: call.command.clone(),
             facts: live.facts.clone(),
-            door: Door::Invoke,
+            door: call.door,
         };
         let granted = access::decide(principal, action, &self.policy(), clock::now_ms())
             .map_err(|denied| CallRefused::Denied(denied.into()))?;

@@ -28,6 +28,7 @@ mod config;
 mod device;
 mod gateway;
 mod node;
+mod policy;
 mod session;
 
 pub(crate) use table::names;

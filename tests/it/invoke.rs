@@ -15,7 +15,13 @@ async fn pair(target: &Target) -> (Wire, FakeNode) {
     let (mut operator, _) = Wire::connect(target, operator(&target.token, &ALL_SCOPES), None)
         .await
         .expect("an operator");
-    let commands = [COMMAND, "system.which", "device.info"];
+    let commands = [
+        COMMAND,
+        "system.which",
+        "device.info",
+        "system.execApprovals.get",
+        "system.execApprovals.set",
+    ];
     let node = FakeNode::pair(target, &mut operator, "Invoked", &commands).await;
     (operator, node)
 }
@@ -33,6 +39,7 @@ pub(crate) async fn expect_every_ending(target: &Target) {
     error_of_the_node_is_passed_on(&mut operator, &mut node).await;
     silence_is_a_timeout(&mut operator, &mut node).await;
     withheld_commands_never_reach_the_node(&mut operator, &node).await;
+    nodes_policy_has_a_door_of_its_own(target, &mut operator, &mut node).await;
     same_id_twice_is_two_calls(&mut operator, &mut node).await;
     absent_node_fails_at_once(&mut operator, node).await;
 }
@@ -119,6 +126,44 @@ async fn silence_is_a_timeout(operator: &mut Wire, node: &mut FakeNode) {
         node.succeed(&unknown, &json!({})).await.expect("ignored")["ignored"],
         true
     );
+}
+
+async fn nodes_policy_has_a_door_of_its_own(target: &Target, operator: &mut Wire, node: &mut FakeNode) {
+    let error = operator
+        .call("node.invoke", call(node, "system.execApprovals.get", json!({}), 5_000))
+        .await
+        .expect_err("the wrong door");
+    let message = "node.invoke does not allow system.execApprovals.*; use exec.approvals.node.*";
+    assert_eq!(error["message"], message);
+
+    let policy = json!({"path": "/its/file", "exists": true, "file": {"version": 1}, "hash": "abc"});
+    let id = operator
+        .ask("exec.approvals.node.get", json!({"nodeId": node.id()}))
+        .await;
+    let invoke = node.invoked("system.execApprovals.get").await;
+    node.succeed(&invoke, &policy).await.expect("a result in time");
+    assert_eq!(operator.answer(&id).await.expect("the file"), policy);
+
+    let change = json!({"file": {"version": 1, "agents": {}}, "baseHash": "abc"});
+    let mut params = change.clone();
+    params["nodeId"] = json!(node.id());
+    let id = operator.ask("exec.approvals.node.set", params.clone()).await;
+    let invoke = node.invoked("system.execApprovals.set").await;
+    assert_eq!(invoke.params(), change);
+    node.succeed(&invoke, &policy).await.expect("a result in time");
+    assert_eq!(operator.answer(&id).await.expect("the new file"), policy);
+
+    let scopes = ["operator.read", "operator.write", "operator.approvals"];
+    let (mut lesser, _) = Wire::connect(target, atoll_tests::wire::operator(&target.token, &scopes), None)
+        .await
+        .expect("an operator");
+    for (method, params) in [
+        ("exec.approvals.node.get", json!({"nodeId": node.id()})),
+        ("exec.approvals.node.set", params),
+    ] {
+        let error = lesser.call(method, params).await.expect_err("not an admin");
+        assert_eq!(error["message"], "missing scope: operator.admin", "{method}");
+    }
 }
 
 async fn withheld_commands_never_reach_the_node(operator: &mut Wire, node: &FakeNode) {

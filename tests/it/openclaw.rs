@@ -91,6 +91,8 @@ async fn their_command_line_operates_our_gateway() {
     ];
     let invoked = peer.cli_json(&arguments).await;
     assert!(invoked["payload"]["bins"]["sh"].is_string(), "{invoked}");
+    let policy = peer.cli_json(&["approvals", "get", "--node", "laptop", "--json"]).await;
+    assert_eq!(policy["file"]["version"], 1, "{policy}");
 }
 
 async fn expect_lists(peer: &OpenClaw, id: &str) {

@@ -6,7 +6,7 @@ use atoll_pairing::access::Method;
 use atoll_protocol::scope::Scope;
 use futures_util::future::BoxFuture;
 
-use super::{Answer, Ask, approval, channel, chat, config, device, gateway, node, session};
+use super::{Answer, Ask, approval, channel, chat, config, device, gateway, node, policy, session};
 use crate::house::House;
 
 /// Who may call.
@@ -80,6 +80,8 @@ methods! {
     "exec.approval.request" Operator(Approvals) => approval::request;
     "exec.approval.resolve" Operator(Approvals) => approval::resolve;
     "exec.approval.waitDecision" Operator(Approvals) => approval::wait_decision;
+    "exec.approvals.node.get" Operator(Admin) => policy::of_node;
+    "exec.approvals.node.set" Operator(Admin) => policy::change_node;
     "health" Everybody => gateway::health;
     "logs.tail" Operator(Read) => gateway::logs;
     "models.list" Operator(Read) => session::models;

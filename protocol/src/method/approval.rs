@@ -122,6 +122,22 @@ closed! {
         id: Text;
     }
 
+    /// `exec.approvals.node.get`.
+    pub struct NodePolicyNamed {
+        /// The node.
+        node_id: Text;
+    }
+
+    /// `exec.approvals.node.set`.
+    pub struct NodePolicySet {
+        /// The node.
+        node_id: Text,
+        /// The new document.
+        file: Json;
+        /// Of the document that the caller has read.
+        base_hash?: Text,
+    }
+
     /// `exec.approval.waitDecision`.
     pub struct ApprovalWait {
         /// The approval.

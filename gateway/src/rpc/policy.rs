@@ -1,0 +1,54 @@
+//! `exec.approvals.node.*`: the file on a node that says what may run there. The node owns it and decides what may change in it; here
+//! it only passes through.
+
+use atoll_pairing::access::Door;
+use atoll_protocol::dialect::denial;
+use atoll_protocol::error::WireError;
+use atoll_protocol::json::Json;
+use atoll_protocol::limits;
+use atoll_protocol::method::approval::{NodePolicyNamed, NodePolicySet};
+use serde_json::json;
+
+use super::{Answer, Ask, Reply};
+use crate::house::House;
+use crate::ring::Call;
+
+pub(super) async fn of_node(house: &House, ask: Ask) -> Answer {
+    let params: NodePolicyNamed = ask.read()?;
+    pass(
+        house,
+        &ask,
+        params.node_id.as_str(),
+        "system.execApprovals.get",
+        json!({}),
+    )
+    .await
+}
+
+pub(super) async fn change_node(house: &House, ask: Ask) -> Answer {
+    let params: NodePolicySet = ask.read()?;
+    let mut change = json!({"file": params.file});
+    if let Some(base) = params.base_hash {
+        change["baseHash"] = json!(base);
+    }
+    let node = params.node_id.as_str();
+    let reply = pass(house, &ask, node, "system.execApprovals.set", change).await?;
+    let by = ask.granted.principal().label();
+    house
+        .audit(by, "exec.approvals.node.set", node.to_owned(), json!({}))
+        .await;
+    Ok(reply)
+}
+
+async fn pass(house: &House, ask: &Ask, node: &str, command: &str, params: serde_json::Value) -> Answer {
+    let node = node
+        .parse()
+        .map_err(|_| denial::pairing_changed(denial::Interrupted::Invocation))?;
+    let call = Call {
+        door: Door::ApprovalsFile,
+        ..Call::new(node, command, Some(Json::from(params)), limits::CALL_DEADLINE)
+    };
+    let answer = house.ring.call(&ask.caller.principal, call).await?;
+    let answer = answer.ok_or_else(|| WireError::unavailable(format!("the node answered nothing to {command}")))?;
+    Ok(Reply::Done(answer))
+}
