@@ -402,7 +402,7 @@ impl Exec for Commands {
         };
         let platform = match node {
             Some(node) => match self.awaited(node, &caller.cancel).await {
-                Ok(live) => live.client.platform,
+                Ok(live) => live.client.platform.clone(),
                 Err(error) => return reply::of_error(&error),
             },
             None => std::env::consts::OS.to_owned(),
@@ -425,7 +425,7 @@ impl Exec for Commands {
 }
 
 impl Commands {
-    async fn awaited(&self, node: DeviceId, cancel: &CancellationToken) -> Result<LiveNode, NotRun> {
+    async fn awaited(&self, node: DeviceId, cancel: &CancellationToken) -> Result<Arc<LiveNode>, NotRun> {
         let live = cancel.run_until_cancelled(self.ring.awaited(node)).await;
         Ok(live.ok_or(NotRun::Stopped)?.ok_or(CallRefused::Away)?)
     }

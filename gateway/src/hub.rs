@@ -18,12 +18,14 @@ use tokio::sync::{mpsc, oneshot};
 
 mod audience;
 mod flight;
+mod linked;
 mod outlet;
 mod owner;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use audience::Audience;
+use linked::Linked;
 pub(crate) use outlet::{Outgoing, Outlet, Queued, outlet};
 
 /// Nodes that were linked when the gateway ended are back this long after its start, or count as away: a little longer than
@@ -153,7 +155,10 @@ impl Broadcast {
 
 /// A handle to the owner.
 #[derive(Debug, Clone)]
-pub(crate) struct Hub(mpsc::Sender<Request>);
+pub(crate) struct Hub {
+    requests: mpsc::Sender<Request>,
+    linked: Linked,
+}
 
 #[derive(Debug)]
 enum Request {
@@ -179,10 +184,8 @@ enum Request {
     },
     Granted(DeviceId, Surface),
     HostStats(DeviceId, Json),
-    Nodes(oneshot::Sender<Vec<LiveNode>>),
     Devices(oneshot::Sender<Vec<(DeviceId, u64)>>),
-    Node(DeviceId, oneshot::Sender<Option<LiveNode>>),
-    Awaited(DeviceId, oneshot::Sender<Option<LiveNode>>),
+    Awaited(DeviceId, oneshot::Sender<Option<Arc<LiveNode>>>),
     Presence(oneshot::Sender<Json>),
     Hears(Audience, oneshot::Sender<bool>),
     Calls(oneshot::Sender<Vec<Row>>),
@@ -192,8 +195,10 @@ enum Request {
 impl Hub {
     /// Makes the handle and the owner's loop.
     pub(crate) fn start(own: OwnPresence) -> (Self, impl Future<Output = ()>) {
-        let (sender, requests) = mpsc::channel(QUEUE);
-        (Self(sender), owner::Owner::new(own).run(requests))
+        let (requests, queue) = mpsc::channel(QUEUE);
+        let linked = Linked::default();
+        let owner = owner::Owner::new(own, linked.clone());
+        (Self { requests, linked }, owner.run(queue))
     }
 
     /// Registers a link; gives its id and generation. None while the gateway goes down.
@@ -257,7 +262,7 @@ impl Hub {
 
     /// Tells without waiting: for what is best effort. Dropped when the owner is that far behind.
     pub(crate) fn broadcast_now(&self, broadcast: Broadcast) {
-        let _ = self.0.try_send(Request::Broadcast(broadcast));
+        let _ = self.requests.try_send(Request::Broadcast(broadcast));
     }
 
     /// Sends a frame to every link of a device in a role.
@@ -292,8 +297,8 @@ impl Hub {
     }
 
     /// Every linked node.
-    pub(crate) async fn nodes(&self) -> Vec<LiveNode> {
-        self.ask(Request::Nodes).await.unwrap_or_default()
+    pub(crate) fn nodes(&self) -> Vec<Arc<LiveNode>> {
+        self.linked.all()
     }
 
     /// Every linked device and since when, Unix milliseconds.
@@ -302,12 +307,12 @@ impl Hub {
     }
 
     /// One node, if it is linked.
-    pub(crate) async fn node(&self, node: DeviceId) -> Option<LiveNode> {
-        self.ask(|reply| Request::Node(node, reply)).await.flatten()
+    pub(crate) fn node(&self, node: DeviceId) -> Option<Arc<LiveNode>> {
+        self.linked.one(node)
     }
 
     /// One node, if it is linked. Just after the start a node that was not seen yet is on its way back, and is waited for.
-    pub(crate) async fn awaited(&self, node: DeviceId) -> Option<LiveNode> {
+    pub(crate) async fn awaited(&self, node: DeviceId) -> Option<Arc<LiveNode>> {
         let found = self.ask(|reply| Request::Awaited(node, reply));
         tokio::time::timeout(RETURN, found).await.ok()?.flatten()
     }
@@ -338,13 +343,13 @@ impl Hub {
 
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Option<T> {
         let (reply, answer) = oneshot::channel();
-        self.0.send(request(reply)).await.ok()?;
+        self.requests.send(request(reply)).await.ok()?;
         answer.await.ok()
     }
 
     async fn tell(&self, request: Request) {
         // The owner ends last, so a closed queue means that the process is ending.
-        let _ = self.0.send(request).await;
+        let _ = self.requests.send(request).await;
     }
 }
 

@@ -23,7 +23,7 @@ pub(crate) struct AgentNodes {
 impl AgentNodes {
     /// The ring as it is now.
     pub(crate) async fn new(ring: Ring) -> Self {
-        let any = !ring.hub.nodes().await.is_empty();
+        let any = !ring.hub.nodes().is_empty();
         Self {
             ring,
             any: AtomicBool::new(any),

@@ -136,7 +136,7 @@ impl Ring {
     pub(crate) async fn call(&self, principal: &Arc<Principal>, call: Call) -> Result<Option<Json>, CallRefused> {
         let live = match call.key {
             Some(_) => self.hub.awaited(call.node).await,
-            None => self.hub.node(call.node).await,
+            None => self.hub.node(call.node),
         };
         let Some(live) = live else {
             return Err(self.absent(call.node).await);
@@ -302,7 +302,7 @@ impl Ring {
         self.joined()
             .await
             .iter()
-            .map(|(record, live)| row(record, live.as_ref()))
+            .map(|(record, live)| row(record, live.as_deref()))
             .collect()
     }
 
@@ -315,32 +315,27 @@ impl Ring {
             .ok()
             .flatten()?;
         record.role(Role::Node)?;
-        Some(row(&record, self.hub.node(node).await.as_ref()))
+        Some(row(&record, self.hub.node(node).as_deref()))
     }
 
     /// A node that is linked now.
-    pub(crate) async fn live(&self, node: DeviceId) -> Option<LiveNode> {
-        self.hub.node(node).await
+    pub(crate) fn live(&self, node: DeviceId) -> Option<Arc<LiveNode>> {
+        self.hub.node(node)
     }
 
     /// A node that is linked now, or comes back soon after the gateway's start.
-    pub(crate) async fn awaited(&self, node: DeviceId) -> Option<LiveNode> {
+    pub(crate) async fn awaited(&self, node: DeviceId) -> Option<Arc<LiveNode>> {
         self.hub.awaited(node).await
     }
 
-    async fn joined(&self) -> Vec<(DeviceRecord, Option<LiveNode>)> {
+    async fn joined(&self) -> Vec<(DeviceRecord, Option<Arc<LiveNode>>)> {
         let records = self.book.read(|book, _| {
             let is_node = |record: &&DeviceRecord| record.role(Role::Node).is_some();
             book.records().filter(is_node).cloned().collect::<Vec<_>>()
         });
         let records = records.await.unwrap_or_default();
-        let mut live: std::collections::HashMap<_, _> = self
-            .hub
-            .nodes()
-            .await
-            .into_iter()
-            .map(|node| (node.node, node))
-            .collect();
+        let mut live: std::collections::HashMap<_, _> =
+            self.hub.nodes().into_iter().map(|node| (node.node, node)).collect();
         records
             .into_iter()
             .map(|record| (record.clone(), live.remove(&record.id)))

@@ -17,6 +17,7 @@ use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 
 use super::flight::{Flight, Order};
+use super::linked::Linked;
 use super::{Audience, Broadcast, LinkId, LinkUp, LiveNode, Outgoing, OwnPresence, RETURN, Request};
 use crate::clock;
 
@@ -52,12 +53,14 @@ impl Link {
 pub(super) struct Owner {
     own: OwnPresence,
     links: HashMap<LinkId, Link>,
+    /// What others see of `nodes`.
+    linked: Linked,
     /// The newest link of each node.
     nodes: HashMap<DeviceId, LinkId>,
     /// Nodes that were linked since the start.
     seen: HashSet<DeviceId>,
     /// Who waits for which node to come back after the start.
-    awaited: HashMap<DeviceId, Vec<oneshot::Sender<Option<LiveNode>>>>,
+    awaited: HashMap<DeviceId, Vec<oneshot::Sender<Option<Arc<LiveNode>>>>>,
     started: Instant,
     next_link: u64,
     presence_version: u64,
@@ -75,9 +78,10 @@ enum Happened {
 }
 
 impl Owner {
-    pub(super) fn new(own: OwnPresence) -> Self {
+    pub(super) fn new(own: OwnPresence, linked: Linked) -> Self {
         Self {
             own,
+            linked,
             links: HashMap::new(),
             nodes: HashMap::new(),
             seen: HashSet::new(),
@@ -149,12 +153,10 @@ impl Owner {
                 .for_each(|link| link.up.outgoing.cut(code, reason)),
             Request::Granted(node, surface) => self.granted(node, surface),
             Request::HostStats(node, stats) => self.host_stats(node, stats),
-            Request::Nodes(reply) => drop(reply.send(self.nodes.values().filter_map(|id| self.live(*id)).collect())),
             Request::Devices(reply) => {
                 let device = |link: &Link| Some((link.up.device?, link.connected_at_ms));
                 drop(reply.send(self.links.values().filter_map(device).collect()));
             }
-            Request::Node(node, reply) => drop(reply.send(self.nodes.get(&node).and_then(|id| self.live(*id)))),
             Request::Awaited(node, reply) => self.awaited(node, reply, now),
             Request::Presence(reply) => drop(reply.send(self.presence())),
             Request::Hears(audience, reply) => drop(reply.send(self.hears(&audience))),
@@ -184,6 +186,7 @@ impl Owner {
         let arrived = link.up.device.filter(|_| link.up.role == Role::Node);
         self.links.insert(id, link);
         if let Some(arrived) = arrived {
+            self.show(arrived);
             self.arrived(arrived);
         }
         if let Some(node) = node {
@@ -196,8 +199,8 @@ impl Owner {
     }
 
     /// A node that was seen and is not linked has left; one that was not seen yet may be on its way back.
-    fn awaited(&mut self, node: DeviceId, reply: oneshot::Sender<Option<LiveNode>>, now: Instant) {
-        let live = self.nodes.get(&node).and_then(|id| self.live(*id));
+    fn awaited(&mut self, node: DeviceId, reply: oneshot::Sender<Option<Arc<LiveNode>>>, now: Instant) {
+        let live = self.linked.one(node);
         if live.is_some() || self.seen.contains(&node) || now > self.started + RETURN {
             drop(reply.send(live));
         } else {
@@ -209,7 +212,7 @@ impl Owner {
 
     fn arrived(&mut self, node: DeviceId) {
         self.seen.insert(node);
-        let live = self.nodes.get(&node).and_then(|id| self.live(*id));
+        let live = self.linked.one(node);
         for reply in self.awaited.remove(&node).into_iter().flatten() {
             drop(reply.send(live.clone()));
         }
@@ -220,6 +223,7 @@ impl Owner {
         let Some(link) = self.links.remove(&id) else { return };
         if let Some(node) = link.up.device.filter(|node| self.nodes.get(node) == Some(&id)) {
             self.nodes.remove(&node);
+            self.linked.remove(node);
             self.flight.link_down(node, link.generation, now);
         }
         self.presence_changed();
@@ -311,12 +315,21 @@ impl Owner {
             link.send(Frame::Granted(facts.in_force()));
         }
         link.up.facts = Arc::new(facts);
+        self.show(node);
         self.presence_changed();
     }
 
     fn host_stats(&mut self, node: DeviceId, stats: Json) {
         if let Some(link) = self.nodes.get(&node).and_then(|id| self.links.get_mut(id)) {
             link.host_stats = Some(stats);
+            self.show(node);
+        }
+    }
+
+    /// Lets others see what is known of a node now.
+    fn show(&self, node: DeviceId) {
+        if let Some(live) = self.nodes.get(&node).and_then(|id| self.live(*id)) {
+            self.linked.set(live);
         }
     }
 

@@ -272,10 +272,7 @@ async fn a_call_survives_the_link_it_was_made_on() {
     new.resume(&[], &["a"]).await;
     new.end("a").await;
     assert!(call.await.expect("ends").is_ok());
-    assert!(
-        hub.node(NODE).await.is_some(),
-        "the end of the old link leaves the new one"
-    );
+    assert!(hub.node(NODE).is_some(), "the end of the old link leaves the new one");
 }
 
 #[tokio::test(start_paused = true)]

@@ -197,7 +197,7 @@ pub(super) async fn runner_inventory(house: &House, ask: Ask) -> Answer {
 async fn own_node(house: &House, ask: &Ask) -> Result<DeviceId, WireError> {
     let changed = || denial::pairing_changed(denial::Interrupted::Dispatch);
     let node = ask.caller.principal.device_id().ok_or_else(changed)?;
-    let live = house.ring.live(node).await.ok_or_else(changed)?;
+    let live = house.ring.live(node).ok_or_else(changed)?;
     let is_pending = matches!(live.approval, atoll_pairing::book::SurfaceApproval::Pending(_));
     if is_pending { Err(changed()) } else { Ok(node) }
 }
