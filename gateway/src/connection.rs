@@ -240,21 +240,30 @@ async fn write(mut tx: LinkTx, mut queue: Queued) -> String {
     reason
 }
 
-/// What waits together leaves together.
+/// What waits together leaves together; then a little of the streams.
 async fn write_all(tx: &mut LinkTx, queue: &mut Queued) -> String {
-    while let Some(first) = queue.next().await {
-        let mut next = Some(first);
+    loop {
+        let mut next = tokio::select! {
+            biased;
+            next = queue.next() => match next {
+                Some(next) => Some(next),
+                None => return "nobody speaks to it any more".to_owned(),
+            },
+            () = tx.streams_due() => None,
+        };
         while let Some((outgoing, _room)) = next {
             if let Err(reason) = write_one(tx, outgoing).await {
                 return reason;
             }
             next = queue.try_next();
         }
+        if let Err(error) = tx.feed_streams().await {
+            return error.to_string();
+        }
         if let Err(error) = tx.flush().await {
             return error.to_string();
         }
     }
-    "nobody speaks to it any more".to_owned()
 }
 
 /// The error says why it was the last one.

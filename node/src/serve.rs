@@ -170,7 +170,12 @@ fn route(
         | Frame::Request(_)
         | Frame::Progress(_)
         | Frame::Outcome(_)
-        | Frame::Resume(_) => {}
+        | Frame::Resume(_)
+        | Frame::StreamOpen(_)
+        | Frame::StreamChunk(_)
+        | Frame::StreamWindow(_)
+        | Frame::StreamClosed(_)
+        | Frame::StreamAbandoned(_) => {}
     }
 }
 
@@ -195,8 +200,16 @@ async fn farewell(desk: &mut Desk, outbox: mpsc::Sender<Frame>, mut writer: Join
 
 /// Sends frame after frame, so that a slow peer never keeps the loop from listening; hangs up when there will be no more.
 async fn write(mut tx: LinkTx, mut queue: mpsc::Receiver<Frame>) -> Option<LinkError> {
-    while let Some(frame) = queue.recv().await {
-        if let Err(error) = write_all(&mut tx, frame, &mut queue).await {
+    loop {
+        let next = tokio::select! {
+            biased;
+            frame = queue.recv() => match frame {
+                Some(frame) => Some(frame),
+                None => break,
+            },
+            () = tx.streams_due() => None,
+        };
+        if let Err(error) = write_all(&mut tx, next, &mut queue).await {
             return Some(error);
         }
     }
@@ -204,9 +217,12 @@ async fn write(mut tx: LinkTx, mut queue: mpsc::Receiver<Frame>) -> Option<LinkE
     None
 }
 
-/// A frame and all that wait behind it leave together.
-async fn write_all(tx: &mut LinkTx, first: Frame, queue: &mut mpsc::Receiver<Frame>) -> Result<(), LinkError> {
-    let mut next = Some(first);
+/// A frame and all that wait behind it leave together; then a little of the streams.
+async fn write_all(
+    tx: &mut LinkTx,
+    mut next: Option<Frame>,
+    queue: &mut mpsc::Receiver<Frame>,
+) -> Result<(), LinkError> {
     while let Some(frame) = next {
         match tx.feed(&frame).await {
             Err(LinkError::Frame(error)) => {
@@ -218,6 +234,7 @@ async fn write_all(tx: &mut LinkTx, first: Frame, queue: &mut mpsc::Receiver<Fra
         }
         next = queue.try_recv().ok();
     }
+    tx.feed_streams().await?;
     tx.flush().await
 }
 

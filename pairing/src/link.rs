@@ -3,15 +3,25 @@
 //! Owns the limits, the deadlines and the heartbeat of a connection. Never knows who is at the other end
 //! ([`crate::handshake`]) nor what a frame means to anybody.
 
+use std::future::{pending, poll_fn};
+use std::sync::Arc;
+use std::time::Duration;
+
 use atoll_protocol::frame::{Frame, FrameError};
+use atoll_protocol::limits;
 
 use crate::proven::Language;
 
 mod codec;
 pub mod memory;
+pub mod stream;
 pub mod ws;
 
 pub use codec::{Codec, Received};
+use stream::{Incoming, Outbound, Streams};
+
+/// How long a peer that broke the rules is listened to, so that it can read why the link is closed.
+const LAST_HEARING: Duration = Duration::from_secs(5);
 
 /// One whole message of a pipe.
 #[derive(Clone, PartialEq, Eq)]
@@ -95,6 +105,9 @@ pub enum LinkError {
     /// What came is not in the language of this link.
     #[error(transparent)]
     Frame(#[from] FrameError),
+    /// It broke the rules of streams; closed with 1008 and this reason.
+    #[error("the peer misused streams: {0}")]
+    Misused(&'static str),
     /// The connection failed.
     #[error("the connection failed: {0}")]
     Io(#[from] std::io::Error),
@@ -111,6 +124,7 @@ impl LinkError {
             | Self::Stalled
             | Self::Broken(_)
             | Self::Frame(_)
+            | Self::Misused(_)
             | Self::Io(_) => None,
         }
     }
@@ -225,17 +239,35 @@ pub struct Link {
     tx: LinkTx,
     rx: LinkRx,
     facts: Facts,
+    streams: Option<(Streams, Incoming)>,
 }
 
 impl Link {
     /// Speaks `codec` on `pipe` from now on, with the limit that is due after authentication.
     pub fn new(mut pipe: Pipe, codec: Codec) -> Self {
         pipe.set_limit(codec.limit());
+        let shared = codec.has_streams().then(stream::Shared::new);
+        let end = |shared: &Option<Arc<stream::Shared>>| shared.clone().map(stream::End);
         Self {
-            tx: LinkTx { pipe: pipe.tx, codec },
-            rx: LinkRx { pipe: pipe.rx, codec },
+            tx: LinkTx {
+                pipe: pipe.tx,
+                codec,
+                streams: end(&shared),
+            },
+            rx: LinkRx {
+                pipe: pipe.rx,
+                codec,
+                streams: end(&shared),
+            },
             facts: pipe.facts,
+            streams: shared.as_ref().map(stream::ends),
         }
+    }
+
+    /// Streams of bytes beside the frames, once; none where the language has none. Whoever does not take them refuses what the
+    /// other end opens.
+    pub fn take_streams(&mut self) -> Option<(Streams, Incoming)> {
+        self.streams.take()
     }
 
     /// What the connection itself says.
@@ -270,6 +302,7 @@ impl Link {
 pub struct LinkTx {
     pipe: PipeTx,
     codec: Codec,
+    streams: Option<stream::End>,
 }
 
 impl LinkTx {
@@ -311,6 +344,43 @@ impl LinkTx {
         self.pipe.flush().await
     }
 
+    /// Resolves when the streams of this link have something for [`Self::feed_streams`].
+    pub async fn streams_due(&self) {
+        match &self.streams {
+            Some(streams) => poll_fn(|cx| streams.0.poll_due(cx)).await,
+            None => pending().await,
+        }
+    }
+
+    /// Takes from the streams what is due, about one chunk at most, as [`Self::feed`] takes a frame: between two calls
+    /// of this, frames go first. A peer that broke the rules of streams is hung up on here.
+    ///
+    /// # Errors
+    /// The link is over.
+    pub async fn feed_streams(&mut self) -> Result<(), LinkError> {
+        let mut fed = 0;
+        while fed < limits::STREAM_CHUNK {
+            let next = self
+                .streams
+                .as_ref()
+                .map_or(Outbound::Nothing, |streams| streams.0.next());
+            match next {
+                Outbound::Nothing => break,
+                Outbound::Hangup(reason) => {
+                    self.close(1008, reason).await;
+                    return Err(LinkError::Misused(reason));
+                }
+                Outbound::Frame(frame) => {
+                    if let Some(message) = self.codec.write(&frame)? {
+                        fed += message.len();
+                        self.pipe.feed(message).await?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Says why and hangs up. The receiving half ends soon after.
     pub async fn close(&mut self, code: u16, reason: &str) {
         self.pipe.close(code, reason).await;
@@ -322,6 +392,7 @@ impl LinkTx {
 pub struct LinkRx {
     pipe: PipeRx,
     codec: Codec,
+    streams: Option<stream::End>,
 }
 
 impl LinkRx {
@@ -333,12 +404,31 @@ impl LinkRx {
         loop {
             let message = self.pipe.recv().await?;
             match self.codec.read(message) {
-                Ok(Some(received)) => return Ok(received),
+                Ok(Some(Received::Frame(frame))) => match self.sort(frame) {
+                    Ok(Some(frame)) => return Ok(Received::Frame(frame)),
+                    Ok(None) => {}
+                    Err(reason) => return Err(self.see_off(reason).await),
+                },
+                Ok(Some(reject)) => return Ok(reject),
                 Ok(None) => {}
                 Err(error) if error.is_skippable() => tracing::debug!(%error, "skipped a frame"),
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// Frames about streams are for the streams.
+    fn sort(&self, frame: Frame) -> Result<Option<Frame>, &'static str> {
+        match &self.streams {
+            Some(streams) => streams.0.handle(frame),
+            None => Ok(Some(frame)),
+        }
+    }
+
+    /// The sending half says why and hangs up; until then what comes is read and forgotten.
+    async fn see_off(&mut self, reason: &'static str) -> LinkError {
+        let _ = tokio::time::timeout(LAST_HEARING, async { while self.pipe.recv().await.is_ok() {} }).await;
+        LinkError::Misused(reason)
     }
 }
 

@@ -13,6 +13,10 @@ use crate::json::Json;
 use crate::limits;
 use crate::scope::{Role, Scopes};
 
+mod stream;
+
+pub use stream::{ChunkKind, StreamChunk, StreamClosed, StreamHead, StreamOpen, StreamWindow};
+
 /// The versions of the native language that this build speaks.
 pub const VERSIONS: Versions = Versions { lowest: 1, highest: 1 };
 
@@ -101,6 +105,16 @@ frames! {
     18 = Pong(u64),
     /// The surface in force has changed (approved, narrowed, withdrawn).
     19 = Granted(Surface),
+    /// Opener → sender: send me these bytes.
+    20 = StreamOpen(StreamOpen),
+    /// Sender → opener: a part of them.
+    21 = StreamChunk(StreamChunk),
+    /// Opener → sender: room for more.
+    22 = StreamWindow(StreamWindow),
+    /// Sender → opener: nothing more comes.
+    23 = StreamClosed(StreamClosed),
+    /// Opener → sender: nobody wants the rest. The stream still ends as any other.
+    24 = StreamAbandoned(u64),
 }
 
 fn check_size(len: usize, limit: usize) -> Result<(), FrameError> {

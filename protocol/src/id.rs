@@ -168,6 +168,8 @@ text_ids! {
     SessionKey;
     /// One agent, e.g. `main`.
     AgentId;
+    /// Bytes that one end keeps for the other; chosen by whoever keeps them.
+    BlobId;
 }
 
 #[cfg(test)]

@@ -76,3 +76,22 @@ pub const ID_CHARS: usize = 256;
 
 /// Commands plus capabilities that one node may declare. More: the connect is refused.
 pub const SURFACE_ENTRIES: usize = 512;
+
+/// Streams that one end has open on one link. More: the one that would open another waits; one that does not is closed with
+/// code 1008.
+pub const STREAMS: usize = 64;
+
+/// Bytes of one stream that may come before its receiver has taken any. A sender that ignores it is closed with code 1008.
+pub const STREAM_WINDOW: u64 = 256 * 1024;
+
+/// One chunk of a stream, bytes. Small, since a call may have to wait for one. More: the link is closed with code 1008.
+pub const STREAM_CHUNK: usize = 32 * 1024;
+
+/// What the smallest chunk counts for in the window, so that tiny ones cannot pile up.
+pub const STREAM_CHUNK_COST: u64 = 256;
+
+/// What a stream may say at its end, bytes. More: as for [`STREAM_CHUNK`].
+pub const STREAM_TRAILER: usize = 1024;
+
+/// One blob, bytes. More: the fetch ends with an error that says so.
+pub const BLOB: u64 = 2 * 1024 * 1024 * 1024;

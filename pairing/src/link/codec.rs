@@ -18,6 +18,14 @@ pub enum Codec {
 }
 
 impl Codec {
+    /// Whether there are streams beside the frames.
+    pub(super) fn has_streams(self) -> bool {
+        match self {
+            Self::Native => true,
+            Self::DialectGateway(_) | Self::DialectNode(_) => false,
+        }
+    }
+
     /// The largest message that this end takes, bytes.
     pub(super) fn limit(self) -> usize {
         match self {

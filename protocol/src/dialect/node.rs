@@ -74,7 +74,12 @@ impl Node {
             | Frame::Resume(_)
             | Frame::Ping(_)
             | Frame::Pong(_)
-            | Frame::Granted(_) => None,
+            | Frame::Granted(_)
+            | Frame::StreamOpen(_)
+            | Frame::StreamChunk(_)
+            | Frame::StreamWindow(_)
+            | Frame::StreamClosed(_)
+            | Frame::StreamAbandoned(_) => None,
         }
     }
 

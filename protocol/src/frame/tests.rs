@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
 use crate::error::ErrorCode;
+use crate::id::BlobId;
 use crate::scope::Scope;
 
 fn call(text: &str) -> CallId {
@@ -43,7 +45,7 @@ fn client() -> ClientInfo {
 
 /// One frame of every kind, small enough to check its bytes by hand.
 fn samples() -> Vec<Frame> {
-    [handshake_samples(), method_samples(), call_samples()].concat()
+    [handshake_samples(), method_samples(), call_samples(), stream_samples()].concat()
 }
 
 fn handshake_samples() -> Vec<Frame> {
@@ -158,6 +160,29 @@ fn call_samples() -> Vec<Frame> {
     ]
 }
 
+fn stream_samples() -> Vec<Frame> {
+    vec![
+        Frame::StreamOpen(StreamOpen {
+            stream: 0,
+            head: StreamHead::Fetch {
+                blob: BlobId::new("b").expect("an id"),
+                offset: 300,
+            },
+        }),
+        Frame::StreamChunk(StreamChunk {
+            stream: 1,
+            kind: ChunkKind::Key,
+            bytes: Bytes::from_static(&[7, 255]),
+        }),
+        Frame::StreamWindow(StreamWindow { stream: 2, bytes: 128 }),
+        Frame::StreamClosed(StreamClosed {
+            stream: 3,
+            error: WireError::unavailable("m"),
+        }),
+        Frame::StreamAbandoned(4),
+    ]
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -183,13 +208,18 @@ const GOLDEN: &[&str] = &[
     "1101",
     "12ffffffffffffffffff01",
     "130101610103612e6201017001",
+    "1400000162ac02",
+    "1501010207ff",
+    "16028001",
+    "170303016d000000",
+    "1804",
 ];
 
 #[test]
 fn the_bytes_of_every_kind_stay_as_they_are() {
     let samples = samples();
     let kinds: Vec<u8> = samples.iter().map(Frame::kind).collect();
-    assert_eq!(kinds, (1..=19).collect::<Vec<u8>>(), "one of every kind, in order");
+    assert_eq!(kinds, (1..=24).collect::<Vec<u8>>(), "one of every kind, in order");
     let bytes: Vec<String> = samples
         .iter()
         .map(|frame| hex(&frame.encode().expect("small")))
@@ -262,12 +292,24 @@ fn any_outcome() -> impl Strategy<Value = Frame> {
         .prop_map(|(call, result, receipt)| Frame::Outcome(Outcome { call, result, receipt }))
 }
 
+fn any_chunk() -> impl Strategy<Value = Frame> {
+    let kind = proptest::sample::select(vec![ChunkKind::Data, ChunkKind::Key, ChunkKind::End]);
+    (any::<u64>(), kind, any::<Vec<u8>>()).prop_map(|(stream, kind, bytes)| {
+        Frame::StreamChunk(StreamChunk {
+            stream,
+            kind,
+            bytes: bytes.into(),
+        })
+    })
+}
+
 fn any_frame() -> impl Strategy<Value = Frame> {
     prop_oneof![
         proptest::sample::select(samples()),
         any_error().prop_map(Frame::Refused),
         any_invoke(),
         any_outcome(),
+        any_chunk(),
         (any_call(), any::<u64>(), any_text(), any_receipt()).prop_map(|(call, seq, chunk, receipt)| {
             Frame::Progress(Progress {
                 call,
