@@ -146,7 +146,14 @@ async fn target(house: &House, named: &str) -> Result<Option<DeviceId>, SelectEr
 
 async fn platform(house: &House, node: Option<DeviceId>) -> Result<String, NotDone> {
     match node {
-        Some(node) => Ok(house.ring.awaited(node).await.ok_or(NotDone::Away)?.client.platform.clone()),
+        Some(node) => Ok(house
+            .ring
+            .awaited(node)
+            .await
+            .ok_or(NotDone::Away)?
+            .client
+            .platform
+            .clone()),
         None => Ok(std::env::consts::OS.to_owned()),
     }
 }

@@ -216,19 +216,23 @@ impl Hub {
         self.tell(Request::Heard(link, Box::new(frame))).await;
     }
 
-    /// Makes a call and waits for its end, which comes at the deadline at the latest. When the gateway goes down first it
-    /// never comes: the caller is dropped with the rest of the house, and the node keeps the end for the next start.
-    pub(crate) async fn invoke(&self, invoke: NewInvoke) -> CallEnd {
+    /// Makes a call; it has its place in the owner's queue when this returns. What comes back waits for the end, which comes at the
+    /// deadline at the latest. When the gateway goes down first it never comes: the caller is dropped with the rest of the house, and
+    /// the node keeps the end for the next start.
+    pub(crate) async fn invoke(&self, invoke: NewInvoke) -> impl Future<Output = CallEnd> + use<> {
         let call = CancelOnDrop {
             hub: self.clone(),
             call: Some(invoke.invoke.call.clone()),
         };
-        let end = self.ask(|reply| Request::Invoke(Box::new(invoke), reply)).await;
-        let Some(end) = end else {
-            return std::future::pending().await;
-        };
-        call.done();
-        end
+        let (reply, answer) = oneshot::channel();
+        self.tell(Request::Invoke(Box::new(invoke), reply)).await;
+        async move {
+            let Ok(end) = answer.await else {
+                return std::future::pending().await;
+            };
+            call.done();
+            end
+        }
     }
 
     /// Takes up calls from before a restart, before any link is accepted.

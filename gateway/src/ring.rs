@@ -22,10 +22,14 @@ use tokio_util::sync::CancellationToken;
 use crate::book::Book;
 use crate::clock;
 use crate::config::ConfigStore;
-use crate::hub::{Hub, LiveNode, NewInvoke};
+use crate::hub::{self, Hub, LiveNode, NewInvoke};
 use crate::journal::calls::{self, CallEnd, CallRow, CallState, NewCall, ToolKey};
 use crate::journal::{Durability, Journal};
 use crate::select::{self, Candidate, SelectError};
+
+mod leaving;
+
+pub(crate) use leaving::Leaving;
 
 /// The devices.
 #[derive(Clone)]
@@ -34,6 +38,7 @@ pub(crate) struct Ring {
     pub(crate) book: Book,
     pub(crate) journal: Journal,
     pub(crate) config: ConfigStore,
+    pub(crate) leaving: Leaving,
 }
 
 /// One call to make.
@@ -150,8 +155,11 @@ impl Ring {
         let granted = access::decide(principal, action, &self.policy(), clock::now_ms())
             .map_err(|denied| CallRefused::Denied(denied.into()))?;
         let caller = granted.principal().label();
+        let leaving = self.leaving.set_out().await;
         self.record_start(&call, caller).await?;
-        let end = self.dispatch(&call, &live).await;
+        let ended = self.dispatch(&call, &live).await;
+        drop(leaving);
+        let end = self.until_called_off(ended, &call.id, &call.cancel).await;
         self.record_end(&call, &end).await;
         Ok(end?)
     }
@@ -180,7 +188,8 @@ impl Ring {
             .map_err(|error| CallRefused::Journal(error.to_string()))
     }
 
-    async fn dispatch(&self, call: &Call, live: &LiveNode) -> Result<Option<Json>, Failure> {
+    /// Hands the call to the hub; what it gives back waits for the end.
+    async fn dispatch(&self, call: &Call, live: &LiveNode) -> impl Future<Output = hub::CallEnd> + use<> {
         let params = match (&call.plan, live.language) {
             // The dialect has no signature: the gateway's word goes into the parameters.
             (Some(_), Language::Dialect) => call.params.as_ref().map(approved),
@@ -195,14 +204,14 @@ impl Ring {
             idempotency_key: call.idempotency_key.clone(),
             plan: call.plan.clone().filter(|_| live.language == Language::Native),
         };
-        let ended = self.hub.invoke(NewInvoke {
+        let new = NewInvoke {
             invoke,
             deadline: clock::instant() + call.timeout.min(limits::CALL_DEADLINE_MAX),
             idempotent: call.idempotent,
             keep_until_acknowledged: call.key.is_some(),
             progress: call.progress.clone(),
-        });
-        self.until_called_off(ended, &call.id, &call.cancel).await
+        };
+        self.hub.invoke(new).await
     }
 
     /// Waits for the end of a call, which comes at once when it is called off.

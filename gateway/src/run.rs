@@ -36,7 +36,7 @@ use crate::intake;
 use crate::journal::Journal;
 use crate::lane::Lanes;
 use crate::logs::Logs;
-use crate::ring::Ring;
+use crate::ring::{Leaving, Ring};
 use crate::seats::Seats;
 use crate::sessions::Sessions;
 use crate::state::{self, StateDir};
@@ -160,10 +160,11 @@ impl Life {
         })
     }
 
-    /// Stop accepting, tell peers, end turns and sends, flush.
+    /// Stop accepting, let calls leave, tell peers, end turns and sends, flush.
     async fn end(self) {
         tracing::info!("ending");
         self.closed.cancel();
+        self.house.ring.leaving.end().await;
         self.house.hub.goodbye().await;
         self.stop.cancel();
         self.tasks.close();
@@ -251,6 +252,7 @@ async fn build(given: Given) -> Result<Arc<House>, StartError> {
         book: owners.book.clone(),
         journal: given.journal.clone(),
         config: given.config.clone(),
+        leaving: Leaving::default(),
     };
     let exec = Commands {
         ring: ring.clone(),

@@ -141,7 +141,7 @@ fn new_invoke(call: &str, node: DeviceId, keeps: bool) -> NewInvoke {
 
 fn invoke(hub: &Hub, call: &str, node: DeviceId, keeps: bool) -> tokio::task::JoinHandle<CallEnd> {
     let (hub, new) = (hub.clone(), new_invoke(call, node, keeps));
-    tokio::spawn(async move { hub.invoke(new).await })
+    tokio::spawn(async move { hub.invoke(new).await.await })
 }
 
 fn is_acknowledgement(frame: &Frame, call: &str) -> bool {

@@ -45,6 +45,7 @@ impl Bench {
                 book,
                 journal,
                 config,
+                leaving: Leaving::default(),
             },
             link,
             queued,
