@@ -10,4 +10,5 @@ pub mod program;
 pub mod scene;
 pub mod tree;
 pub mod wait;
+pub mod weather;
 pub mod wire;
