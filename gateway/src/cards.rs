@@ -140,7 +140,11 @@ struct Words {
 impl Words {
     fn of(approval: &Approval, node: String) -> Self {
         let question = &approval.question;
-        let minutes = approval.expires_ms.saturating_sub(clock::now_ms()).div_ceil(60_000);
+        let minutes = approval
+            .expires_ms
+            .saturating_sub(clock::now_ms())
+            .div_ceil(60_000)
+            .max(1);
         Self {
             node,
             command: command::words::join_words(&question.argv),
@@ -150,7 +154,7 @@ impl Words {
                 (Some(agent), None) => format!("agent {agent}"),
                 (None, _) => "an operator".to_owned(),
             },
-            expires: format!("in {} minutes", minutes.max(1)),
+            expires: format!("in {minutes} minute{}", if minutes == 1 { "" } else { "s" }),
         }
     }
 

@@ -176,7 +176,8 @@ impl Commands {
     }
 
     async fn ask(&self, wanted: &Wanted, prepared: Prepared, id: ApprovalId) -> Result<Approval, NotRun> {
-        let (security, ask) = words_of(self.ring.config.current().tools.exec.policy());
+        let config = self.ring.config.current();
+        let (security, ask) = words_of(config.tools.exec.policy());
         let files = prepared.file_hashes();
         let question = Question {
             node: wanted.node,
@@ -198,7 +199,7 @@ impl Commands {
             id,
             question,
             requester: Requester::default(),
-            lifetime_ms: None,
+            lifetime_ms: Some(config.approvals.exec.timeout_ms),
         };
         Ok(self.approvals.ask(new).await?)
     }

@@ -3,6 +3,7 @@
 mod approval;
 mod conversation;
 mod direct;
+mod expired;
 mod model;
 mod node;
 mod stranger;

@@ -38,6 +38,8 @@ pub struct Config {
     pub channels: Channels,
     /// Direct commands and approvals in chats.
     pub commands: Commands,
+    /// Questions to a person.
+    pub approvals: Approvals,
     /// What agents may use.
     pub tools: Tools,
     /// How messages are read.
@@ -250,6 +252,21 @@ pub struct Channels {
 pub struct Commands {
     /// Who may command and approve.
     pub owner_allow_from: Vec<String>,
+}
+
+/// `approvals`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Approvals {
+    /// Questions whether a command may run.
+    pub exec: ExecApprovals,
+}
+
+/// `approvals.exec`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExecApprovals {
+    /// How long a question waits, milliseconds.
+    pub timeout_ms: u64,
 }
 
 /// `messages`.

@@ -60,7 +60,8 @@ pub(super) async fn wait_decision(house: &House, ask: Ask) -> Answer {
 pub(super) async fn request(house: &House, ask: Ask) -> Answer {
     let params: ApprovalRequest = ask.read()?;
     let is_two_phase = params.two_phase.unwrap_or_default();
-    let new = new_approval(&ask, params)?;
+    let mut new = new_approval(&ask, params)?;
+    new.lifetime_ms.get_or_insert(house.config().approvals.exec.timeout_ms);
     let requester = new.requester.clone();
     let approval = house.approvals.ask(new).await?;
     if approval.requester != requester {

@@ -200,6 +200,9 @@ impl World {
 
     pub(super) fn push(&mut self, mut update: Value) -> i64 {
         self.last_update += 1;
+        if let Some(click) = update["callback_query"]["id"].as_str() {
+            self.open_clicks.insert(click.to_owned());
+        }
         update["update_id"] = json!(self.last_update);
         self.updates.push_back((self.last_update, update));
         self.last_update
@@ -242,7 +245,6 @@ impl World {
         let card = self.chats[&chat].messages[&message].clone();
         self.last_click += 1;
         let id = format!("click-{}", self.last_click);
-        self.open_clicks.insert(id.clone());
         self.push(json!({"callback_query": {
             "id": id, "from": person.json(), "message": card, "chat_instance": "1", "data": data,
         }}));
