@@ -7,14 +7,17 @@ use atoll_pairing::access::Granted;
 use atoll_pairing::access::ResolveApproval;
 use atoll_pairing::approval::record::{StoredApproval, StoredGrant};
 use atoll_pairing::approval::{
-    Approval, ApprovalChange, ApprovalError, Approvals as Questions, Decision, Ended, Grant, NewApproval, Spend,
-    SpendError,
+    Approval, ApprovalChange, ApprovalError, Approvals as Questions, Decision, Ended, Grant, NewApproval, Requester,
+    Spend, SpendError,
 };
+use atoll_pairing::book::DeviceRecord;
 use atoll_protocol::error::WireError;
-use atoll_protocol::id::ApprovalId;
+use atoll_protocol::id::{ApprovalId, RunId};
+use atoll_protocol::scope::{Role, Scope};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::cards::Cards;
+use crate::book::Book;
+use crate::cards::{Cards, is_card_of};
 use crate::clock;
 use crate::hub::{Audience, Broadcast, Hub};
 use crate::journal::{Durability, Journal, JournalError, records};
@@ -64,6 +67,9 @@ pub(crate) struct Approvals {
     requests: mpsc::Sender<Work>,
     /// Counts settled questions, for those who wait for one.
     settled: watch::Receiver<u64>,
+    hub: Hub,
+    book: Book,
+    cards: Cards,
 }
 
 impl Approvals {
@@ -71,19 +77,28 @@ impl Approvals {
     pub(crate) async fn open(
         journal: Journal,
         hub: Hub,
+        book: Book,
         cards: Cards,
     ) -> Result<(Self, impl Future<Output = ()>), JournalError> {
         let questions = load(&journal).await?;
         let (requests, queue) = mpsc::channel(QUEUE);
         let (count, settled) = watch::channel(0);
-        let owner = Owner {
+        let mut owner = Owner {
             questions,
             journal,
-            hub,
-            cards,
+            hub: hub.clone(),
+            cards: cards.clone(),
             count,
         };
-        Ok((Self { requests, settled }, owner.run(queue)))
+        owner.end_unsent().await?;
+        let handle = Self {
+            requests,
+            settled,
+            hub,
+            book,
+            cards,
+        };
+        Ok((handle, owner.run(queue)))
     }
 
     /// Looks something up.
@@ -107,6 +122,27 @@ impl Approvals {
             Ok((approval, changes))
         })
         .await
+    }
+
+    /// Whether anybody could ever answer what this one asks: an owner in a chat, whoever is linked now and may, or for an agent's
+    /// question a paired operator who may. The user of this machine could too, but need not know that it is asked.
+    pub(crate) async fn has_route(&self, requester: &Requester) -> bool {
+        let audience = Audience::Approvers(Arc::new(requester.clone()));
+        if self.cards.has_somebody() || self.hub.hears(audience).await {
+            return true;
+        }
+        let may_answer = |record: &DeviceRecord| {
+            let operator = record.role(Role::Operator);
+            operator.is_some_and(|grant| grant.scopes.give(Scope::Approvals))
+        };
+        let is_an_agents = requester.connection.is_none();
+        let look = self.book.read(move |book, _| book.records().any(may_answer));
+        is_an_agents && look.await.unwrap_or_default()
+    }
+
+    /// Says in the chat of a turn that nobody may answer its question.
+    pub(crate) async fn say_nobody(&self, run: &RunId) {
+        self.cards.say_nobody(run).await;
     }
 
     /// Answers.
@@ -175,6 +211,18 @@ struct Owner {
 }
 
 impl Owner {
+    /// Nothing is sent before this: a card whose question ended with an earlier start, or after it, must not go out any more.
+    async fn end_unsent(&mut self) -> Result<(), JournalError> {
+        self.expire().await;
+        for key in self.cards.unsent().await? {
+            let over = |approval: &&Approval| !approval.is_pending() && is_card_of(&key, &approval.id);
+            if let Some(approval) = self.questions.iter().find(over) {
+                self.cards.show(approval).await;
+            }
+        }
+        Ok(())
+    }
+
     /// Puts into the chats what the end of an earlier start may have kept from them; what is there already is not repeated.
     async fn show_again(&self) {
         let since = clock::now_ms().saturating_sub(SHOWN_AGAIN_MS);
@@ -314,10 +362,9 @@ fn restored<S: serde::de::DeserializeOwned, T: From<S>>(text: &str) -> Option<T>
 
 #[cfg(test)]
 mod tests {
-    use atoll_pairing::approval::{Question, Requester};
+    use atoll_pairing::approval::Question;
 
     use super::*;
-    use crate::book::Book;
     use crate::config::ConfigStore;
     use crate::deliver::{Accounts, Outbox};
     use crate::hub::OwnPresence;
@@ -335,8 +382,8 @@ mod tests {
         tokio::spawn(book_loop);
         let (config, _) = ConfigStore::open(folder.join("atoll.json"), Box::new(|_| None)).expect("the defaults");
         let outbox = Outbox::new(journal.clone(), Accounts::default());
-        let cards = Cards::new(config, book, journal.clone(), outbox);
-        let (approvals, owner) = Approvals::open(journal.clone(), hub, cards).await.expect("opens");
+        let cards = Cards::new(config, book.clone(), journal.clone(), outbox);
+        let (approvals, owner) = Approvals::open(journal.clone(), hub, book, cards).await.expect("opens");
         tokio::spawn(owner);
         (approvals, journal)
     }

@@ -2,7 +2,7 @@
 
 use atoll_channels::port::{AccountRef, Outbound, PeerKind, Place};
 use atoll_pairing::approval::{Approval, Ended, State};
-use atoll_protocol::id::{ApprovalId, DeviceId};
+use atoll_protocol::id::{ApprovalId, DeviceId, RunId};
 
 use crate::book::Book;
 use crate::clock;
@@ -10,7 +10,9 @@ use crate::command::{self, card};
 use crate::config::{Config, ConfigStore};
 use crate::deliver::Outbox;
 use crate::journal::outbox::{self, NewOutbound};
-use crate::journal::{Journal, JournalError};
+use crate::journal::runs;
+use crate::journal::{Durability, Journal, JournalError};
+use crate::turns::Source;
 
 /// Puts questions into chats.
 #[derive(Clone)]
@@ -84,48 +86,81 @@ impl Cards {
         record.map_or_else(|| node.short(), |record| record.display_name().to_owned())
     }
 
-    /// Replaces every card that was sent by its outcome.
+    /// Puts the outcome in the place of every card; one that was not sent yet never is.
     async fn close(&self, approval: &Approval) -> Result<(), JournalError> {
-        let id = approval.id.clone();
         let keys: Vec<_> = owners(&self.config.current())
             .iter()
-            .map(|place| key(&id, place))
+            .map(|place| key(&approval.id, place))
             .collect();
-        let sent = self.journal.read(move |db| {
-            keys.iter()
-                .map(|key| outbox::by_key(db, key))
-                .collect::<Result<Vec<_>, _>>()
-        });
+        let look = move |db: &rusqlite::Connection| {
+            let mut open = Vec::new();
+            for key in keys {
+                if !outbox::is_ended(db, &key)? {
+                    open.push(key);
+                }
+            }
+            Ok(open)
+        };
+        let open = self.journal.read(look).await?;
+        if open.is_empty() {
+            return Ok(());
+        }
         let words = self.words(approval).await;
         let text = card::settled(&words.question(approval), outcome(approval));
-        let edits: Vec<_> = sent
-            .await?
-            .into_iter()
-            .flatten()
-            .filter_map(|row| {
-                let message = row.receipt?.message?;
-                Some(NewOutbound {
-                    key: format!("{}:end", row.item.key),
-                    outbound: Outbound::Edit {
-                        message,
-                        text: text.clone(),
-                    },
-                    place: row.item.place,
-                    run: None,
-                    part: 0,
-                })
-            })
-            .collect();
-        if edits.is_empty() {
-            Ok(())
-        } else {
-            self.outbox.hand_in(edits).await
+        let end = move |db: &rusqlite::Connection| {
+            open.iter()
+                .try_for_each(|key| outbox::end(db, key, &text, clock::now()))
+        };
+        self.journal.write(Durability::Durable, end).await?;
+        self.outbox.wake();
+        Ok(())
+    }
+
+    /// The beginnings of the keys of cards that wait to be sent; [`is_card_of`] tells whose they are.
+    pub(crate) async fn unsent(&self) -> Result<Vec<String>, JournalError> {
+        self.journal.read(|db| outbox::open_keys(db, CARD)).await
+    }
+
+    /// Says in the chat of a turn that nobody may answer its question, and what to do about it; once a turn.
+    pub(crate) async fn say_nobody(&self, run: &RunId) {
+        let wanted = run.clone();
+        let row = self.journal.read(move |db| runs::find(db, &wanted)).await;
+        let source = row.ok().flatten().and_then(|row| row.new.origin.read::<Source>().ok());
+        let Some(place) = source.as_ref().and_then(Source::place) else {
+            return;
+        };
+        let notice = NewOutbound {
+            place: place.clone(),
+            outbound: Outbound::Text {
+                text: format!("⛔ A command was not run: {NOBODY}"),
+                reply_to: None,
+            },
+            run: None,
+            part: 0,
+            key: format!("nobody:{run}"),
+        };
+        if let Err(error) = self.outbox.hand_in(vec![notice]).await {
+            tracing::error!(%run, %error, "a chat could not be told that nobody may approve");
         }
     }
 }
 
+/// What the keys of cards begin with.
+const CARD: &str = "card:";
+
+/// Why a question has no answer, and what to do about it.
+pub(crate) const NOBODY: &str = "nobody may approve it: commands.ownerAllowFrom names no one. On the gateway, run `atoll config \
+    set commands.ownerAllowFrom '[\"telegram:<your id>\"]'` (send /whoami to the bot for your id), then ask again.";
+
+/// Whether this is the key of a card about that question.
+pub(crate) fn is_card_of(key: &str, approval: &ApprovalId) -> bool {
+    key.strip_prefix(CARD)
+        .and_then(|rest| rest.strip_prefix(approval.as_str()))
+        .is_some_and(|rest| rest.starts_with(':'))
+}
+
 fn key(approval: &ApprovalId, place: &Place) -> String {
-    format!("card:{approval}:{}:{}", place.account.channel, place.chat)
+    format!("{CARD}{approval}:{}:{}", place.account.channel, place.chat)
 }
 
 /// The words of a card that are not the question's own.
@@ -180,6 +215,9 @@ fn outcome(approval: &Approval) -> card::Outcome<'_> {
             reason: Ended::Withdrawn,
             ..
         } => card::Outcome::Cancelled,
+        State::Expired {
+            reason: Ended::NoRoute, ..
+        } => card::Outcome::Nobody,
         State::Pending | State::Expired { .. } => card::Outcome::Expired,
     }
 }
@@ -193,7 +231,7 @@ fn owners(config: &Config) -> Vec<Place> {
         channel: "telegram".to_owned(),
         account: telegram.default_account_name(),
     };
-    let bots = telegram.bots();
+    let bots: Vec<_> = telegram.bots().into_iter().filter(|bot| bot.enabled).collect();
     let bot = bots.iter().find(|bot| bot.account == account.account).or(bots.first());
     let named = &config.commands.owner_allow_from;
     let listed: Vec<String> = match (named.is_empty(), bot) {

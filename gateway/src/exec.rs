@@ -19,6 +19,7 @@ use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use crate::approvals::{Approvals, Refused};
+use crate::cards::NOBODY;
 use crate::clock;
 use crate::config::{ExecAsk, ExecSecurity};
 use crate::hub::LiveNode;
@@ -201,7 +202,14 @@ impl Commands {
             requester: Requester::default(),
             lifetime_ms: Some(config.approvals.exec.timeout_ms),
         };
-        Ok(self.approvals.ask(new).await?)
+        let asked = self.approvals.ask(new).await?;
+        if asked.is_pending() && !self.approvals.has_route(&asked.requester).await {
+            self.approvals.withdraw(asked.id.clone(), Ended::NoRoute).await?;
+            if wanted.agent.is_some() {
+                self.approvals.say_nobody(&wanted.key.run).await;
+            }
+        }
+        Ok(asked)
     }
 
     /// Waits for the answer, then runs what was asked, exactly.
@@ -216,9 +224,7 @@ impl Commands {
         let approval = approval.ok_or_else(|| NotRun::No("the question was forgotten".to_owned()))?;
         match &approval.state {
             State::Denied(answer) => return Err(NotRun::No(format!("denied by {}", answer.by))),
-            State::Expired { reason, .. } => {
-                return Err(NotRun::No(format!("nobody approved it in time ({})", reason.as_str())));
-            }
+            State::Expired { reason, .. } => return Err(NotRun::No(unanswered(*reason).to_owned())),
             State::Pending | State::Allowed(_) | State::Used { .. } => {}
         }
         let spend = Spend {
@@ -333,6 +339,15 @@ fn prepared_of(question: &Question) -> Prepared {
             .collect(),
         plan: question.system_run_plan.as_ref().map(Json::tree).unwrap_or_default(),
         covered: question.offers_always,
+    }
+}
+
+/// Why there is no answer.
+fn unanswered(reason: Ended) -> &'static str {
+    match reason {
+        Ended::Timeout => "nobody approved it in time",
+        Ended::NoRoute => NOBODY,
+        Ended::Withdrawn => "the question was withdrawn",
     }
 }
 

@@ -213,7 +213,8 @@ async fn owners(given: &Given, boot: Arc<str>) -> Result<Owners, StartError> {
     let accounts = Accounts::default();
     let outbox = Outbox::new(journal.clone(), accounts.clone());
     let cards = Cards::new(config.clone(), book.clone(), journal.clone(), outbox.clone());
-    let (approvals, approvals_loop) = Approvals::open(journal.clone(), hub.clone(), cards.clone()).await?;
+    let (approvals, approvals_loop) =
+        Approvals::open(journal.clone(), hub.clone(), book.clone(), cards.clone()).await?;
     // These end when the last handle is gone, which is later than the tracker can wait for.
     tokio::spawn(given.vital.keep("hub", hub_loop));
     tokio::spawn(given.vital.keep("book", book_loop));

@@ -42,6 +42,8 @@ pub enum Outcome<'a> {
     Expired,
     /// It is no longer of interest.
     Cancelled,
+    /// There was nobody to ask.
+    Nobody,
 }
 
 /// The card.
@@ -74,6 +76,7 @@ pub fn settled(question: &Question<'_>, outcome: Outcome<'_>) -> String {
         Outcome::Answered(Decision::Deny, by) => format!("⛔ Denied by {}", fact(by)),
         Outcome::Expired => "⌛ Nobody answered in time; it was not run.".to_owned(),
         Outcome::Cancelled => "⛔ Withdrawn; it was not run.".to_owned(),
+        Outcome::Nobody => "⛔ Nobody may answer; it was not run.".to_owned(),
     };
     format!(
         "{line}\nOn {}:\n{}",

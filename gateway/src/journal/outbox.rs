@@ -8,6 +8,10 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::JournalError;
 use super::column::{json, json_option, parsed, parsed_option, to_json, words};
 
+mod end;
+
+pub use end::{end, is_ended, open_keys};
+
 words! {
     /// How far a send got.
     pub enum OutboxState {
@@ -171,6 +175,9 @@ pub fn settle(db: &Connection, id: i64, settlement: &Settlement, now: i64) -> Re
              WHERE id = ?1 AND state = 'sending'",
         )?
         .execute(params![id, state, not_before, receipt, error, now])?;
+    if changed == 1 {
+        end::follow(db, id, settlement, now)?;
+    }
     Ok(changed == 1)
 }
 

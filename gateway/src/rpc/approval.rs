@@ -15,7 +15,6 @@ use sha2::{Digest, Sha256};
 use super::{Answer, Ask, Reply, done};
 use crate::approvals::Approvals;
 use crate::house::House;
-use crate::hub::Audience;
 
 pub(super) async fn list(house: &House, ask: Ask) -> Answer {
     let principal = ask.caller.principal.clone();
@@ -68,8 +67,7 @@ pub(super) async fn request(house: &House, ask: Ask) -> Answer {
         // Somebody else's question has this id; its answer is theirs.
         return Err(ApprovalError::IdTaken.to_wire());
     }
-    let audience = Audience::Approvers(requester.into());
-    if approval.is_pending() && !house.hub.hears(audience).await && !house.cards.has_somebody() {
+    if approval.is_pending() && !house.approvals.has_route(&requester).await {
         house.approvals.withdraw(approval.id.clone(), Ended::NoRoute).await?;
     }
     let then = outcome(house.approvals.clone(), approval.id.clone(), limits::CALL_DEADLINE_MAX);
