@@ -13,8 +13,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::channels::Channels;
 use crate::clock;
+use crate::config::Config;
 use crate::house::House;
-use crate::journal::inbox;
+use crate::journal::inbox::{self, InboxRow, Unreadable};
 use crate::journal::runs::{self, RunRow};
 use crate::journal::{Durability, Journal, JournalError};
 use crate::turns::{self, Source};
@@ -169,18 +170,15 @@ impl Desk {
             .journal
             .read(move |db| inbox::received(db, after, BATCH))
             .await?;
-        let Some(last) = rows.last().map(|row| row.id) else {
+        let number = |row: &Result<InboxRow, Unreadable>| row.as_ref().map_or_else(|row| row.id, |row| row.id);
+        let Some(last) = rows.last().map(number) else {
             return Ok(0);
         };
         let count = rows.len();
         let config = self.house.config();
-        let items: Vec<_> = rows
+        let items = rows
             .into_iter()
-            .map(|row| {
-                let rule = self.rules.of(&config, &row.inbound);
-                let username = self.house.channels.username(&row.inbound.place.account);
-                Item { row, rule, username }
-            })
+            .map(|row| row.map(|row| self.item(&config, row)))
             .collect();
         let take = move |db: &rusqlite::Connection| take::take_all(db, items, clock::now());
         let steps = self.house.journal.write(Durability::Durable, take).await?;
@@ -190,6 +188,14 @@ impl Desk {
             follow::follow(&self.house, step).await;
         }
         Ok(count)
+    }
+
+    fn item(&mut self, config: &Arc<Config>, row: InboxRow) -> Item {
+        Item {
+            rule: self.rules.of(config, &row.inbound),
+            username: self.house.channels.username(&row.inbound.place.account),
+            row,
+        }
     }
 }
 

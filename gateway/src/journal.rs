@@ -126,10 +126,55 @@ impl JournalError {
         }
     }
 
+    /// Whether it is about what was written or read, and not about the disk: the same again fails the same way, and other things do
+    /// not.
+    pub fn is_about_data(&self) -> bool {
+        match self {
+            Self::Sql(error) => is_about_data(error),
+            Self::Value(_) | Self::Panicked(_) => true,
+            Self::Open { .. }
+            | Self::Corrupt { .. }
+            | Self::Foreign(_)
+            | Self::TooNew { .. }
+            | Self::Thread(_)
+            | Self::Commit(_)
+            | Self::Closed => false,
+        }
+    }
+
     /// Whether a uniqueness or other rule of the table said no.
     pub fn is_conflict(&self) -> bool {
         matches!(self, Self::Sql(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation))
     }
+}
+
+/// What SQLite itself did not refuse could not be read as what it should be.
+fn is_about_data(error: &rusqlite::Error) -> bool {
+    match error.sqlite_error_code() {
+        None => true,
+        Some(code) => matches!(
+            code,
+            ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch | ErrorCode::TooBig
+        ),
+    }
+}
+
+/// Runs a part of a write on its own: its error or panic undoes this part alone.
+///
+/// # Errors
+/// The part's own, or that of the savepoint around it.
+pub(crate) fn in_savepoint<T>(
+    conn: &Connection,
+    part: impl FnOnce(&Connection) -> Result<T, JournalError>,
+) -> Result<T, JournalError> {
+    let execute = |sql: &str| conn.prepare_cached(sql)?.execute([]);
+    execute("SAVEPOINT part")?;
+    let done = writer::guarded(|| part(conn));
+    if done.is_err() {
+        execute("ROLLBACK TO part")?;
+    }
+    execute("RELEASE part")?;
+    done
 }
 
 fn is_busy(error: &rusqlite::Error) -> bool {

@@ -14,11 +14,11 @@ use super::rules::Rule;
 use super::{run_of, words};
 use crate::command::{self, Command, Usage};
 use crate::direct::Asker;
-use crate::journal::JournalError;
-use crate::journal::inbox::{self, InboxRow, InboxState};
+use crate::journal::inbox::{self, InboxRow, InboxState, Unreadable};
 use crate::journal::outbox::{self, NewOutbound};
 use crate::journal::runs::{self, NewRun};
 use crate::journal::senders::{self, Asked};
+use crate::journal::{JournalError, in_savepoint};
 use crate::lane::Job;
 use crate::turns::{Said, Source};
 
@@ -62,10 +62,39 @@ pub(super) struct Click {
     pub(super) place: Place,
 }
 
-/// Takes a batch, in order.
-pub(super) fn take_all(db: &Connection, items: Vec<Item>, now: i64) -> Result<Vec<Step>, JournalError> {
-    let steps: Result<Vec<_>, _> = items.into_iter().map(|item| take(db, item, now)).collect();
-    Ok(steps?.into_iter().flatten().collect())
+/// Takes a batch, in order. One that cannot be read, or breaks what is done with it, is set aside visibly and holds up no other.
+pub(super) fn take_all(
+    db: &Connection,
+    items: Vec<Result<Item, Unreadable>>,
+    now: i64,
+) -> Result<Vec<Step>, JournalError> {
+    let mut steps = Vec::with_capacity(items.len());
+    for item in items {
+        let unreadable = match item {
+            Ok(item) => {
+                let id = item.row.id;
+                match in_savepoint(db, |db| take(db, item, now)) {
+                    Ok(step) => {
+                        steps.extend(step);
+                        continue;
+                    }
+                    Err(error) if error.is_about_data() => Unreadable {
+                        id,
+                        reason: error.to_string(),
+                    },
+                    Err(error) => return Err(error),
+                }
+            }
+            Err(unreadable) => unreadable,
+        };
+        tracing::error!(
+            row = unreadable.id,
+            reason = unreadable.reason,
+            "a message was set aside"
+        );
+        inbox::set_aside(db, &unreadable, now)?;
+    }
+    Ok(steps)
 }
 
 fn take(db: &Connection, item: Item, now: i64) -> Result<Option<Step>, JournalError> {

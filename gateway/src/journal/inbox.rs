@@ -47,6 +47,18 @@ pub struct InboxRow {
     pub session: Option<SessionKey>,
 }
 
+/// A row that is there and cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    /// Its number.
+    pub id: i64,
+    /// Why.
+    pub reason: String,
+}
+
+/// What the reason of a row begins with that was set aside.
+const SET_ASIDE: &str = "set aside: ";
+
 const COLUMNS: &str =
     "id, channel, account, inbound, place, sender, content, sent_at, received_at, state, reason, run, session";
 
@@ -122,20 +134,50 @@ pub fn unfinished(db: &Connection) -> Result<Vec<InboxRow>, JournalError> {
     Ok(rows)
 }
 
-/// Rows behind `after` about which nothing is decided, in the order of arrival.
+/// Rows behind `after` about which nothing is decided, in the order of arrival; each for itself, so that one that cannot be read
+/// holds up no other.
 ///
 /// # Errors
 /// Any SQL error.
-pub fn received(db: &Connection, after: i64, limit: u32) -> Result<Vec<InboxRow>, JournalError> {
+pub fn received(db: &Connection, after: i64, limit: u32) -> Result<Vec<Result<InboxRow, Unreadable>>, JournalError> {
     // The first condition is the index's own; without it every row behind `after` would be looked at.
     let mut query = db.prepare_cached(&format!(
         "SELECT {COLUMNS} FROM inbox WHERE state IN ('received', 'admitted', 'running') AND state = 'received' AND id > ?1
          ORDER BY id LIMIT ?2"
     ))?;
+    let each = |row: &Row<'_>| {
+        let id = row.get("id")?;
+        Ok(read(row).map_err(|error| Unreadable {
+            id,
+            reason: error.to_string(),
+        }))
+    };
     let rows = query
-        .query_map(params![after, limit], read)?
+        .query_map(params![after, limit], each)?
         .collect::<Result<_, _>>()?;
     Ok(rows)
+}
+
+/// Ends a row that cannot be read, or that breaks whatever is done with it. Only from `received`.
+///
+/// # Errors
+/// Any SQL error.
+pub fn set_aside(db: &Connection, row: &Unreadable, now: i64) -> Result<(), JournalError> {
+    let reason = format!("{SET_ASIDE}{}", row.reason);
+    settle(db, row.id, InboxState::Failed, Some(&reason), now).map(drop)
+}
+
+/// How many rows of an account were set aside and are not forgotten yet.
+///
+/// # Errors
+/// Any SQL error.
+pub fn count_set_aside(db: &Connection, account: &AccountRef) -> Result<u64, JournalError> {
+    let mut query = db.prepare_cached(
+        "SELECT count(*) FROM inbox
+         WHERE channel = ?1 AND account = ?2 AND state = 'failed' AND substr(reason, 1, length(?3)) = ?3",
+    )?;
+    let count: i64 = query.query_row(params![account.channel, account.account, SET_ASIDE], |row| row.get(0))?;
+    Ok(u64::try_from(count).unwrap_or_default())
 }
 
 /// Forgets what a message said and quoted: a stranger's words are not kept.

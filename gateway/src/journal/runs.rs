@@ -194,7 +194,8 @@ fn inbox_end(state: RunState) -> InboxState {
     }
 }
 
-/// Turns that have not ended, in the order of queueing: what a start has to take up again.
+/// Turns that have not ended, in the order of queueing: what a start has to take up again. One that cannot be read stays where it
+/// is, and is said so: it must not keep the others from their end.
 ///
 /// # Errors
 /// Any SQL error.
@@ -202,8 +203,14 @@ pub fn unfinished(db: &Connection) -> Result<Vec<RunRow>, JournalError> {
     let mut query = db.prepare_cached(&format!(
         "SELECT {COLUMNS} FROM runs WHERE state IN ('queued', 'running') ORDER BY number"
     ))?;
-    let rows = query.query_map([], read)?.collect::<Result<_, _>>()?;
-    Ok(rows)
+    let each = |row: &Row<'_>| {
+        let number: i64 = row.get("number")?;
+        let read =
+            read(row).inspect_err(|error| tracing::error!(number, %error, "a turn cannot be read; it is not taken up"));
+        Ok(read.ok())
+    };
+    let rows: Vec<Option<RunRow>> = query.query_map([], each)?.collect::<Result<_, _>>()?;
+    Ok(rows.into_iter().flatten().collect())
 }
 
 /// One turn.

@@ -19,6 +19,7 @@ use crate::clock;
 use crate::config::{Bot, BotToken, Change, Config, DEFAULT_ACCOUNT, DmPolicy};
 use crate::house::House;
 use crate::intake;
+use crate::journal::inbox;
 use crate::journal::outbox::{self, NewOutbound};
 use crate::journal::senders::{self, CodeRow, SenderRow};
 use crate::journal::{Durability, JournalError};
@@ -39,10 +40,10 @@ pub(super) async fn status(house: &Arc<House>, ask: Ask) -> Answer {
             "channelDefaultAccountId": {},
         }));
     };
-    let accounts: Vec<_> = channels::bots(&config)
-        .iter()
-        .map(|bot| account_row(house, bot))
-        .collect();
+    let mut accounts = Vec::new();
+    for bot in channels::bots(&config) {
+        accounts.push(account_row(house, &bot).await);
+    }
     let has = |name: &str| {
         accounts
             .iter()
@@ -61,8 +62,12 @@ pub(super) async fn status(house: &Arc<House>, ask: Ask) -> Answer {
 }
 
 /// A row of `channelAccounts`, with the bot's own name and the platform's last answer, which clients of the dialect pass over.
-fn account_row(house: &House, bot: &Bot) -> Value {
-    let status = house.channels.status(&channels::account(bot)).unwrap_or_default();
+async fn account_row(house: &House, bot: &Bot) -> Value {
+    let account = channels::account(bot);
+    let status = house.channels.status(&account).unwrap_or_default();
+    let set_aside = house.journal.read(move |db| inbox::count_set_aside(db, &account)).await;
+    let set_aside = set_aside.ok().filter(|count| *count > 0);
+    let unread = set_aside.map(|count| format!("{count} messages could not be read and were set aside; see the log"));
     let token = match bot.token {
         BotToken::Given(_) => "config",
         BotToken::File(_) => "tokenFile",
@@ -84,7 +89,8 @@ fn account_row(house: &House, bot: &Bot) -> Value {
         ("identity", status.identity.map(|identity| json!(identity))),
         ("lastOkAtMs", status.last_ok_at_ms.map(|at| json!(at))),
         ("lastConnectedAt", status.last_ok_at_ms.map(|at| json!(at))),
-        ("lastError", status.last_error.map(|error| json!(error))),
+        ("lastError", status.last_error.or(unread).map(|error| json!(error))),
+        ("messagesSetAside", set_aside.map(|count| json!(count))),
     ];
     for (name, value) in known {
         if let Some(value) = value {

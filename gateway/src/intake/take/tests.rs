@@ -92,7 +92,7 @@ impl Bench {
                 rule: Some(rule.clone()),
                 username: None,
             };
-            take_all(db, rows.into_iter().map(item).collect(), 2)
+            take_all(db, rows.into_iter().map(|row| row.map(item)).collect(), 2)
         };
         self.journal.write(Durability::Lazy, take).await.expect("takes")
     }
@@ -187,17 +187,12 @@ async fn without_its_account_a_message_is_dropped_for_a_reason() {
     let take = |db: &Connection| {
         inbox::commit(db, &account(), "1", &[said("a", "1", "hi")], 1)?;
         let rows = inbox::received(db, 0, 1)?;
-        take_all(
-            db,
-            rows.into_iter()
-                .map(|row| Item {
-                    row,
-                    rule: None,
-                    username: None,
-                })
-                .collect(),
-            2,
-        )
+        let item = |row| Item {
+            row,
+            rule: None,
+            username: None,
+        };
+        take_all(db, rows.into_iter().map(|row| row.map(item)).collect(), 2)
     };
     assert!(
         bench
@@ -212,4 +207,47 @@ async fn without_its_account_a_message_is_dropped_for_a_reason() {
         (row.state, row.reason.as_deref()),
         (InboxState::Ignored, Some("its account is not configured"))
     );
+}
+
+#[tokio::test]
+async fn a_message_that_cannot_be_read_is_set_aside_and_the_others_are_taken() {
+    let bench = Bench::new();
+    let spoil = |db: &Connection| {
+        inbox::commit(db, &account(), "1", &[said("a", "1", "torn")], 1)?;
+        db.execute("UPDATE inbox SET content = '{\"torn'", [])?;
+        Ok(())
+    };
+    bench.journal.write(Durability::Lazy, spoil).await.expect("writes");
+    let steps = bench.take(vec![said("b", "1", "whole")]).await;
+    assert!(matches!(steps.as_slice(), [Step::Run(job, _)] if job.run == run_of(2)));
+    let count = bench.journal.read(|db| inbox::count_set_aside(db, &account()));
+    assert_eq!(count.await.expect("reads"), 1);
+    assert!(bench.take(Vec::new()).await.is_empty(), "nothing of it is left to do");
+}
+
+#[tokio::test]
+async fn a_message_that_breaks_what_is_done_with_it_is_set_aside_and_leaves_nothing_behind() {
+    let bench = Bench::new();
+    let refuse = "CREATE TRIGGER refuse BEFORE INSERT ON runs WHEN NEW.input LIKE '%broken%'
+                  BEGIN SELECT RAISE(ABORT, 'no'); END";
+    let prepare = move |db: &Connection| Ok(db.execute_batch(refuse)?);
+    bench.journal.write(Durability::Lazy, prepare).await.expect("writes");
+    let arrived = vec![
+        said("a", "1", "first"),
+        said("b", "1", "broken"),
+        said("c", "1", "last"),
+    ];
+    let taken: Vec<_> = bench
+        .take(arrived)
+        .await
+        .into_iter()
+        .map(|step| match step {
+            Step::Run(job, _) => job.run,
+            Step::Command(_) | Step::Click(_) => panic!("no turn"),
+        })
+        .collect();
+    assert_eq!(taken, [run_of(1), run_of(3)]);
+    let row = bench.row(2).await;
+    assert_eq!(row.state, InboxState::Failed);
+    assert!(row.reason.is_some_and(|reason| reason.starts_with("set aside")));
 }
