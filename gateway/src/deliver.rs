@@ -113,7 +113,7 @@ impl Outbox {
             let pause = match self.claim_due(room).await {
                 Ok((rows, pause)) => {
                     for row in rows {
-                        sends.spawn(self.clone().send(row));
+                        sends.spawn(self.clone().send(row, stop.clone()));
                     }
                     pause
                 }
@@ -155,7 +155,7 @@ impl Outbox {
         ))
     }
 
-    async fn send(self, row: OutboxRow) {
+    async fn send(self, row: OutboxRow, stop: CancellationToken) {
         let result = match self.accounts.find(&row.item.place.account).await {
             Some(channel) => send_once(&*channel, &row).await,
             None => Err(SendError::Retry {
@@ -169,12 +169,16 @@ impl Outbox {
         let notice = matches!(settlement, Settlement::Uncertain(_))
             .then(|| notice(&row))
             .flatten();
-        let written = self.journal.write(Durability::Lazy, move |db| {
+        let settle = move |db: &Connection| {
             outbox::settle(db, id, &settlement, clock::now())?;
-            outbox::enqueue(db, notice.as_slice(), clock::now())
-        });
+            outbox::enqueue(db, notice.as_slice(), clock::now()).map(drop)
+        };
+        // Until this holds, nothing more goes to the same place.
+        let written = self
+            .journal
+            .insist(Durability::Lazy, "the outcome of a send", &stop, settle);
         if let Err(error) = written.await {
-            tracing::error!(id, %error, "a send could not be written down; the next start marks it uncertain");
+            tracing::error!(id, %error, "a send could not be written down; the next start takes it up");
         }
         self.wake();
     }
@@ -253,3 +257,6 @@ fn notice(row: &OutboxRow) -> Option<NewOutbound> {
         key: format!("{NOTICE}{}", row.id),
     })
 }
+
+#[cfg(test)]
+mod tests;

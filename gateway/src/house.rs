@@ -179,10 +179,10 @@ impl House {
     /// What `health` answers.
     pub(crate) async fn health(&self) -> Json {
         let config = self.config();
-        let failed = self.journal.failed_posts();
+        let (failed, insisting) = (self.journal.failed_posts(), self.journal.insisting());
         json!({
             "ok": true, "ts": clock::now_ms(), "durationMs": 0, "uptimeMs": hello::uptime_ms(self.started),
-            "defaultAgentId": config.default_agent().id, "journal": {"failedPosts": failed},
+            "defaultAgentId": config.default_agent().id, "journal": {"failedPosts": failed, "outcomesUnstored": insisting},
         })
         .into()
     }

@@ -12,6 +12,7 @@ pub mod audit;
 pub mod calls;
 mod column;
 pub mod inbox;
+mod insist;
 pub mod outbox;
 mod readers;
 pub mod records;
@@ -190,6 +191,7 @@ pub struct Journal {
     writer: mpsc::Sender<Order>,
     readers: mpsc::Sender<Ask>,
     failed_posts: Arc<AtomicU64>,
+    insisting: Arc<AtomicU64>,
 }
 
 impl Journal {
@@ -214,6 +216,7 @@ impl Journal {
             writer,
             readers,
             failed_posts: Arc::default(),
+            insisting: Arc::default(),
         })
     }
 

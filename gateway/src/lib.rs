@@ -6,12 +6,13 @@
 //! - `ring`, `exec`, `nodes`: commands on nodes and here
 //! - [`route`], [`command`], `sessions`, `turns`, `watch`: conversations
 //! - `channels`, `intake`, `direct`: chat accounts, what arrives by them, and commands that need no model
-//! - `deliver`, `cards`: what leaves by the channels
+//! - `deliver`, `cards`: what leaves by the channels; `aside`: what may not hold up its caller
 //! - `vital`, `housekeeping`: what must not break, and what is long over
 //! - `rpc`: the methods; [`cli`]: the operator's command line
 
 mod accept;
 mod approvals;
+mod aside;
 mod auth;
 mod book;
 mod cards;

@@ -242,6 +242,7 @@ fn turns(given: &Given, owners: &Owners, exec: &Commands) -> Result<Turns, Start
         state: given.state.clone(),
         stop: given.stop.clone(),
         waiting: Waiting::default(),
+        tasks: given.tasks.clone(),
     })
 }
 

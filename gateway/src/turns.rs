@@ -17,6 +17,7 @@ use futures_util::FutureExt;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::clock;
 use crate::config::ConfigStore;
@@ -36,9 +37,6 @@ mod unstarted;
 
 /// How often "is typing" is shown again.
 const TYPING: Duration = Duration::from_secs(5);
-
-/// How often a turn's end is tried to be stored before it is left for the next start.
-const STORE_TRIES: u32 = 5;
 
 /// Where a turn came from, and where its answer goes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,6 +87,8 @@ pub(crate) struct Turns {
     /// The gateway goes down.
     pub(crate) stop: CancellationToken,
     pub(crate) waiting: Waiting,
+    /// For what must be finished and may not be waited for.
+    pub(crate) tasks: TaskTracker,
 }
 
 /// Who waits for which turn.
@@ -215,18 +215,14 @@ impl Turns {
         self.waiting.tell(&run, &ended);
     }
 
-    /// All or nothing, tried a few times; left for the next start when the journal stays broken.
+    /// All or nothing, tried until it holds; left for the next start when the gateway ends first.
     async fn store_end(&self, run: &RunId, end: &RunEnd, answer: Vec<NewOutbound>) -> bool {
-        for attempt in 1..=STORE_TRIES {
-            let (run, end, answer) = (run.clone(), end.clone(), answer.clone());
-            let finish = move |db: &rusqlite::Connection| runs::finish(db, &run, &end, &answer, clock::now()).map(drop);
-            match self.journal.write(Durability::Durable, finish).await {
-                Ok(()) => return true,
-                Err(error) => tracing::error!(%error, attempt, "the end of a turn could not be stored"),
-            }
-            tokio::time::sleep(Duration::from_millis(200) * attempt).await;
-        }
-        false
+        let (run, end) = (run.clone(), end.clone());
+        let finish = move |db: &rusqlite::Connection| runs::finish(db, &run, &end, &answer, clock::now()).map(drop);
+        let stored = self
+            .journal
+            .insist(Durability::Durable, "the end of a turn", &self.stop, finish);
+        stored.await.is_ok()
     }
 
     async fn parts(&self, run: &RunId, place: &Place, message: Option<&str>, text: &str) -> Vec<NewOutbound> {

@@ -94,7 +94,7 @@ fn told(status: &Value, now: u64) -> String {
         .unwrap_or_default();
     let lanes = output::list(status, "lanes");
     let running = lanes.iter().filter(|lane| !text(lane, "running").is_empty());
-    [
+    let mut lines = vec![
         format!(
             "atoll {}, process {}, up {}, {} MB",
             text(status, "runtimeVersion"),
@@ -111,8 +111,14 @@ fn told(status: &Value, now: u64) -> String {
             running.count(),
             number("outboxWaiting"),
         ),
-    ]
-    .join("\n")
+    ];
+    let unstored = number("outcomesUnstored");
+    if unstored > 0 {
+        lines.push(format!(
+            "{unstored} outcomes cannot be stored, so their chats wait: check the disk, and `atoll logs`"
+        ));
+    }
+    lines.join("\n")
 }
 
 fn show_health(health: &Value) -> Result<(), CliError> {

@@ -32,6 +32,12 @@ pub(super) async fn status(house: &House) -> String {
         format!("Nodes: {connected} of {} connected", nodes.len()),
         format!("Turns: {running} running, {waiting} waiting; messages to send: {unsent}"),
     ];
+    let unstored = house.journal.insisting();
+    if unstored > 0 {
+        lines.push(format!(
+            "⚠️ {unstored} outcomes cannot be stored, so their chats wait. Check the disk of the gateway."
+        ));
+    }
     for bot in channels::bots(&config) {
         let account = channels::account(&bot);
         let status = house.channels.status(&account);

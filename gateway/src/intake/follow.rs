@@ -9,6 +9,7 @@ use futures_util::FutureExt;
 
 use super::take::{self, Click, Step, Typed};
 use crate::approvals::Refused;
+use crate::aside::do_or_set_aside;
 use crate::clock;
 use crate::command::card;
 use crate::deliver::Accounts;
@@ -119,18 +120,21 @@ async fn answer_click(house: &House, click: Click) {
 
 /// Ends a row together with its answer.
 async fn settle(house: &House, row: i64, state: InboxState, reason: Option<String>, answer: Vec<NewOutbound>) {
-    let settled = house.journal.write(Durability::Durable, move |db| {
+    let settle = move |db: &rusqlite::Connection| {
         if inbox::settle(db, row, state, reason.as_deref(), clock::now())? {
             outbox::enqueue(db, &answer, clock::now())?;
         }
         Ok(())
-    });
-    match settled.await {
-        Ok(()) => house.outbox.wake(),
-        Err(error) => {
-            tracing::error!(row, %error, "what was done about a message could not be stored; the next start does it again")
+    };
+    let (journal, outbox, stop) = (house.journal.clone(), house.outbox.clone(), house.turns.stop.clone());
+    let settled = async move {
+        let what = "what was done about a message";
+        match journal.insist(Durability::Durable, what, &stop, settle).await {
+            Ok(()) => outbox.wake(),
+            Err(error) => tracing::error!(row, %error, "not stored: {what}; the next start does it again"),
         }
-    }
+    };
+    do_or_set_aside(&house.tasks, settled).await;
 }
 
 /// A text as its channel sends it, part by part.

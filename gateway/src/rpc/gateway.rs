@@ -28,6 +28,7 @@ pub(super) async fn status(house: &House, ask: Ask) -> Answer {
         "runtimeVersion": env!("CARGO_PKG_VERSION"), "uptimeMs": hello::uptime_ms(house.started), "pid": std::process::id(),
         "port": house.port, "stateDir": house.state.root(), "nodesConnected": house.hub.nodes().len(),
         "callsInFlight": house.hub.calls().await.len(), "lanes": lanes, "outboxWaiting": house.outbox.waiting().await,
+        "outcomesUnstored": house.journal.insisting(),
         "tlsSha256": house.fingerprint, "processMemory": {"rssBytes": resident_bytes()},
     }))
 }

@@ -4,9 +4,10 @@ use atoll_agent::turn::Outcome;
 use atoll_protocol::id::RunId;
 
 use super::{Ended, Turns, error_of, state_of};
+use crate::aside::do_or_set_aside;
 use crate::clock;
 use crate::journal::outbox::NewOutbound;
-use crate::journal::runs::{self, RunEnd};
+use crate::journal::runs::{self, RunEnd, RunRow};
 use crate::watch::Broadcaster;
 
 impl Turns {
@@ -18,23 +19,28 @@ impl Turns {
             Ok(_) => return,
             Err(error) => return tracing::error!(%run, %error, "a turn cannot be read; the next start takes it up"),
         };
+        do_or_set_aside(&self.tasks, self.clone().end(row, outcome, answer)).await;
+    }
+
+    async fn end(self, row: RunRow, outcome: Outcome, answer: Vec<NewOutbound>) {
+        let run = row.new.run;
         let text = outcome.text().map(str::to_owned);
         let end = RunEnd {
             state: state_of(&outcome),
             error: error_of(&outcome),
             final_text: text.clone(),
         };
-        if !self.store_end(run, &end, answer).await {
+        if !self.store_end(&run, &end, answer).await {
             return;
         }
         self.outbox.wake();
-        Broadcaster::new(self.hub.clone(), row.new.agent).ended(run, &row.new.session, &outcome);
+        Broadcaster::new(self.hub.clone(), row.new.agent).ended(&run, &row.new.session, &outcome);
         let ended = Ended {
             state: end.state,
             text,
             started_at: row.started_at,
             ended_at: clock::now(),
         };
-        self.waiting.tell(run, &ended);
+        self.waiting.tell(&run, &ended);
     }
 }
