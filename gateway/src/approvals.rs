@@ -237,11 +237,12 @@ impl Owner {
         loop {
             let work = tokio::select! {
                 biased;
-                work = queue.recv() => work,
+                // First, so that no flood of questions keeps late ones open; it comes too seldom to hold anything up.
                 _ = expiry.tick() => {
                     self.expire().await;
                     continue;
                 }
+                work = queue.recv() => work,
             };
             let Some(work) = work else { return };
             let (changes, answer) = work(&mut self.questions, clock::now_ms());

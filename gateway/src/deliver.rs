@@ -10,7 +10,7 @@ use atoll_channels::port::{AccountRef, Channel, Outbound, SendError};
 use futures_util::FutureExt;
 use rusqlite::Connection;
 use tokio::sync::{Notify, RwLock};
-use tokio::task::JoinSet;
+use tokio::task::{self, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock;
@@ -19,6 +19,9 @@ use crate::journal::{Durability, Journal, JournalError};
 
 /// Sends that are under way at once, over all accounts.
 const AT_ONCE: usize = 64;
+
+/// Of those, for one account: a platform that answers slowly must not hold up the others.
+const AT_ONCE_OF_ACCOUNT: usize = 16;
 
 /// One send has this long; then nobody knows.
 const SEND_DEADLINE: Duration = Duration::from_secs(60);
@@ -108,12 +111,14 @@ impl Outbox {
     /// Sends until stopped; what is under way then is finished first.
     pub(crate) async fn run(self, stop: CancellationToken) {
         let mut sends = JoinSet::new();
+        let mut busy = Busy::default();
         while !stop.is_cancelled() {
-            let room = AT_ONCE.saturating_sub(sends.len());
-            let pause = match self.claim_due(room).await {
+            let pause = match self.claim_due(&busy).await {
                 Ok((rows, pause)) => {
                     for row in rows {
-                        sends.spawn(self.clone().send(row, stop.clone()));
+                        let account = row.item.place.account.clone();
+                        let send = sends.spawn(self.clone().send(row, stop.clone()));
+                        busy.0.insert(send.id(), account);
                     }
                     pause
                 }
@@ -125,7 +130,9 @@ impl Outbox {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                Some(_) = sends.join_next() => {}
+                Some(sent) = sends.join_next_with_id() => {
+                    busy.0.remove(&sent.map_or_else(|error| error.id(), |(id, ())| id));
+                }
                 () = self.wake.notified() => {}
                 () = sleep(pause) => {}
             }
@@ -133,17 +140,24 @@ impl Outbox {
         while sends.join_next().await.is_some() {}
     }
 
-    /// Claims up to `room` rows, and says when to look again if nothing else happens.
-    async fn claim_due(&self, room: usize) -> Result<(Vec<OutboxRow>, Option<Duration>), JournalError> {
-        let limit = u32::try_from(room).unwrap_or(u32::MAX);
-        let due = self
-            .journal
-            .read(move |db| Ok((outbox::due(db, clock::now(), limit)?, outbox::next_due(db)?)))
-            .await?;
-        let (due, next) = due;
+    /// Claims as many rows as there is room for, and says when to look again if nothing else happens.
+    async fn claim_due(&self, busy: &Busy) -> Result<(Vec<OutboxRow>, Option<Duration>), JournalError> {
+        let room = AT_ONCE.saturating_sub(busy.0.len());
+        let (limit, full) = (u32::try_from(room).unwrap_or(u32::MAX), busy.full());
+        let look = move |db: &Connection| {
+            let now = clock::now();
+            Ok((outbox::due(db, now, limit, &full)?, outbox::next_due(db, &full)?))
+        };
+        let (mut due, next) = self.journal.read(look).await?;
         if due.is_empty() {
             return Ok((Vec::new(), next.map(|at| pause_until(at, room))));
         }
+        let mut taken = busy.counts();
+        due.retain(|row| {
+            let count = taken.entry(row.item.place.account.clone()).or_default();
+            *count += 1;
+            *count <= AT_ONCE_OF_ACCOUNT
+        });
         let claim = move |db: &Connection| {
             due.iter()
                 .filter_map(|row| outbox::claim(db, row.id, clock::now()).transpose())
@@ -181,6 +195,28 @@ impl Outbox {
             tracing::error!(id, %error, "a send could not be written down; the next start takes it up");
         }
         self.wake();
+    }
+}
+
+/// The sends under way, each with its account.
+#[derive(Default)]
+struct Busy(HashMap<task::Id, AccountRef>);
+
+impl Busy {
+    fn counts(&self) -> HashMap<AccountRef, usize> {
+        let mut counts = HashMap::new();
+        for account in self.0.values() {
+            *counts.entry(account.clone()).or_default() += 1;
+        }
+        counts
+    }
+
+    /// Accounts that have no room.
+    fn full(&self) -> Vec<AccountRef> {
+        let counts = self.counts().into_iter();
+        counts
+            .filter_map(|(account, count)| (count >= AT_ONCE_OF_ACCOUNT).then_some(account))
+            .collect()
     }
 }
 

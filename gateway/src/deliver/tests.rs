@@ -138,3 +138,25 @@ async fn an_outcome_that_cannot_be_stored_holds_its_chat_only_until_it_can_be() 
     let row = row.expect("reads").expect("is there");
     assert_eq!((row.state, row.attempts), (outbox::OutboxState::Sent, 1));
 }
+
+#[tokio::test]
+async fn an_account_whose_platform_is_slow_holds_up_no_other() {
+    let bench = Bench::new();
+    let gate = Arc::new(Semaphore::new(0));
+    let mut slow = bench.platform("slow", Some(gate.clone())).await;
+    let mut quick = bench.platform("quick", None).await;
+    let chats = AT_ONCE + 20;
+    bench
+        .hand_in("slow", (0..chats).map(|chat| chat.to_string()), "x")
+        .await;
+    for _ in 0..AT_ONCE_OF_ACCOUNT {
+        soon(slow.recv()).await.expect("the platform is there");
+    }
+    bench.hand_in("quick", ["1".to_owned()], "x").await;
+    soon(quick.recv()).await.expect("the platform is there");
+    assert!(slow.try_recv().is_err(), "more than its share");
+    gate.add_permits(chats);
+    for _ in AT_ONCE_OF_ACCOUNT..chats {
+        soon(slow.recv()).await.expect("the platform is there");
+    }
+}

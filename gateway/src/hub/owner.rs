@@ -98,11 +98,14 @@ impl Owner {
     /// Ends when every handle is gone.
     pub(super) async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
         loop {
-            let happened = tokio::select! {
-                biased;
-                request = requests.recv() => request.map_or(Happened::Ended, Happened::Asked),
-                () = until(self.flight.poll_timeout()) => Happened::TimedOut,
-                () = until(self.presence_due) => Happened::PresenceDue,
+            let happened = match self.overdue() {
+                Some(happened) => happened,
+                None => tokio::select! {
+                    biased;
+                    request = requests.recv() => request.map_or(Happened::Ended, Happened::Asked),
+                    () = until(self.flight.poll_timeout()) => Happened::TimedOut,
+                    () = until(self.presence_due) => Happened::PresenceDue,
+                },
             };
             match happened {
                 Happened::Asked(request) => self.handle(request),
@@ -113,6 +116,18 @@ impl Owner {
                 Happened::PresenceDue => self.tell_presence(),
                 Happened::Ended => return,
             }
+        }
+    }
+
+    /// What is late goes before what is asked, so that no flood of requests stops the clock.
+    fn overdue(&self) -> Option<Happened> {
+        let now = clock::instant();
+        if self.flight.poll_timeout().is_some_and(|at| at <= now) {
+            Some(Happened::TimedOut)
+        } else if self.presence_due.is_some_and(|at| at <= now) {
+            Some(Happened::PresenceDue)
+        } else {
+            None
         }
     }
 

@@ -384,3 +384,28 @@ async fn a_peer_that_is_behind_sees_the_gap() {
         "after {last}"
     );
 }
+
+/// On the real clock: the virtual one stands still while anybody has something to do.
+#[tokio::test]
+async fn a_flood_of_requests_does_not_stop_the_clock() {
+    let hub = hub();
+    let mut node = Node::new(&hub, NODE).await;
+    let deadline = crate::clock::instant() + Duration::from_millis(50);
+    let (caller, new) = (hub.clone(), new_invoke("a", NODE, false));
+    let call = tokio::spawn(async move { caller.invoke(NewInvoke { deadline, ..new }).await });
+    node.hears_invoke().await;
+    let flood: Vec<_> = std::iter::repeat_with(|| {
+        let hub = hub.clone();
+        tokio::spawn(async move {
+            loop {
+                hub.acknowledge(call_id("nobody's")).await;
+            }
+        })
+    })
+    .take(16)
+    .collect();
+    let ended = tokio::time::timeout(Duration::from_secs(10), call).await;
+    flood.iter().for_each(tokio::task::JoinHandle::abort);
+    let ended = ended.expect("the deadline counts in a flood too").expect("runs");
+    assert_eq!(ended, Err(Failure::TimedOut { sent: true }));
+}

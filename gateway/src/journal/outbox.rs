@@ -1,7 +1,7 @@
 //! What is to be sent, in order for each place, each at most once. A row is claimed durably before the platform is asked; one
 //! that was claimed when the process died is `uncertain` and is never sent again on its own.
 
-use atoll_channels::port::{Outbound, Place, Receipt};
+use atoll_channels::port::{AccountRef, Outbound, Place, Receipt};
 use atoll_protocol::id::RunId;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -114,32 +114,36 @@ pub fn enqueue(db: &Connection, items: &[NewOutbound], now: i64) -> Result<Vec<i
     Ok(new)
 }
 
-/// Rows whose turn and time have come: the first open one of each place, unless it is being sent. Oldest first.
+/// Rows whose turn and time have come: the first open one of each place, unless it is being sent. Oldest first; without those of
+/// the accounts in `full`.
 ///
 /// # Errors
 /// Any SQL error.
-pub fn due(db: &Connection, now: i64, limit: u32) -> Result<Vec<OutboxRow>, JournalError> {
+pub fn due(db: &Connection, now: i64, limit: u32, full: &[AccountRef]) -> Result<Vec<OutboxRow>, JournalError> {
     let mut query = db.prepare_cached(&format!(
         "SELECT {COLUMNS} FROM outbox
          WHERE id IN (SELECT min(id) FROM outbox WHERE state IN ('pending', 'sending') GROUP BY lane)
            AND state = 'pending' AND not_before <= ?1
+           AND json_array(lane ->> 0, lane ->> 1) NOT IN (SELECT value FROM json_each(?3))
          ORDER BY id LIMIT ?2"
     ))?;
-    let rows = query.query_map(params![now, limit], read)?.collect::<Result<_, _>>()?;
+    let rows = query
+        .query_map(params![now, limit, accounts(full)?], read)?
+        .collect::<Result<_, _>>()?;
     Ok(rows)
 }
 
-/// When the next row can be due, Unix milliseconds; none when nothing waits.
+/// When the next row can be due, Unix milliseconds; none when nothing waits. Without those of the accounts in `full`.
 ///
 /// # Errors
 /// Any SQL error.
-pub fn next_due(db: &Connection) -> Result<Option<i64>, JournalError> {
+pub fn next_due(db: &Connection, full: &[AccountRef]) -> Result<Option<i64>, JournalError> {
     let mut query = db.prepare_cached(
         "SELECT min(not_before) FROM outbox
          WHERE id IN (SELECT min(id) FROM outbox WHERE state IN ('pending', 'sending') GROUP BY lane)
-           AND state = 'pending'",
+           AND state = 'pending' AND json_array(lane ->> 0, lane ->> 1) NOT IN (SELECT value FROM json_each(?1))",
     )?;
-    Ok(query.query_row([], |row| row.get(0))?)
+    Ok(query.query_row([accounts(full)?], |row| row.get(0))?)
 }
 
 /// Takes a row for sending: commit it [`super::Durability::Durable`] before the platform is asked. None when it is not its turn
@@ -273,6 +277,12 @@ fn lane(place: &Place) -> Result<String, JournalError> {
     ))
 }
 
+/// A JSON array of what lanes begin with.
+fn accounts(accounts: &[AccountRef]) -> Result<String, JournalError> {
+    let begin = |account: &AccountRef| to_json(&(&account.channel, &account.account));
+    to_json(&accounts.iter().map(begin).collect::<Result<Vec<_>, _>>()?)
+}
+
 fn read(row: &Row<'_>) -> rusqlite::Result<OutboxRow> {
     Ok(OutboxRow {
         id: row.get("id")?,
@@ -312,7 +322,7 @@ mod tests {
     fn a_later_part_waits_for_the_earlier_ones_of_its_place_only() {
         let db = database();
         let new = enqueue(&db, &[outbound("1", "a"), outbound("1", "b"), outbound("2", "c")], 10).expect("enqueues");
-        assert_eq!(ids(&due(&db, 10, 9).expect("reads")), [new[0], new[2]]);
+        assert_eq!(ids(&due(&db, 10, 9, &[]).expect("reads")), [new[0], new[2]]);
         assert_eq!(claim(&db, new[1], 10).expect("claims"), None);
         let first = claim(&db, new[0], 10).expect("claims").expect("its turn");
         assert_eq!((first.attempts, first.state), (1, OutboxState::Sending));
@@ -346,9 +356,9 @@ mod tests {
             error: "429".into(),
         };
         assert!(settle(&db, new[0], &retry, 2).expect("settles"));
-        assert!(due(&db, 49, 9).expect("reads").is_empty());
-        assert_eq!(next_due(&db).expect("reads"), Some(50));
-        assert_eq!(ids(&due(&db, 50, 9).expect("reads")), [new[0]]);
+        assert!(due(&db, 49, 9, &[]).expect("reads").is_empty());
+        assert_eq!(next_due(&db, &[]).expect("reads"), Some(50));
+        assert_eq!(ids(&due(&db, 50, 9, &[]).expect("reads")), [new[0]]);
         let again = claim(&db, new[0], 50).expect("claims").expect("its time");
         assert_eq!((again.attempts, again.error.as_deref()), (2, Some("429")));
     }
@@ -363,7 +373,7 @@ mod tests {
         assert_eq!(lost[0].item, outbound("1", "a"));
         assert!(recover(&db, 3).expect("recovers").is_empty());
         assert_eq!(claim(&db, new[0], 3).expect("claims"), None);
-        assert_eq!(ids(&due(&db, 3, 9).expect("reads")), [new[1]]);
+        assert_eq!(ids(&due(&db, 3, 9, &[]).expect("reads")), [new[1]]);
     }
 
     #[test]
@@ -390,6 +400,19 @@ mod tests {
             assert_eq!((row.state, row.error.as_deref()), (state, error));
             assert_eq!(open_count(&db).expect("counts"), 0);
         }
+    }
+
+    #[test]
+    fn an_account_without_room_is_left_out() {
+        let db = database();
+        let mut other = outbound("1", "b");
+        other.place.account.account = "se\"cond".to_owned();
+        let new = enqueue(&db, &[outbound("1", "a"), other.clone()], 10).expect("enqueues");
+        let full = [other.place.account];
+        assert_eq!(ids(&due(&db, 10, 9, &full).expect("reads")), [new[0]]);
+        claim(&db, new[0], 10).expect("claims").expect("its turn");
+        assert_eq!(next_due(&db, &full).expect("reads"), None);
+        assert_eq!(next_due(&db, &[]).expect("reads"), Some(10));
     }
 
     #[test]

@@ -106,7 +106,11 @@ impl Bench {
     }
 
     async fn waiting_to_be_sent(&self) -> Vec<Outbound> {
-        let due = self.journal.read(|db| outbox::due(db, 10, 100)).await.expect("reads");
+        let due = self
+            .journal
+            .read(|db| outbox::due(db, 10, 100, &[]))
+            .await
+            .expect("reads");
         due.into_iter().map(|row| row.item.outbound).collect()
     }
 }

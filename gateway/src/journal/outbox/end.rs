@@ -137,7 +137,7 @@ mod tests {
     }
 
     fn next(db: &Connection) -> Option<OutboxRow> {
-        due(db, 99, 1).expect("reads").pop()
+        due(db, 99, 1, &[]).expect("reads").pop()
     }
 
     #[test]
