@@ -94,6 +94,15 @@ impl Book {
         }
     }
 
+    /// Notes what is true of the moment and never stored.
+    pub(crate) async fn note(&self, work: impl FnOnce(&mut Records) + Send + 'static) -> Result<(), WireError> {
+        self.change(|records, _| {
+            work(records);
+            Ok(((), Vec::new()))
+        })
+        .await
+    }
+
     /// Whether the grant behind a principal is still in force.
     pub(crate) fn is_current(&self, principal: &Principal) -> bool {
         let Some(device) = principal.device_id() else {

@@ -16,10 +16,13 @@ use atoll_protocol::capability::Surface;
 use atoll_protocol::dialect;
 use atoll_protocol::dialect::refusal::{PairingRefusal, Refusal};
 use atoll_protocol::frame::{self, Frame};
+use atoll_protocol::id::DeviceId;
 use atoll_protocol::limits;
 use atoll_protocol::scope::Role;
 use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
 
+use crate::book::Book;
 use crate::hello;
 use crate::house::House;
 use crate::hub::{Hub, LinkId, LinkUp, Outgoing, Outlet, Queued, outlet};
@@ -65,6 +68,7 @@ async fn knock(house: &House, mut guest: Guest, origin: &Origin) -> Option<(Gues
     };
     let mut decisions = house.book.decisions();
     let mut told: Option<PairingRefusal> = None;
+    let mut _present = None;
     loop {
         match house.admit(guest.proven().clone(), origin.clone()).await {
             Verdict::Admitted(admitted) => return Some((guest, admitted)),
@@ -75,6 +79,9 @@ async fn knock(house: &House, mut guest: Guest, origin: &Origin) -> Option<(Gues
             Verdict::Waiting(waiting) => {
                 if told.as_ref().is_none_or(|told| told.request != waiting.pairing.request) {
                     guest = guest.wait(&waiting.pairing).await.ok()??;
+                    if told.is_none() {
+                        _present = Some(Present::new(house, waiting.pairing.device).await);
+                    }
                     told = Some(waiting.pairing);
                 }
             }
@@ -91,6 +98,33 @@ async fn knock(house: &House, mut guest: Guest, origin: &Origin) -> Option<(Gues
             guest.refuse(&Refusal::Pairing(Box::new(told.clone()))).await;
             return None;
         }
+    }
+}
+
+/// A device that waits on its link, for the book; however its wait ends.
+struct Present {
+    book: Book,
+    tasks: TaskTracker,
+    device: DeviceId,
+}
+
+impl Present {
+    async fn new(house: &House, device: DeviceId) -> Self {
+        // While the gateway goes down nobody is pushed out any more.
+        let _ = house.book.note(move |book| book.waits(device)).await;
+        Self {
+            book: house.book.clone(),
+            tasks: house.tasks.clone(),
+            device,
+        }
+    }
+}
+
+impl Drop for Present {
+    fn drop(&mut self) {
+        let (book, device) = (self.book.clone(), self.device);
+        self.tasks
+            .spawn(async move { book.note(move |book| book.gone(device)).await });
     }
 }
 

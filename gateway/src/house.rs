@@ -10,7 +10,7 @@ use atoll_pairing::access::commands::CommandPolicy;
 use atoll_pairing::admission::{self, Verdict};
 use atoll_pairing::book::{Fresh, FreshToken};
 use atoll_pairing::identity::Identity;
-use atoll_pairing::lockout::{Locked, Lockouts};
+use atoll_pairing::lockout::{Locked, Lockouts, network_of};
 use atoll_pairing::proven::{Origin, Proven};
 use atoll_protocol::dialect::refusal::Refusal;
 use atoll_protocol::json::Json;
@@ -132,6 +132,7 @@ impl House {
         let fresh = Fresh {
             request: uuid::Uuid::new_v4().into(),
             token: FreshToken(crate::random()),
+            address: (!origin.is_near()).then(|| network_of(&origin.address)),
         };
         let decided = self.book.change(move |book, now| {
             let mut verdict = admission::admit(&proven, &origin, &auth, &commands, book, fresh, now);

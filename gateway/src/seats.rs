@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use atoll_pairing::lockout::network_of;
 use atoll_pairing::proven::Origin;
 use atoll_protocol::limits;
 
@@ -11,7 +12,7 @@ use atoll_protocol::limits;
 const SEATS: usize = limits::PAIRING_PENDING_COUNT;
 
 /// Unknown devices from one address of a network. One more is told to come back later.
-const SEATS_OF_ADDRESS: usize = 16;
+const SEATS_OF_ADDRESS: usize = limits::PAIRING_PENDING_OF_ADDRESS;
 
 /// The seats of one gateway. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -28,15 +29,16 @@ impl Seats {
     /// Takes a seat, if there is one.
     pub(crate) fn take(&self, origin: &Origin) -> Option<Seat> {
         let mut taken = self.lock();
-        let of_address = taken.get(&origin.address).copied().unwrap_or_default();
+        let address = network_of(&origin.address);
+        let of_address = taken.get(&address).copied().unwrap_or_default();
         let is_near = origin.is_direct_loopback || origin.local_user.is_some();
         if taken.values().sum::<usize>() >= SEATS || (!is_near && of_address >= SEATS_OF_ADDRESS) {
             return None;
         }
-        taken.insert(origin.address.clone(), of_address + 1);
+        taken.insert(address.clone(), of_address + 1);
         Some(Seat {
             seats: self.clone(),
-            address: origin.address.clone(),
+            address,
         })
     }
 
@@ -77,6 +79,10 @@ mod tests {
         let mut taken: Vec<_> = std::iter::from_fn(|| seats.take(&origin("10.0.0.1", false))).collect();
         assert_eq!(taken.len(), SEATS_OF_ADDRESS);
         assert!(seats.take(&origin("10.0.0.2", false)).is_some());
+        let network: Vec<_> = (0..100)
+            .filter_map(|n| seats.take(&origin(&format!("2001:db8::{n:x}"), false)))
+            .collect();
+        assert_eq!(network.len(), SEATS_OF_ADDRESS, "a network of IPv6 is one address");
         taken.pop();
         assert!(
             seats.take(&origin("10.0.0.1", false)).is_some(),

@@ -249,6 +249,7 @@ fn admit_device(
         vouched: method != Method::DeviceKey,
         token,
         request: fresh.request,
+        address: fresh.address,
     };
     let (admission, changes) = book.admit(applicant, commands, now_ms);
     match admission {

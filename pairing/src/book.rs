@@ -121,6 +121,8 @@ pub struct Fresh {
     pub request: PairingId,
     /// Random bytes, in case a token is made.
     pub token: FreshToken,
+    /// Where the peer came from, as far as requests are counted by it; none for this machine.
+    pub address: Option<String>,
 }
 
 /// How the device showed that it is welcome, as far as its token is concerned.
@@ -147,6 +149,8 @@ pub(crate) struct Applicant<'a> {
     pub(crate) token: TokenUse<'a>,
     /// A new id, in case a request is filed.
     pub(crate) request: PairingId,
+    /// Where it came from; none for this machine.
+    pub(crate) address: Option<String>,
 }
 
 impl Book {
@@ -235,6 +239,16 @@ impl Book {
         serde_json::json!({"pending": pending, "paired": paired})
     }
 
+    /// A link of a device waits for a person now, until [`Self::gone`]: its request is not pushed out by others.
+    pub fn waits(&mut self, device: DeviceId) {
+        self.pending.waits(device);
+    }
+
+    /// A link that [`Self::waits`] was said of has ended or came in.
+    pub fn gone(&mut self, device: DeviceId) {
+        self.pending.gone(device);
+    }
+
     /// Forgets requests whose devices stopped asking.
     pub fn expire(&mut self, now_ms: u64) -> Vec<Change> {
         let dropped = self.pending.expire(now_ms);
@@ -260,6 +274,7 @@ impl Book {
             reason: Reason::NotPaired,
             is_repair: self.records.contains_key(&key.id),
             vouched: applicant.vouched,
+            address: applicant.address,
             created_ms: now_ms,
             retried_ms: now_ms,
         };

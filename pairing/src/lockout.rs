@@ -58,7 +58,7 @@ impl Lockouts {
         if is_exempt(origin) {
             return Ok(Attempt { address: None });
         }
-        let key = key_of(&origin.address);
+        let key = network_of(&origin.address);
         if !self.addresses.contains_key(&key) {
             self.make_room(now);
         }
@@ -159,8 +159,8 @@ fn is_exempt(origin: &Origin) -> bool {
     origin.browser.is_none() && (origin.is_direct_loopback || origin.local_user.is_some())
 }
 
-/// One household has a whole /64 of IPv6 to itself, so that much counts as one address.
-fn key_of(address: &str) -> String {
+/// What counts as one address: one household has a whole /64 of IPv6 to itself.
+pub fn network_of(address: &str) -> String {
     match address.parse::<IpAddr>().map(|address| address.to_canonical()) {
         Ok(IpAddr::V4(address)) => address.to_string(),
         Ok(IpAddr::V6(address)) => {
@@ -256,9 +256,9 @@ mod tests {
 
     #[test]
     fn one_ipv6_network_counts_as_one_address_and_a_mapped_address_as_ipv4() {
-        assert_eq!(key_of("2001:db8:1:2::1"), key_of("2001:db8:1:2:ffff::9"));
-        assert_ne!(key_of("2001:db8:1:2::1"), key_of("2001:db8:1:3::1"));
-        assert_eq!(key_of("::ffff:203.0.113.9"), "203.0.113.9");
+        assert_eq!(network_of("2001:db8:1:2::1"), network_of("2001:db8:1:2:ffff::9"));
+        assert_ne!(network_of("2001:db8:1:2::1"), network_of("2001:db8:1:3::1"));
+        assert_eq!(network_of("::ffff:203.0.113.9"), "203.0.113.9");
     }
 
     #[test]

@@ -104,3 +104,10 @@ pub struct Origin {
     /// The user that a trusted proxy vouches for.
     pub proxy_user: Option<String>,
 }
+
+impl Origin {
+    /// Whether the peer is on this machine, as far as can be seen.
+    pub fn is_near(&self) -> bool {
+        self.is_direct_loopback || self.local_user.is_some()
+    }
+}

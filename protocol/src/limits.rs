@@ -37,8 +37,12 @@ pub const SIGNATURE_SKEW: Duration = Duration::from_secs(120);
 /// A pending pairing request, since the device last retried. Later: forgotten, and the next retry asks anew.
 pub const PAIRING_PENDING: Duration = Duration::from_secs(5 * 60);
 
-/// Pending pairing requests in all. More: the oldest is forgotten.
+/// Pending pairing requests in all. More: one of the busiest address is forgotten, and never that of a device that waits on its link.
 pub const PAIRING_PENDING_COUNT: usize = 256;
+
+/// Pending pairing requests of devices behind one address of a network that show nothing but a key of their own. More: the oldest of
+/// them is forgotten.
+pub const PAIRING_PENDING_OF_ADDRESS: usize = 16;
 
 /// A call without a deadline of its own.
 pub const CALL_DEADLINE: Duration = Duration::from_secs(30);

@@ -86,6 +86,7 @@ impl Door {
         let fresh = Fresh {
             request: PairingId::new(format!("r{}", self.n)).expect("an id"),
             token: FreshToken([self.n; 32]),
+            address: None,
         };
         let commands = CommandPolicy::default();
         admit(proven, &self.origin, &self.auth, &commands, &mut self.book, fresh, 1000)

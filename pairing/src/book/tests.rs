@@ -71,6 +71,7 @@ fn applicant<'a>(key: DeviceKey, claims: &'a Claims, token: TokenUse<'a>, n: u32
         vouched: false,
         token,
         request: PairingId::new(format!("r{n}")).expect("an id"),
+        address: None,
     }
 }
 
