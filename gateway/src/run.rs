@@ -382,6 +382,8 @@ impl Pages for House {
                 .as_ref()
                 .map(|name| name.to_ascii_lowercase()),
             proxy_required_headers: gateway.auth.trusted_proxy.required_headers.clone(),
+            proxy_on_loopback: gateway.auth.trusted_proxy.allow_loopback,
+            real_ip: gateway.allow_real_ip_fallback,
             host_name: host_name(),
         })
     }

@@ -9,7 +9,7 @@ pub(super) const NOT_YET: &[&str] = &[
     "gateway.mode gateway.remote gateway.tailscale gateway.reload gateway.http gateway.push gateway.channelHealthCheckMinutes",
     "gateway.auth.allowTailscale gateway.auth.rateLimit gateway.auth.trustedProxy.deviceAutoApprove gateway.tls.caPath",
     "gateway.controlUi.enabled gateway.controlUi.basePath gateway.controlUi.root gateway.nodes.browser gateway.nodes.pairing",
-    "gateway.allowRealIpFallback gateway.handshakeTimeoutMs gateway.tools gateway.webchat",
+    "gateway.handshakeTimeoutMs gateway.tools gateway.webchat",
     "agents.ownership agents.defaults.systemAgent agents.defaults.sandbox agents.defaults.subagents agents.defaults.heartbeat",
     "agents.defaults.compaction agents.defaults.contextPruning agents.defaults.memorySearch agents.defaults.models",
     "agents.defaults.imageModel agents.defaults.thinkingDefault agents.defaults.verboseDefault agents.defaults.maxConcurrent",

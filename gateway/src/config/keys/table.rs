@@ -226,6 +226,12 @@ const GATEWAY: &[Key] = &[
         "[]",
         "Addresses of proxies whose headers are believed.",
     ),
+    key(
+        "allowRealIpFallback",
+        Kind::Bool,
+        "false",
+        "Whether their X-Real-IP counts where they send neither X-Forwarded-For nor Forwarded.",
+    ),
     optional("controlUi", OBJECT, "The browser pages."),
     key(
         "controlUi.allowedOrigins",

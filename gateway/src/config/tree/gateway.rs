@@ -19,6 +19,8 @@ pub struct Gateway {
     pub auth: Auth,
     /// Addresses of proxies whose headers are believed.
     pub trusted_proxies: Vec<String>,
+    /// Whether their `X-Real-IP` counts where they send nothing better.
+    pub allow_real_ip_fallback: bool,
     /// The browser pages.
     pub control_ui: ControlUi,
     /// What nodes may be asked for.
