@@ -161,6 +161,7 @@ async fn enter(house: &Arc<House>, guest: Guest, origin: &Origin, admitted: admi
     };
     if let Ok(opened) = welcome(house, guest, &admitted, &connection, generation).await {
         let caller = Arc::new(Caller::new(Arc::new(admitted.principal.with_connection(connection))));
+        let _gone = caller.gone.clone().drop_guard();
         let (tx, rx) = opened.split();
         let writer = write(tx, queue);
         let reader = Reader {

@@ -14,6 +14,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio_util::sync::CancellationToken;
 
 use crate::clock;
 use crate::house::House;
@@ -41,6 +42,8 @@ const ROLE_VIOLATIONS: u32 = 10;
 pub(crate) struct Caller {
     /// What it may do.
     pub(crate) principal: Arc<access::Principal>,
+    /// Its link has ended: what only waits for it can stop.
+    pub(crate) gone: CancellationToken,
     violations: AtomicU32,
 }
 
@@ -49,8 +52,15 @@ impl Caller {
     pub(crate) fn new(principal: Arc<access::Principal>) -> Self {
         Self {
             principal,
+            gone: CancellationToken::new(),
             violations: AtomicU32::new(0),
         }
+    }
+
+    /// Waits, but not longer than there is somebody who hears the end.
+    async fn waits<T>(&self, wait: impl Future<Output = T>) -> Result<T, WireError> {
+        let ended = self.gone.run_until_cancelled(wait).await;
+        ended.ok_or_else(|| WireError::unavailable("the link ended first"))
     }
 }
 

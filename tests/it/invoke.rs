@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use atoll_tests::fake_node::FakeNode;
 use atoll_tests::mesh::Mesh;
+use atoll_tests::wait::until;
 use atoll_tests::wire::{ALL_SCOPES, Target, Wire, operator};
 use serde_json::{Value, json};
 
@@ -336,4 +337,23 @@ async fn a_real_node_comes_back_after_the_gateway_was_killed() {
     let mut operator = mesh.operator().await;
     let request = json!({"nodeId": id, "command": "system.which", "params": {"bins": ["sh"]}, "idempotencyKey": "k"});
     assert!(operator.call("node.invoke", request).await.expect("a result")["payload"]["bins"]["sh"].is_string());
+}
+
+#[tokio::test]
+async fn a_call_ends_with_the_link_of_the_operator_that_waits_for_it() {
+    let mesh = Mesh::start().await;
+    let target = mesh.target();
+    let (mut watcher, mut node) = pair(&target).await;
+    let mut leaving = mesh.operator().await;
+    let wanted = call(&node, COMMAND, json!({}), 600_000);
+    leaving.ask("node.invoke", wanted).await;
+    let invoke = node.invoked(COMMAND).await;
+    drop(leaving);
+    let cancel = node.wire.event("node.invoke.cancel").await;
+    assert_eq!(cancel["invokeId"], json!(invoke.id));
+    let left = async || {
+        let status = watcher.call("status", json!({})).await.ok()?;
+        (status["callsInFlight"] == 0).then_some(())
+    };
+    until("nothing to be in flight", left).await;
 }

@@ -53,7 +53,8 @@ pub(super) async fn wait_decision(house: &House, ask: Ask) -> Answer {
         .timeout_ms
         .map_or(limits::APPROVAL, Duration::from_millis)
         .min(limits::CALL_DEADLINE_MAX);
-    done(outcome(house.approvals.clone(), id, patience).await?)
+    let outcome = outcome(house.approvals.clone(), id, patience);
+    done(ask.caller.waits(outcome).await??)
 }
 
 pub(super) async fn request(house: &House, ask: Ask) -> Answer {
@@ -78,7 +79,7 @@ pub(super) async fn request(house: &House, ask: Ask) -> Answer {
             then: Box::pin(async move { Ok(Json::from(then.await?)) }),
         });
     }
-    done(then.await?)
+    done(ask.caller.waits(then).await??)
 }
 
 /// The answer, or the lack of one when the patience is over.

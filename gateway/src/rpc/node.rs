@@ -53,6 +53,8 @@ pub(super) async fn invoke(house: &House, ask: Ask) -> Answer {
     let command = params.command.into_string();
     let mut call = Call::new(node, command.clone(), params.params, timeout);
     call.idempotency_key = Some(params.idempotency_key.into_string());
+    // Nobody else waits for it, so it ends with the link of whoever asked.
+    call.cancel = ask.caller.gone.clone();
     if command == "system.run" {
         prepare_run(house, &ask, &mut call).await?;
     }

@@ -110,7 +110,7 @@ pub(in crate::rpc) async fn agent_wait(house: &Arc<House>, ask: Ask) -> Answer {
         .timeout_ms
         .map_or(WAIT, Duration::from_millis)
         .min(limits::CALL_DEADLINE_MAX);
-    let ended = house.turns.wait(run, patience).await;
+    let ended = ask.caller.waits(house.turns.wait(run, patience)).await?;
     let status = ended.as_ref().map_or("timeout", |ended| words(ended.state).0);
     let unsigned = |at: i64| u64::try_from(at).ok();
     done(AgentWaited {
