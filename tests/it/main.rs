@@ -3,7 +3,6 @@
 mod agent;
 mod connect;
 mod documents;
-mod first_light;
 mod invoke;
 mod kill;
 mod light;

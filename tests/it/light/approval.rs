@@ -117,3 +117,15 @@ async fn shell_text_cannot_be_allowed_for_ever() {
     let labels: Vec<_> = card.buttons.iter().flatten().map(|(label, _)| label.as_str()).collect();
     assert!(!labels.iter().any(|label| label.contains("Always")), "{labels:?}");
 }
+
+#[tokio::test]
+async fn a_card_still_works_after_the_gateway_was_killed() {
+    let mut scene = Scene::new().await;
+    scene.ask("later");
+    let card = scene.card("later").await;
+    scene.mesh.kill().await;
+    scene.press(&scene.owner, &card, "Allow once");
+    scene.mesh.run().await;
+    assert_eq!(scene.answer("later").await, "finished later: it ran");
+    assert_eq!(scene.runs("later"), 1);
+}

@@ -95,3 +95,17 @@ async fn strangers_in_a_listed_group_are_not_heard() {
     assert_eq!(scene.questions("hello from Mallory"), 0);
     assert_eq!(scene.telegram.sent(GROUP).len(), 1);
 }
+
+#[tokio::test]
+async fn where_a_list_decides_a_stranger_gets_no_turn_and_no_word() {
+    let scene = Setting::default().start().await;
+    let mallory = Person::new(666, "Mallory");
+    scene.telegram.meet(&mallory);
+    scene
+        .telegram
+        .write(&mallory, mallory.id, &scene.job("strange", "echo it ran"));
+    scene.write("hello");
+    scene.said("I heard: hello").await;
+    assert_eq!((scene.questions("strange"), scene.runs("strange")), (0, 0));
+    assert!(scene.telegram.sent(mallory.id).is_empty());
+}
