@@ -16,6 +16,8 @@ use crate::journal::sessions::{self, ChatType, Counts, SessionRow};
 use crate::journal::{Durability, Journal, JournalError};
 use crate::state::{self, StateDir};
 
+pub(crate) mod reset;
+
 /// Transcripts that stay open. More: one that was not used for longest is closed.
 const OPEN: usize = 64;
 

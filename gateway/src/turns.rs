@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use atoll_agent::driver::{Ports, run_turn};
 use atoll_agent::model::Models;
 use atoll_agent::port::Watch;
+use atoll_agent::transcript::Transcript;
 use atoll_agent::turn::{Outcome, TurnEnd};
 use atoll_channels::port::{Outbound, Place};
 use atoll_protocol::id::{RunId, SessionKey};
@@ -29,7 +30,7 @@ use crate::journal::runs::{self, RunEnd, RunRow, RunState};
 use crate::journal::sessions::Counts;
 use crate::journal::{Durability, Journal};
 use crate::lane::{Job, Runner};
-use crate::sessions::{About, Sessions};
+use crate::sessions::{About, Sessions, reset};
 use crate::watch::Broadcaster;
 
 mod spec;
@@ -168,6 +169,10 @@ impl Turns {
             Ok(transcript) => transcript,
             Err(error) => return failed(format!("The conversation cannot be opened: {error}")),
         };
+        // One that is taken up after a restart is in the middle of its conversation.
+        if row.state == RunState::Queued {
+            self.begin_anew_if_due(row, &transcript).await;
+        }
         let spec = match self.spec(row, &source).await {
             Ok(spec) => spec,
             Err(reason) => return failed(reason),
@@ -186,6 +191,24 @@ impl Turns {
         typing.inspect(tokio::task::JoinHandle::abort);
         watch.ended(&row.new.run, &row.new.session, &end.outcome);
         end
+    }
+
+    /// As `session.reset` says. A conversation that cannot begin anew goes on.
+    async fn begin_anew_if_due(&self, row: &RunRow, transcript: &Transcript) {
+        let facts = transcript.facts();
+        let Some(last) = facts.last_activity_at.filter(|_| facts.messages > 0) else {
+            return;
+        };
+        let rule = &self.config.current().session.reset;
+        let Some(reason) = reset::due(rule, last, &jiff::Zoned::now()) else {
+            return;
+        };
+        let transcript = transcript.clone();
+        match tokio::task::spawn_blocking(move || transcript.reset(reason)).await {
+            Ok(Ok(())) => tracing::info!(session = %row.new.session, reason, "a conversation begins anew"),
+            Ok(Err(error)) => tracing::error!(session = %row.new.session, %error, "a conversation cannot begin anew"),
+            Err(error) => tracing::error!(session = %row.new.session, %error, "a conversation cannot begin anew"),
+        }
     }
 
     async fn finish(&self, row: &RunRow, end: TurnEnd) {

@@ -1,5 +1,7 @@
 //! Order within a conversation, and none between two.
 
+use std::path::Path;
+
 use atoll_tests::scene::{OWNER, Scene, Setting};
 use serde_json::json;
 
@@ -40,4 +42,41 @@ async fn a_conversation_that_waits_holds_up_no_other() {
         .await;
     scene.press(&scene.owner, &card, "Allow once");
     assert_eq!(scene.answer("waiting").await, "finished waiting: it ran");
+}
+
+#[tokio::test]
+async fn a_conversation_begins_anew_after_a_silence_where_its_owner_says_so() {
+    let quiet = json!({"session": {"reset": {"mode": "idle", "idleMinutes": 60}}});
+    let mut scene = Setting::default().config(&quiet).start().await;
+    scene.write("remember the pineapple");
+    scene.said("I heard: remember the pineapple").await;
+    scene.write("soon after");
+    scene.said("I heard: soon after").await;
+    assert!(last_question(&scene).contains("pineapple"), "no hour has passed");
+    scene.mesh.kill().await;
+    let aged = age_transcripts(scene.mesh.state());
+    assert!(aged > 0, "there is a transcript");
+    scene.mesh.run().await;
+    scene.write("good morning");
+    scene.said("I heard: good morning").await;
+    assert!(!last_question(&scene).contains("pineapple"));
+}
+
+fn last_question(scene: &Scene) -> String {
+    scene.model.asked().pop().expect("it was asked").body.to_string()
+}
+
+/// Lets everything in the main agent's transcripts have happened years ago; gives how many there are.
+fn age_transcripts(state: &Path) -> usize {
+    let folder = state.join("agents/main/sessions");
+    let files = std::fs::read_dir(folder).expect("a folder of transcripts");
+    let paths = files.map(|file| file.expect("a file").path());
+    let transcripts: Vec<_> = paths
+        .filter(|path| path.extension().is_some_and(|extension| extension == "jsonl"))
+        .collect();
+    for path in &transcripts {
+        let text = std::fs::read_to_string(path).expect("text");
+        std::fs::write(path, text.replace("\"timestamp\":\"20", "\"timestamp\":\"19")).expect("a writable file");
+    }
+    transcripts.len()
 }
