@@ -109,7 +109,7 @@ const ROOT: &[Key] = &[
         "tools.exec.host",
         Kind::Words(&["auto", "gateway", "node"]),
         "\"auto\"",
-        "Where commands run; auto: the gateway.",
+        "Where commands run; auto: the gateway's own machine, as its user.",
     ),
     optional("tools.exec.node", Kind::Text, "The node for host node: id or name."),
     optional(
