@@ -70,7 +70,8 @@ async fn knock(house: &House, mut guest: Guest, origin: &Origin) -> Option<(Gues
     let mut told: Option<PairingRefusal> = None;
     let mut _present = None;
     loop {
-        match house.admit(guest.proven().clone(), origin.clone()).await {
+        let is_first = told.is_none();
+        match house.admit(guest.proven().clone(), origin.clone(), is_first).await {
             Verdict::Admitted(admitted) => return Some((guest, admitted)),
             Verdict::Refused(refusal) => {
                 guest.refuse(&refusal).await;

@@ -122,8 +122,9 @@ pub(crate) fn policy_of(config: &Config) -> Policy {
 }
 
 impl House {
-    /// Decides about a peer at the door: lockout first, then credentials and book, then what follows from it.
-    pub(crate) async fn admit(&self, proven: Arc<Proven>, origin: Origin) -> Verdict {
+    /// Decides about a peer at the door: lockout first, then credentials and book, then what follows from it. `is_first`: its
+    /// link has not asked before.
+    pub(crate) async fn admit(&self, proven: Arc<Proven>, origin: Origin, is_first: bool) -> Verdict {
         let attempt = match self.lockouts().reserve(&origin, Instant::now()) {
             Ok(attempt) => attempt,
             Err(locked) => return Verdict::Refused(rate_limited(&locked)),
@@ -133,6 +134,7 @@ impl House {
             request: uuid::Uuid::new_v4().into(),
             token: FreshToken(crate::random()),
             address: (!origin.is_near()).then(|| network_of(&origin.address)),
+            is_first,
         };
         let decided = self.book.change(move |book, now| {
             let mut verdict = admission::admit(&proven, &origin, &auth, &commands, book, fresh, now);

@@ -195,13 +195,22 @@ async fn stop_on_signal(stop: CancellationToken) {
 fn show(notice: Notice) {
     let text = match notice {
         Notice::Started { device, identity } => format!("This device is {device}\nIts key is in {identity}"),
-        Notice::Waiting { request, is_held } => {
+        Notice::Waiting {
+            request,
+            digits,
+            is_held,
+        } => {
             let after = if is_held {
                 "It continues here by itself"
             } else {
                 "It is tried again until then"
             };
-            format!("Waiting to be approved. On the gateway run:\n  atoll devices approve {request}\n{after}.")
+            let compare = digits.map(|digits| {
+                let digits = digits.spaced();
+                format!("\nThe gateway must show these digits too, else somebody is in between: {digits}")
+            });
+            let compare = compare.unwrap_or_default();
+            format!("Waiting to be approved. On the gateway run:\n  atoll devices approve {request}{compare}\n{after}.")
         }
         Notice::Connected { gateway, commands } => {
             let gateway = gateway.map(|id| format!(" to gateway {id}")).unwrap_or_default();
@@ -286,6 +295,9 @@ fn describe(is_running: bool, status: Option<&Status>) -> String {
     ];
     if let Some(request) = &status.request_id {
         lines.push(format!("approve  atoll devices approve {request}"));
+    }
+    if let Some(digits) = &status.digits {
+        lines.push(format!("digits   {digits}"));
     }
     if let Some(error) = &status.last_error {
         lines.push(format!("error    {error}"));

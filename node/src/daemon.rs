@@ -10,11 +10,12 @@ use atoll_capabilities::device::Device;
 use atoll_capabilities::system_run::SystemRun;
 use atoll_pairing::access::commands::NATIVE_CLIENT;
 use atoll_pairing::dial::{Dial, DialError, Dialled, Speak, dial};
-use atoll_pairing::handshake::{Ask, HandshakeError, Outcome};
+use atoll_pairing::digits::Digits;
+use atoll_pairing::handshake::{Ask, HandshakeError, Outcome, Waiting};
 use atoll_pairing::identity::Identity;
 use atoll_pairing::link::LinkError;
 use atoll_pairing::proven::Offered;
-use atoll_protocol::frame::{ClientInfo, Waiting};
+use atoll_protocol::frame::ClientInfo;
 use atoll_protocol::limits;
 use atoll_protocol::scope::{Role, Scopes};
 use secrecy::{ExposeSecret, SecretString};
@@ -53,6 +54,8 @@ pub enum Notice {
     Waiting {
         /// What to approve.
         request: String,
+        /// What the operator must see too; those of an open link.
+        digits: Option<Digits>,
         /// Whether the link stays open meanwhile.
         is_held: bool,
     },
@@ -122,8 +125,8 @@ struct Daemon<N> {
     consent: Arc<Consent>,
     desk: Desk,
     backoff: Backoff,
-    /// The request that was shown last: it is shown once.
-    shown: Option<String>,
+    /// The request that was shown last, with its digits: it is shown once.
+    shown: Option<(String, Option<Digits>)>,
 }
 
 /// What a link or a failed dial leads to.
@@ -197,7 +200,7 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return None,
-                Some(request) = waiting.recv() => self.waiting(request.request.as_str(), true),
+                Some(waiting) = waiting.recv() => self.waiting(waiting.request.as_str(), Some(waiting.digits)),
                 result = &mut dialling => return Some(result),
                 () = self.desk.rest() => {}
             }
@@ -258,15 +261,20 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
         }
     }
 
-    fn waiting(&mut self, request: &str, is_held: bool) {
-        if self.shown.as_deref() != Some(request) {
-            self.shown = Some(request.to_owned());
+    fn waiting(&mut self, request: &str, digits: Option<Digits>) {
+        let now = Some((request.to_owned(), digits));
+        if self.shown != now {
+            self.shown = now;
             (self.notify)(Notice::Waiting {
                 request: request.to_owned(),
-                is_held,
+                digits,
+                is_held: digits.is_some(),
             });
         }
-        self.write_status(Phase::Waiting, |status| status.request_id = Some(request.to_owned()));
+        self.write_status(Phase::Waiting, |status| {
+            status.request_id = Some(request.to_owned());
+            status.digits = digits.map(|digits| digits.to_string());
+        });
     }
 
     /// Remembers whom it is linked to, then serves.
@@ -338,9 +346,10 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
     fn failed(&mut self, error: DialError) -> Result<Next, RunError> {
         let known = self.gateways.known(&self.address);
         if let Some(request) = error.needs_pairing() {
-            self.waiting(&request, false);
+            self.waiting(&request, None);
             self.backoff.reset();
-            let wait = error.retry_after().unwrap_or(APPROVAL_POLL);
+            // Every link shows new digits: whoever says "come again" does not get to see many of them.
+            let wait = error.retry_after().unwrap_or_default().max(APPROVAL_POLL);
             return Ok(Next::After(wait + part_of(Duration::from_secs(1), random())));
         }
         if error.is_stale_device_token() && known.device_token().is_some() {
@@ -417,6 +426,7 @@ impl Face {
             phase,
             paired: false,
             request_id: None,
+            digits: None,
             commands: Vec::new(),
             calls: 0,
             last_error: None,

@@ -9,7 +9,7 @@ use secrecy::SecretString;
 
 use crate::access::Principal;
 use crate::access::commands::CommandPolicy;
-use crate::book::{Admission, Applicant, Book, Change, Fresh, Grant, Reason, SecretHash, TokenUse};
+use crate::book::{Admission, Applicant, Book, Change, Fresh, Grant, LinkDigits, Reason, SecretHash, TokenUse};
 use crate::proven::{DeviceKey, Language, Offered, Origin, Proven};
 
 /// How peers show that they belong: `gateway.auth`. Holds hashes only.
@@ -248,6 +248,7 @@ fn admit_device(
         claims,
         vouched: method != Method::DeviceKey,
         token,
+        digits: link_digits(proven, fresh.is_first),
         request: fresh.request,
         address: fresh.address,
     };
@@ -279,6 +280,14 @@ fn admit_device(
                 changes,
             }))
         }
+    }
+}
+
+fn link_digits(proven: &Proven, is_first: bool) -> LinkDigits {
+    match proven.digits {
+        None => LinkDigits::None,
+        Some(digits) if is_first => LinkDigits::New(digits),
+        Some(digits) => LinkDigits::Again(digits),
     }
 }
 

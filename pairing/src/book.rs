@@ -15,14 +15,17 @@ use secrecy::SecretString;
 mod authority;
 mod change;
 mod device;
+mod digits;
 mod pending;
 pub mod record;
 pub mod rows;
 mod token;
 
-pub use authority::{Approved, BookError, LABEL_CHARS, Rotated};
+pub use authority::{Answered, Approved, BookError, LABEL_CHARS, Rotated};
 pub use change::Change;
 pub use device::{ApprovedVia, DeviceRecord, RoleGrant, TOKENS, TokenRecord};
+pub(crate) use digits::LinkDigits;
+pub use digits::{WRONG_CODES, WrongCode};
 pub use pending::{PendingRequest, Reason};
 pub use token::{FreshToken, SecretHash};
 
@@ -37,6 +40,7 @@ use pending::Pending;
 pub struct Book {
     records: BTreeMap<DeviceId, DeviceRecord>,
     pending: Pending,
+    shown: digits::Shown,
     last_generation: u64,
 }
 
@@ -123,6 +127,8 @@ pub struct Fresh {
     pub token: FreshToken,
     /// Where the peer came from, as far as requests are counted by it; none for this machine.
     pub address: Option<String>,
+    /// This link asks for the first time. Later, the digits that were shown for it stay.
+    pub is_first: bool,
 }
 
 /// How the device showed that it is welcome, as far as its token is concerned.
@@ -147,6 +153,8 @@ pub(crate) struct Applicant<'a> {
     pub(crate) vouched: bool,
     /// About its token.
     pub(crate) token: TokenUse<'a>,
+    /// What its link shows to a person.
+    pub(crate) digits: LinkDigits,
     /// A new id, in case a request is filed.
     pub(crate) request: PairingId,
     /// Where it came from; none for this machine.
@@ -165,6 +173,7 @@ impl Book {
         Self {
             records,
             pending: Pending::default(),
+            shown: digits::Shown::default(),
             last_generation,
         }
     }
@@ -275,11 +284,13 @@ impl Book {
             is_repair: self.records.contains_key(&key.id),
             vouched: applicant.vouched,
             address: applicant.address,
+            digits: None,
+            wrong_codes: 0,
             created_ms: now_ms,
             retried_ms: now_ms,
         };
         match self.obstacle(key.id, claims) {
-            Some(reason) => self.keep_out(PendingRequest { reason, ..request }, now_ms),
+            Some(reason) => self.keep_out(PendingRequest { reason, ..request }, applicant.digits, now_ms),
             None => {
                 let (approval, mut changes) = self.review_surface(request, now_ms);
                 let (grant, change) = self.let_in(key.id, claims, wanted, approval, applicant.token, now_ms);
@@ -305,9 +316,9 @@ impl Book {
         }
     }
 
-    fn keep_out(&mut self, request: PendingRequest, now_ms: u64) -> (Admission, Vec<Change>) {
+    fn keep_out(&mut self, request: PendingRequest, digits: LinkDigits, now_ms: u64) -> (Admission, Vec<Change>) {
         let reason = request.reason;
-        let (id, new, changes) = self.ask(request, now_ms);
+        let (id, new, changes) = self.ask(request, digits, now_ms);
         (
             Admission::Pending {
                 request: id,
@@ -318,11 +329,12 @@ impl Book {
         )
     }
 
-    fn ask(&mut self, request: PendingRequest, now_ms: u64) -> (PairingId, bool, Vec<Change>) {
+    fn ask(&mut self, request: PendingRequest, digits: LinkDigits, now_ms: u64) -> (PairingId, bool, Vec<Change>) {
         let device = request.device.id;
         let asked = self.pending.ask(request, now_ms);
         let mut changes = rejections(&asked.dropped, now_ms);
-        if asked.new {
+        let is_changed = self.show(device, digits, asked.new, now_ms);
+        if asked.new || is_changed {
             changes.extend(self.pending.of(device).map(change::requested));
         }
         (asked.id, asked.new, changes)
@@ -344,6 +356,8 @@ impl Book {
                 reason: Reason::Surface,
                 ..request
             },
+            // It is in: whose key it holds was settled long ago.
+            LinkDigits::None,
             now_ms,
         );
         let approval = if is_first {

@@ -10,13 +10,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use atoll_protocol::dialect;
 use atoll_protocol::dialect::connect::{CURRENT, LOWEST};
-use atoll_protocol::frame::Waiting;
 use atoll_protocol::id::DeviceId;
 use secrecy::SecretString;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::handshake::{Ask, Client, ClientStep, DialectClient, NativeClient, Now, Outcome};
+use crate::handshake::{Ask, Client, ClientStep, DialectClient, NativeClient, Now, Outcome, Waiting};
 use crate::identity::Identity;
 use crate::link::ws::{self, Io};
 use crate::link::{Codec, Facts, Link, Pipe};

@@ -10,11 +10,13 @@ use atoll_protocol::capability::Surface;
 use atoll_protocol::dialect::hello::HelloOk;
 use atoll_protocol::dialect::refusal::{PairingRefusal, Refusal};
 use atoll_protocol::error::WireError;
-use atoll_protocol::frame::{Admitted, ClientInfo, Waiting};
+use atoll_protocol::frame::{Admitted, ClientInfo};
+use atoll_protocol::id::PairingId;
 use atoll_protocol::limits;
 use atoll_protocol::scope::{Role, Scopes};
 use secrecy::SecretString;
 
+use crate::digits::Digits;
 use crate::identity::Identity;
 use crate::link::Message;
 use crate::proven::{DeviceKey, Language, Proven};
@@ -168,6 +170,17 @@ pub enum ClientStep {
     Refused(WireError),
     /// This side goes no further; close the link.
     Broken(HandshakeError),
+}
+
+/// Somebody has to approve this device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// What the operator approves.
+    pub request: PairingId,
+    /// Why, in the words of the pairing reasons: `not-paired`, `role-upgrade`, …
+    pub reason: String,
+    /// What the operator sees too, unless somebody sits in between. Those of this link: another one has others.
+    pub digits: Digits,
 }
 
 /// How a handshake ended well, seen from the client.

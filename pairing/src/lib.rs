@@ -8,6 +8,7 @@ pub mod admission;
 pub mod approval;
 pub mod book;
 pub mod dial;
+pub mod digits;
 pub mod greet;
 pub mod handshake;
 pub mod identity;

@@ -6,6 +6,8 @@ use atoll_protocol::id::DeviceId;
 use atoll_protocol::scope::{Role, Scopes};
 use secrecy::SecretString;
 
+use crate::digits::Digits;
+
 /// A peer that holds the private key it names (or came without a device), on this very channel.
 ///
 /// Proof is not permission: the only thing to do with it is to ask [`crate::admission`].
@@ -16,6 +18,7 @@ pub struct Proven {
     pub(crate) claims: Claims,
     pub(crate) offered: Offered,
     pub(crate) language: Language,
+    pub(crate) digits: Option<Digits>,
 }
 
 impl Proven {
@@ -27,6 +30,11 @@ impl Proven {
     /// What the peer says of itself and asks for.
     pub fn claims(&self) -> &Claims {
         &self.claims
+    }
+
+    /// What this peer shows to a person, unless somebody sits in between; none in the dialect.
+    pub fn digits(&self) -> Option<Digits> {
+        self.digits
     }
 
     /// The language that it speaks.

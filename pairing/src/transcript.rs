@@ -10,7 +10,7 @@ pub(crate) const PEER: &[u8] = b"atoll/1 peer\0";
 
 /// Everything that both sides said and the channel on which they said it, each part with its length in front.
 ///
-/// The whole Hello is in it: versions, role, scopes, key, nonce, client and surface. Whoever changes a bit
+/// The whole Hello is in it: versions, role, scopes, key, commitment, client and surface. Whoever changes a bit
 /// of it on the way breaks both signatures.
 pub(crate) struct Transcript(Vec<u8>);
 
@@ -34,9 +34,11 @@ impl Transcript {
         &self.0
     }
 
-    /// What the peer signs: the token too, so that nobody can slip another one in or take it out.
-    pub(crate) fn of_peer(&self, token: Option<&str>) -> Vec<u8> {
+    /// What the peer signs: the nonce that it reveals, and the token too, so that nobody can slip another one in or take
+    /// it out.
+    pub(crate) fn of_peer(&self, nonce: &[u8; 32], token: Option<&str>) -> Vec<u8> {
         let mut bytes = self.0.clone();
+        push(&mut bytes, nonce);
         bytes.push(u8::from(token.is_some()));
         push(&mut bytes, token.unwrap_or_default().as_bytes());
         bytes

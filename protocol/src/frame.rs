@@ -67,7 +67,7 @@ macro_rules! frames {
 }
 
 frames! {
-    /// Node or client opens: who it says it is, and its nonce.
+    /// Node or client opens: who it says it is, and what it commits to.
     1 = Hello(Hello),
     /// The gateway proves who it is.
     2 = Challenge(Challenge),
@@ -226,8 +226,9 @@ pub struct Hello {
     pub scopes: Scopes,
     /// The raw Ed25519 public key.
     pub public_key: [u8; 32],
-    /// 32 fresh random bytes.
-    pub nonce: [u8; 32],
+    /// SHA-256 over a context and 32 fresh random bytes, which only [`Proof`] reveals: so neither side can choose its nonce
+    /// by the other's.
+    pub commitment: [u8; 32],
     /// What it says of itself.
     pub client: ClientInfo,
     /// What it offers (nodes).
@@ -252,6 +253,8 @@ pub struct Challenge {
 /// The client's answer to [`Challenge`], sent only after the gateway's signature held.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proof {
+    /// What [`Hello`] committed to.
+    pub nonce: [u8; 32],
     /// The client's signature over the transcript, 64 bytes.
     pub signature: Vec<u8>,
     /// The shared token or a setup code, the first time only.

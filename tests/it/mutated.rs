@@ -154,7 +154,7 @@ fn native_hello() -> Vec<u8> {
         role: Role::Node,
         scopes: Scopes::none(),
         public_key: [3; 32],
-        nonce: [5; 32],
+        commitment: [5; 32],
         client: ClientInfo {
             id: "node-host".into(),
             platform: "linux".into(),

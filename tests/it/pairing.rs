@@ -6,6 +6,8 @@ use atoll_tests::wait::until;
 use atoll_tests::wire::{ALL_SCOPES, Device, Refusal, Target, Wire, node, operator};
 use serde_json::{Value, json};
 
+mod digits;
+
 /// Needs no further configuration on a Linux node.
 const COMMAND: &str = "system.notify";
 

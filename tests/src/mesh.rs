@@ -256,6 +256,7 @@ pub struct Node {
     state: TempDir,
     target: Target,
     name: String,
+    address: String,
     arguments: Vec<String>,
     program: Option<Program>,
 }
@@ -277,6 +278,7 @@ impl Node {
             state: tempfile::tempdir().expect("a temporary folder"),
             target: target.clone(),
             name: name.to_owned(),
+            address: target.ws(),
             arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
             program: None,
         }
@@ -293,13 +295,35 @@ impl Node {
         std::fs::set_permissions(&path, private).expect("a file of our own");
     }
 
+    /// Dials another address than the plain one.
+    #[must_use]
+    pub fn dialling(self, address: String) -> Self {
+        Self { address, ..self }
+    }
+
+    /// What `atoll-node status --json` says of it.
+    ///
+    /// # Panics
+    /// When it says anything else.
+    pub async fn status(&self) -> Value {
+        let mut command = Command::new(built("atoll-node"));
+        isolate(&mut command, self.state.path());
+        command.args(["status", "--json", "--state-dir"]).arg(self.state.path());
+        command.stdin(Stdio::null()).kill_on_drop(true);
+        let output = within("atoll-node status", command.output())
+            .await
+            .expect("a program that was built");
+        let text = String::from_utf8_lossy(&output.stdout);
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("atoll-node status: {error} in {text}"))
+    }
+
     /// Starts it (again).
     pub fn run(&mut self) {
         let mut command = Command::new(built("atoll-node"));
         isolate(&mut command, self.state.path());
         command
             .arg("run")
-            .args(["--gateway", &self.target.ws(), "--name", &self.name]);
+            .args(["--gateway", &self.address, "--name", &self.name]);
         command.arg("--state-dir").arg(self.state.path()).args(&self.arguments);
         // Not as an argument: every user of a machine can read those.
         command.env("ATOLL_GATEWAY_TOKEN", &self.target.token);

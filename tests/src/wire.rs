@@ -34,6 +34,11 @@ impl Target {
         format!("ws://127.0.0.1:{}", self.port)
     }
 
+    /// `wss://127.0.0.1:<port>`.
+    pub fn wss(&self) -> String {
+        format!("wss://127.0.0.1:{}", self.port)
+    }
+
     /// `http://127.0.0.1:<port>`.
     pub fn http(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)

@@ -1,6 +1,8 @@
 //! `atoll devices …`: who may connect.
 
-use clap::Subcommand;
+use std::io::{IsTerminal, Write};
+
+use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::client::Client;
@@ -13,11 +15,8 @@ pub(super) enum Devices {
     /// What asks to be let in, and what is in
     List,
     /// Let a device in, with the commands it asks for
-    #[command(after_help = "Example: atoll devices approve 4cac893d")]
-    Approve {
-        /// The request id (or its beginning), or the device id
-        request: String,
-    },
+    #[command(after_help = "Example: atoll devices approve 4cac893d --code 123 456")]
+    Approve(Approve),
     /// Refuse a request
     Reject {
         /// The request id, or its beginning
@@ -43,14 +42,10 @@ impl Devices {
         let mut client = Client::connect(reach).await?;
         let reply = match self {
             Self::List => return show(reach, &client.call("device.pair.list", json!({})).await?),
-            Self::Approve { request } => {
-                let request = find_request(&mut client, &request).await?;
-                client
-                    .call("device.pair.approve", json!({"requestId": request}))
-                    .await?
-            }
+            Self::Approve(approve) => approve.run(&mut client).await?,
             Self::Reject { request } => {
                 let request = find_request(&mut client, &request).await?;
+                let request = text(&request, "requestId");
                 client.call("device.pair.reject", json!({"requestId": request})).await?
             }
             Self::Remove { device } => {
@@ -72,30 +67,71 @@ impl Devices {
     }
 }
 
-async fn find_request(client: &mut Client, asked: &str) -> Result<String, CliError> {
+#[derive(Debug, Args)]
+pub(super) struct Approve {
+    /// The request id (or its beginning), or the device id
+    request: String,
+    /// The six digits that the device shows; with others nothing is approved
+    #[arg(long, num_args = 1..=2, value_name = "DIGITS")]
+    code: Vec<String>,
+    /// Do not ask whether the digits are the same
+    #[arg(long, conflicts_with = "code")]
+    yes: bool,
+}
+
+impl Approve {
+    async fn run(self, client: &mut Client) -> Result<Value, CliError> {
+        let request = find_request(client, &self.request).await?;
+        let mut ask = json!({"requestId": text(&request, "requestId")});
+        if !self.code.is_empty() {
+            ask["code"] = json!(self.code.concat());
+        } else if !self.yes && std::io::stdin().is_terminal() {
+            compare(&request)?;
+        }
+        client.call("device.pair.approve", ask).await
+    }
+}
+
+/// Asks the person to look at the device.
+fn compare(request: &Value) -> Result<(), CliError> {
+    let code = text(request, "code");
+    if code.is_empty() {
+        return Ok(());
+    }
+    let name = output::visible(text(request, "displayName"));
+    let question = format!("Does {name} show {}? [y/N] ", spaced(code));
+    let mut out = std::io::stdout();
+    write!(out, "{question}")?;
+    out.flush()?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    if matches!(answer.trim(), "y" | "Y" | "yes") {
+        return Ok(());
+    }
+    Err(CliError::Usage(
+        "nothing was approved; if the device shows other digits, somebody is in between: reject the request".to_owned(),
+    ))
+}
+
+/// `123 456`, as the device shows it.
+fn spaced(code: &str) -> String {
+    code.split_at_checked(3)
+        .map_or_else(|| code.to_owned(), |(left, right)| format!("{left} {right}"))
+}
+
+async fn find_request(client: &mut Client, asked: &str) -> Result<Value, CliError> {
     let reply = client.call("device.pair.list", json!({})).await?;
-    find(
-        list(&reply, "pending"),
-        &["requestId", "deviceId"],
-        asked,
-        "requestId",
-        "request",
-    )
+    find(list(&reply, "pending"), &["requestId", "deviceId"], asked, "request")
 }
 
 async fn find_device(client: &mut Client, asked: &str) -> Result<String, CliError> {
     let reply = client.call("device.pair.list", json!({})).await?;
-    find(
-        list(&reply, "paired"),
-        &["deviceId", "displayName"],
-        asked,
-        "deviceId",
-        "device",
-    )
+    let device = find(list(&reply, "paired"), &["deviceId", "displayName"], asked, "device")?;
+    Ok(text(&device, "deviceId").to_owned())
 }
 
 /// The one row in which a field begins with what was typed.
-fn find(rows: &[Value], fields: &[&str], asked: &str, wanted: &str, what: &str) -> Result<String, CliError> {
+fn find(rows: &[Value], fields: &[&str], asked: &str, what: &str) -> Result<Value, CliError> {
     let is_meant = |row: &&Value| {
         fields
             .iter()
@@ -103,7 +139,7 @@ fn find(rows: &[Value], fields: &[&str], asked: &str, wanted: &str, what: &str) 
     };
     let mut meant = rows.iter().filter(is_meant);
     match (meant.next(), meant.next()) {
-        (Some(one), None) => Ok(text(one, wanted).to_owned()),
+        (Some(one), None) => Ok(one.clone()),
         (Some(_), Some(_)) => Err(CliError::Usage(format!(
             "\"{asked}\" could be more than one {what}; type more of its id"
         ))),
@@ -124,7 +160,10 @@ fn show(reach: &Reach, reply: &Value) -> Result<(), CliError> {
     if !pending.is_empty() {
         output::line("waiting for your yes (`atoll devices approve <REQUEST>`):")?;
         let rows: Vec<_> = pending.iter().map(pending_row).collect();
-        output::table(&["REQUEST", "DEVICE", "NAME", "PLATFORM", "ROLE", "COMMANDS"], &rows)?;
+        output::table(
+            &["REQUEST", "CODE", "DEVICE", "NAME", "PLATFORM", "ROLE", "COMMANDS"],
+            &rows,
+        )?;
     }
     if !paired.is_empty() {
         let rows: Vec<_> = paired.iter().map(paired_row).collect();
@@ -135,7 +174,8 @@ fn show(reach: &Reach, reply: &Value) -> Result<(), CliError> {
 
 fn pending_row(row: &Value) -> Vec<String> {
     vec![
-        text(row, "requestId").to_owned(),
+        short(text(row, "requestId")),
+        spaced(text(row, "code")),
         short(text(row, "deviceId")),
         text(row, "displayName").to_owned(),
         text(row, "platform").to_owned(),

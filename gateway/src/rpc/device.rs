@@ -1,10 +1,14 @@
 //! `device.*` and `node.pair.*`: two views of the one book.
 
 use atoll_pairing::access::{ApprovePairing, ChangeDevice, PairingView, RejectPairing, RotateToken};
-use atoll_pairing::book::{FreshToken, rows};
+use atoll_pairing::book::{Answered, Approved, FreshToken, WRONG_CODES, WrongCode, rows};
+use atoll_pairing::digits::Digits;
 use atoll_protocol::error::WireError;
 use atoll_protocol::id::{DeviceId, PairingId};
-use atoll_protocol::method::device::{DeviceRemove, DeviceRename, PairingRequest, TokenRevoke, TokenRotate};
+use atoll_protocol::method::Text;
+use atoll_protocol::method::device::{
+    DeviceRemove, DeviceRename, PairingApproval, PairingRequest, TokenRevoke, TokenRotate,
+};
 use atoll_protocol::method::node::NodeNamed;
 use atoll_protocol::scope::{Role, Scope, Scopes};
 use secrecy::ExposeSecret;
@@ -39,32 +43,46 @@ pub(super) async fn node_approve(house: &House, ask: Ask) -> Answer {
 }
 
 async fn approve_as(house: &House, ask: &Ask, view: PairingView) -> Answer {
-    let request = request_id(ask)?;
-    let granted = ask.decide(
-        house,
-        ApprovePairing {
-            request: request.clone(),
-            view,
-        },
-    )?;
+    let params: PairingApproval = ask.read()?;
+    let request = pairing_id(params.request_id)?;
+    let code = params.code.map(|code| code.parse::<Digits>()).transpose();
+    let code = code.map_err(|error| WireError::invalid(error.to_string()))?;
+    let granted = ask.decide(house, ApprovePairing { request, view, code })?;
     let by = granted.principal().label();
-    let record = house.book.change(move |book, now| {
-        let approved = book.approve(&granted, now)?;
-        Ok((approved.record, approved.changes))
+    let answered = house.book.change(move |book, now| {
+        let mut answered = book.approve(&granted, now)?;
+        let changes = match &mut answered {
+            Answered::Approved(approved) => std::mem::take(&mut approved.changes),
+            Answered::WrongCode(wrong) => std::mem::take(&mut wrong.changes),
+        };
+        Ok((answered, changes))
     });
-    let record = record.await?;
-    house
-        .audit(
-            by,
-            "device.approve",
-            record.id.to_string(),
-            json!({"requestId": request, "commands": record.surface.commands}),
-        )
-        .await;
+    let approved = match answered.await? {
+        Answered::Approved(approved) => approved,
+        Answered::WrongCode(wrong) => return Err(wrong_code(house, by, &wrong).await),
+    };
+    let Approved { request, record, .. } = *approved;
+    let detail = json!({
+        "requestId": request.id, "commands": record.surface.commands, "compared": code.is_some(),
+    });
+    house.audit(by, "device.approve", record.id.to_string(), detail).await;
     match view {
-        PairingView::Device => done(json!({"requestId": request, "device": rows::device(&record, None)})),
-        PairingView::Node => done(json!({"requestId": request, "node": rows::node(&record)})),
+        PairingView::Device => done(json!({"requestId": request.id, "device": rows::device(&record, None)})),
+        PairingView::Node => done(json!({"requestId": request.id, "node": rows::node(&record)})),
     }
+}
+
+async fn wrong_code(house: &House, by: String, wrong: &WrongCode) -> WireError {
+    let detail = json!({"requestId": wrong.request, "triesLeft": wrong.left});
+    house
+        .audit(by, "device.approve.wrong-code", wrong.device.to_string(), detail)
+        .await;
+    let message = if wrong.left == 0 {
+        format!("the device shows another code; after {WRONG_CODES} wrong ones its request was refused")
+    } else {
+        "the device shows another code; if you typed it right, somebody is between the device and this gateway: reject it".to_owned()
+    };
+    WireError::invalid(message).with_details(&json!({"code": "PAIRING_CODE_MISMATCH", "triesLeft": wrong.left}))
 }
 
 pub(super) async fn reject(house: &House, ask: Ask) -> Answer {
@@ -180,8 +198,11 @@ pub(super) async fn revoke(house: &House, ask: Ask) -> Answer {
 }
 
 fn request_id(ask: &Ask) -> Result<PairingId, WireError> {
-    let params: PairingRequest = ask.read()?;
-    PairingId::new(params.request_id.into_string()).map_err(|_| WireError::invalid("unknown requestId"))
+    pairing_id(ask.read::<PairingRequest>()?.request_id)
+}
+
+fn pairing_id(text: Text) -> Result<PairingId, WireError> {
+    PairingId::new(text.into_string()).map_err(|_| WireError::invalid("unknown requestId"))
 }
 
 /// A device id out of parameters; anything else is no device that we know.

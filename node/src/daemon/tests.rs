@@ -237,7 +237,7 @@ async fn a_new_node_waits_on_the_open_link_and_serves_the_moment_it_is_approved(
         .expect("there")
         .expect("held");
     let waiting = node.notice(|notice| matches!(notice, Notice::Waiting { .. })).await;
-    assert!(matches!(waiting, Notice::Waiting { request, is_held: true } if request == "p1"));
+    assert!(matches!(waiting, Notice::Waiting { request, digits: Some(_), is_held: true } if request == "p1"));
     assert_eq!(
         (node.status().phase, node.status().request_id.as_deref()),
         (Phase::Waiting, Some("p1"))

@@ -36,6 +36,9 @@ pub struct Status {
     pub paired: bool,
     /// The request to approve, while it waits.
     pub request_id: Option<String>,
+    /// The six digits to compare with those in that request, while it waits on an open link.
+    #[serde(default)]
+    pub digits: Option<String>,
     /// The commands that the gateway's owner approved, while it is connected.
     pub commands: Vec<String>,
     /// Calls that run, as of `updatedAtMs`.

@@ -8,6 +8,7 @@ use atoll_protocol::scope::{Role, Scope, Scopes};
 
 use super::commands::{CommandDenied, NodeFacts};
 use super::{Action, Denied, Needs, Policy};
+use crate::digits::Digits;
 
 /// Calling a method of the gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,6 +126,8 @@ pub struct ApprovePairing {
     pub request: PairingId,
     /// How it was named.
     pub view: PairingView,
+    /// The digits that the device shows, when the caller typed them.
+    pub code: Option<Digits>,
 }
 
 impl Action for ApprovePairing {

@@ -54,6 +54,7 @@ fn proven(device: Option<u8>, claims: Claims, offered: Offered, language: Langua
         claims,
         offered,
         language,
+        digits: None,
     }
 }
 
@@ -87,6 +88,7 @@ impl Door {
             request: PairingId::new(format!("r{}", self.n)).expect("an id"),
             token: FreshToken([self.n; 32]),
             address: None,
+            is_first: true,
         };
         let commands = CommandPolicy::default();
         admit(proven, &self.origin, &self.auth, &commands, &mut self.book, fresh, 1000)
@@ -118,6 +120,7 @@ impl Door {
         let action = ApprovePairing {
             request,
             view: PairingView::Device,
+            code: None,
         };
         let granted = decide(&holding(&[Scope::Admin]), action, &Policy::default(), 0).expect("an administrator");
         self.book.approve(&granted, 1000).expect("approved");

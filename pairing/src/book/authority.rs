@@ -10,6 +10,7 @@ use secrecy::SecretString;
 use super::Book;
 use super::change::{self, Change, Decision};
 use super::device::{ApprovedVia, DeviceRecord, RoleGrant};
+use super::digits::WrongCode;
 use super::pending::{PendingRequest, Reason};
 use super::token::FreshToken;
 use crate::access::{ApprovePairing, ChangeDevice, Granted, PairingView, Principal, RejectPairing, RotateToken};
@@ -26,6 +27,15 @@ pub struct Approved {
     pub record: DeviceRecord,
     /// What follows.
     pub changes: Vec<Change>,
+}
+
+/// What answering a request with yes led to.
+#[derive(Debug)]
+pub enum Answered {
+    /// The device is in.
+    Approved(Box<Approved>),
+    /// The code is not the one that the device shows; nothing was approved.
+    WrongCode(WrongCode),
 }
 
 /// What a rotation led to.
@@ -65,6 +75,11 @@ pub enum BookError {
     /// A device without `operator.admin` manages nobody but itself.
     #[error("device management denied: another device needs operator.admin")]
     NotYours,
+    /// A code was typed for a request that shows none.
+    #[error(
+        "this request shows no digits to compare; approve it without a code, or let the device ask again in a minute"
+    )]
+    NoDigits,
     /// Empty or too long.
     #[error("a label has 1 to {LABEL_CHARS} characters")]
     BadLabel,
@@ -77,7 +92,7 @@ impl BookError {
             Self::MissingScope { missing, required } => denial::missing_scope(*missing, required),
             Self::ApprovalDenied => denial::device_approval_denied(),
             Self::NotYours => WireError::new(ErrorCode::Forbidden, self.to_string()),
-            Self::UnknownRequest | Self::UnknownDevice | Self::NoSuchRole(_) | Self::BadLabel => {
+            Self::UnknownRequest | Self::UnknownDevice | Self::NoSuchRole(_) | Self::NoDigits | Self::BadLabel => {
                 WireError::invalid(self.to_string())
             }
         }
@@ -91,25 +106,38 @@ impl From<BookError> for WireError {
 }
 
 impl Book {
-    /// Says yes: admission and surface in one step.
+    /// Says yes: admission and surface in one step. A code that came along has to be the one of the link that waits; the
+    /// [`super::WRONG_CODES`]th that is not ends the request.
     ///
     /// # Errors
-    /// Nothing waits under this id, or the caller holds less than it would give.
-    pub fn approve(&mut self, granted: &Granted<ApprovePairing>, now_ms: u64) -> Result<Approved, BookError> {
+    /// Nothing waits under this id, the caller holds less than it would give, or there are no digits to compare.
+    pub fn approve(&mut self, granted: &Granted<ApprovePairing>, now_ms: u64) -> Result<Answered, BookError> {
         let action = granted.action();
         let request = self.request(&action.request, now_ms).ok_or(BookError::UnknownRequest)?;
         check_approver(granted.principal(), request, action.view)?;
-        let request = self.pending.take(request.device.id).ok_or(BookError::UnknownRequest)?;
+        let device = request.device.id;
+        if let Some(code) = action.code {
+            let digits = request.digits.ok_or(BookError::NoDigits)?;
+            if !digits.matches(code) {
+                let wrong = self.wrong_code(device, now_ms).ok_or(BookError::UnknownRequest)?;
+                return Ok(Answered::WrongCode(wrong));
+            }
+        }
+        let request = self.pending.take(device).ok_or(BookError::UnknownRequest)?;
+        Ok(Answered::Approved(Box::new(self.accept(request, now_ms))))
+    }
+
+    fn accept(&mut self, request: PendingRequest, now_ms: u64) -> Approved {
         let record = self.record_approval(&request, now_ms);
         let mut changes = vec![Change::Put(Box::new(record.clone()))];
         changes.extend(change::resolved(&request, Decision::Approved, now_ms));
         changes.push(change::changed());
         changes.push(Change::Surface(record.id));
-        Ok(Approved {
+        Approved {
             request,
             record,
             changes,
-        })
+        }
     }
 
     /// Says no; the device may ask again.

@@ -9,6 +9,7 @@ use atoll_protocol::limits;
 use atoll_protocol::scope::{Role, Scopes};
 
 use crate::access::commands::required_to_approve;
+use crate::digits::Digits;
 use crate::proven::DeviceKey;
 
 /// What one device asks for: to come in, or a wider surface while it is in. One id and one answer for all of it.
@@ -34,6 +35,10 @@ pub struct PendingRequest {
     pub vouched: bool,
     /// Where it came from, in the words of [`crate::lockout::network_of`]; none for this machine.
     pub address: Option<String>,
+    /// What the link that waits shows to a person; none in the dialect, and none when too many links were given digits.
+    pub digits: Option<Digits>,
+    /// Codes that were typed and are not these.
+    pub wrong_codes: u8,
     /// When it first asked, Unix milliseconds.
     pub created_ms: u64,
     /// When it last asked, Unix milliseconds.
@@ -238,6 +243,10 @@ impl Pending {
 
     pub(super) fn of(&self, device: DeviceId) -> Option<&PendingRequest> {
         self.by_device.get(&device)
+    }
+
+    pub(super) fn of_mut(&mut self, device: DeviceId) -> Option<&mut PendingRequest> {
+        self.by_device.get_mut(&device)
     }
 
     pub(super) fn take(&mut self, device: DeviceId) -> Option<PendingRequest> {

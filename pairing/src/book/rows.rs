@@ -43,6 +43,7 @@ pub fn device_request(request: &PendingRequest) -> Value {
         row.insert("caps".into(), json!(request.surface.caps));
         row.insert("commands".into(), json!(request.surface.commands));
     }
+    insert_code(&mut row, request);
     row.insert("silent".into(), json!(false));
     row.insert("isRepair".into(), json!(request.is_repair));
     row.insert("ts".into(), json!(request.created_ms));
@@ -66,6 +67,7 @@ pub fn node_request(request: &PendingRequest) -> Value {
     if !request.surface.permissions.is_empty() {
         row.insert("permissions".into(), json!(request.surface.permissions));
     }
+    insert_code(&mut row, request);
     let required = required_to_approve(&request.surface);
     row.insert("requiredApproveScopes".into(), json!(required));
     row.insert("ts".into(), json!(request.created_ms));
@@ -166,6 +168,13 @@ fn insert_last_seen(row: &mut Map<String, Value>, record: &DeviceRecord) {
     if let Some(at) = record.last_seen_ms {
         row.insert("lastSeenAtMs".into(), json!(at));
         row.insert("lastSeenReason".into(), json!("connect"));
+    }
+}
+
+/// The digits to compare with those on the device.
+fn insert_code(row: &mut Map<String, Value>, request: &PendingRequest) {
+    if let Some(digits) = request.digits {
+        row.insert("code".into(), json!(digits.to_string()));
     }
 }
 

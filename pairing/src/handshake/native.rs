@@ -1,5 +1,6 @@
 //! The handshake of `atoll/1`: Hello → Challenge → Proof → Waiting* → Admitted or Refused.
 //!
+//! Hello commits to a nonce that Proof reveals; both nonces and keys give the [`Digits`] that a person may compare.
 //! The gateway proves itself first. A client sends its proof, and with it the token, only to a gateway whose
 //! signature over this very exchange and channel held and whose key is the pinned one, where there is a pin.
 
@@ -8,12 +9,13 @@ use std::sync::Arc;
 
 use atoll_protocol::dialect::refusal::{DeviceFault, PairingRefusal, Refusal};
 use atoll_protocol::error::WireError;
-use atoll_protocol::frame::{Admitted, Challenge, Frame, Hello, Proof, VERSIONS, Waiting};
+use atoll_protocol::frame::{self, Admitted, Challenge, Frame, Hello, Proof, VERSIONS};
 use atoll_protocol::limits;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
-use super::{Ask, ClientStep, HandshakeError, Outcome, Step, close};
+use super::{Ask, ClientStep, HandshakeError, Outcome, Step, Waiting, close};
+use crate::digits::{Digits, Ends, commit, is_committed};
 use crate::identity::{Identity, device_id_of, device_key, verify};
 use crate::link::Message;
 use crate::proven::{Claims, Language, Offered, Proven};
@@ -80,7 +82,7 @@ impl Gateway {
     }
 
     pub(super) fn wait(&mut self, pairing: &PairingRefusal) -> Vec<Step> {
-        vec![say(&Frame::Waiting(Waiting {
+        vec![say(&Frame::Waiting(frame::Waiting {
             request: pairing.request.clone(),
             reason: pairing.reason.as_str().to_owned(),
         }))]
@@ -133,16 +135,25 @@ impl Gateway {
     }
 
     fn check(&mut self, hello: Hello, version: u16, transcript: &Transcript, proof: Proof) -> Vec<Step> {
-        let signed = transcript.of_peer(proof.token.as_deref());
+        if !is_committed(&proof.nonce, &hello.commitment) {
+            return self.refuse(&Refusal::Device(DeviceFault::NonceMismatch));
+        }
+        let signed = transcript.of_peer(&proof.nonce, proof.token.as_deref());
         if verify(&hello.public_key, PEER, &signed, &proof.signature).is_err() {
             return self.refuse(&Refusal::Device(DeviceFault::Signature));
         }
+        let digits = Digits::of(Ends {
+            peer_key: &hello.public_key,
+            gateway_key: &self.identity.public_key(),
+            peer_nonce: &proof.nonce,
+            gateway_nonce: &self.nonce,
+        });
         self.state = GatewayState::Verdict;
-        vec![Step::Proven(Box::new(proven(hello, version, proof.token)))]
+        vec![Step::Proven(Box::new(proven(hello, version, proof.token, digits)))]
     }
 }
 
-fn proven(hello: Hello, version: u16, token: Option<String>) -> Proven {
+fn proven(hello: Hello, version: u16, token: Option<String>, digits: Digits) -> Proven {
     Proven {
         device: Some(device_key(hello.public_key)),
         claims: Claims {
@@ -158,6 +169,7 @@ fn proven(hello: Hello, version: u16, token: Option<String>) -> Proven {
             ..Offered::default()
         },
         language: Language::Native,
+        digits: Some(digits),
     }
 }
 
@@ -198,7 +210,11 @@ pub(super) struct Client {
 #[derive(Debug, Clone, Copy)]
 enum ClientState {
     Challenge,
-    Verdict { version: u16, gateway: [u8; 32] },
+    Verdict {
+        version: u16,
+        gateway: [u8; 32],
+        digits: Digits,
+    },
     Over,
 }
 
@@ -209,7 +225,7 @@ impl Client {
             role: setup.ask.role,
             scopes: setup.ask.scopes.clone(),
             public_key: setup.identity.public_key(),
-            nonce: setup.nonce,
+            commitment: commit(&setup.nonce),
             client: setup.ask.client.clone(),
             surface: setup.ask.surface.clone(),
             path_env: setup.ask.path_env.clone(),
@@ -235,11 +251,15 @@ impl Client {
             (ClientState::Challenge, _) => Err(HandshakeError::Unexpected {
                 expected: "a challenge",
             }),
-            (ClientState::Verdict { .. }, Some(Frame::Waiting(waiting))) => {
+            (ClientState::Verdict { digits, .. }, Some(Frame::Waiting(waiting))) => {
                 self.state = state;
-                Ok(ClientStep::Waiting(waiting))
+                Ok(ClientStep::Waiting(Waiting {
+                    request: waiting.request,
+                    reason: waiting.reason,
+                    digits,
+                }))
             }
-            (ClientState::Verdict { version, gateway }, Some(Frame::Admitted(admitted))) => {
+            (ClientState::Verdict { version, gateway, .. }, Some(Frame::Admitted(admitted))) => {
                 Ok(ClientStep::Admitted(Box::new(Outcome {
                     admitted,
                     protocol: version,
@@ -272,13 +292,23 @@ impl Client {
         verify(&challenge.public_key, GATEWAY, transcript.of_gateway(), &signature)
             .map_err(|_| HandshakeError::Unproven)?;
         let token = self.setup.token.as_ref().map(|token| token.expose_secret().to_owned());
-        let signed = transcript.of_peer(token.as_deref());
+        let signed = transcript.of_peer(&self.setup.nonce, token.as_deref());
         let signature = self.setup.identity.sign(PEER, &signed).to_vec();
         self.state = ClientState::Verdict {
             version,
             gateway: challenge.public_key,
+            digits: Digits::of(Ends {
+                peer_key: &self.hello.public_key,
+                gateway_key: &challenge.public_key,
+                peer_nonce: &self.setup.nonce,
+                gateway_nonce: &challenge.nonce,
+            }),
         };
-        Ok(tell(&Frame::Proof(Proof { signature, token })))
+        Ok(tell(&Frame::Proof(Proof {
+            nonce: self.setup.nonce,
+            signature,
+            token,
+        })))
     }
 }
 

@@ -253,7 +253,10 @@ fn whoever_changes_a_field_on_the_way_ends_the_handshake() {
         ("client key", |frame| {
             in_hello(|hello| hello.public_key = identity(9).public_key(), frame)
         }),
-        ("client nonce", |frame| in_hello(|hello| hello.nonce = [0; 32], frame)),
+        ("commitment", |frame| {
+            in_hello(|hello| hello.commitment = [0; 32], frame)
+        }),
+        ("client nonce", |frame| in_proof(|proof| proof.nonce = [0; 32], frame)),
         ("client name", |frame| {
             in_hello(|hello| hello.client.display_name.push('!'), frame)
         }),
@@ -373,6 +376,7 @@ fn a_signature_of_the_gateway_is_no_proof_of_a_client() {
         panic!("a challenge")
     };
     let proof = Frame::Proof(Proof {
+        nonce: [3; 32],
         signature: challenge.signature,
         token: None,
     });
@@ -407,6 +411,7 @@ fn no_common_version_is_said_and_closed_with_1002() {
 fn what_is_too_large_or_out_of_turn_ends_the_handshake() {
     let large = Message::Binary(vec![1; limits::PRE_AUTH_FRAME + 1]);
     let early = Frame::Proof(Proof {
+        nonce: [3; 32],
         signature: vec![0; 64],
         token: None,
     })
@@ -461,4 +466,101 @@ proptest! {
         });
         prop_assert!(pair.proven.is_empty());
     }
+}
+
+/// The digits that both machines of a finished handshake show.
+fn digits_of(pair: &mut Pair) -> (crate::digits::Digits, crate::digits::Digits) {
+    let steps = pair.gateway.wait(&PairingRefusal {
+        reason: PairingReason::NotPaired,
+        request: PairingId::new("p1").unwrap(),
+        device: identity(1).device_id(),
+        role: Role::Node,
+        scopes: Scopes::none(),
+        approved_roles: Vec::new(),
+        approved_scopes: Scopes::none(),
+    });
+    pair.gateway_did(steps);
+    pair.run(|message| message);
+    let Some(ClientStep::Waiting(waiting)) = pair.verdicts.pop() else {
+        panic!("waiting")
+    };
+    (
+        waiting.digits,
+        pair.proven[0].digits().expect("a native peer has digits"),
+    )
+}
+
+#[test]
+fn both_ends_show_the_same_digits_and_every_link_others() {
+    let mut seen = Vec::new();
+    for (client_nonce, gateway_nonce) in [(3, 4), (3, 5), (6, 4)] {
+        let mut pair = run_meddled(setup(client_nonce), gateway(gateway_nonce, Some(EXPORTER)), |message| {
+            message
+        });
+        let (at_node, at_gateway) = digits_of(&mut pair);
+        assert!(at_node.matches(at_gateway));
+        assert!(!seen.contains(&at_node.to_string()), "{gateway_nonce}");
+        seen.push(at_node.to_string());
+    }
+}
+
+#[test]
+fn a_nonce_is_not_said_before_the_gateways_and_cannot_be_chosen_after_it() {
+    let (_, steps) = Client::native(setup(3), now());
+    let [ClientStep::Send(Message::Binary(hello))] = &steps[..] else {
+        panic!("hello first")
+    };
+    assert!(
+        !hello.windows(32).any(|window| window == [3; 32]),
+        "the hello says the nonce"
+    );
+
+    // A device that signs another nonce than the one it committed to, once it has seen the gateway's.
+    let own = identity(1);
+    let mut gateway = gateway(4, None);
+    let hello = Frame::decode(hello, limits::NATIVE_FRAME).expect("a hello");
+    let steps = gateway.handle(Message::Binary(hello.encode().unwrap()), now());
+    let ([Step::Send(Message::Binary(bytes))], Frame::Hello(hello)) = (&steps[..], hello) else {
+        panic!("a challenge")
+    };
+    let Ok(Frame::Challenge(challenge)) = Frame::decode(bytes, limits::NATIVE_FRAME) else {
+        panic!("a challenge")
+    };
+    let transcript = crate::transcript::Transcript::new(&hello, &challenge, None).expect("a transcript");
+    let nonce = [99; 32];
+    let signature = own
+        .sign(crate::transcript::PEER, &transcript.of_peer(&nonce, None))
+        .to_vec();
+    let proof = Frame::Proof(Proof {
+        nonce,
+        signature,
+        token: None,
+    });
+    let steps = gateway.handle(Message::Binary(proof.encode().unwrap()), now());
+    assert!(!steps.iter().any(|step| matches!(step, Step::Proven(_))), "{steps:?}");
+    assert!(
+        matches!(steps.last(), Some(Step::Close { code: 1008, .. })),
+        "{steps:?}"
+    );
+}
+
+#[test]
+fn somebody_in_between_with_keys_of_his_own_makes_both_ends_show_different_digits() {
+    let own = |nonce| NativeClient {
+        identity: identity(9),
+        pin: None,
+        exporter: Some([2; 32]),
+        ..setup(nonce)
+    };
+    let victim = NativeClient {
+        pin: None,
+        exporter: Some([1; 32]),
+        ..setup(3)
+    };
+    let impostor = Gateway::native(identity(9), [7; 32], Some([1; 32]), now());
+    let mut near = run_meddled(victim, impostor, |message| message);
+    let mut far = run_meddled(own(8), gateway(4, Some([2; 32])), |message| message);
+    let (at_device, _) = digits_of(&mut near);
+    let (_, at_gateway) = digits_of(&mut far);
+    assert!(!at_device.matches(at_gateway));
 }

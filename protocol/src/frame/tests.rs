@@ -55,7 +55,7 @@ fn handshake_samples() -> Vec<Frame> {
             role: Role::Node,
             scopes: [Scope::Read].into_iter().collect(),
             public_key: [1; 32],
-            nonce: [2; 32],
+            commitment: [2; 32],
             client: client(),
             surface: surface(),
             path_env: "/".to_owned(),
@@ -67,6 +67,7 @@ fn handshake_samples() -> Vec<Frame> {
             signature: vec![5, 6],
         }),
         Frame::Proof(Proof {
+            nonce: [20; 32],
             signature: vec![7],
             token: Some("t".to_owned()),
         }),
@@ -191,7 +192,7 @@ fn hex(bytes: &[u8]) -> String {
 const GOLDEN: &[&str] = &[
     "010101010101010101010101010101010101010101010101010101010101010101010101010102020202020202020202020202020202020202020202020202020202020202020169016d0176017001660168016e01730101610103612e6201017001012f",
     "020103030303030303030303030303030303030303030303030303030303030303030404040404040404040404040404040404040404040404040404040404040404020506",
-    "030107010174",
+    "0314141414141414141414141414141414141414141414141414141414141414140107010174",
     "0401720177",
     "050163017600000101610103612e6201017001ac0205",
     "0603016d01027b7d01010109",
@@ -428,6 +429,7 @@ fn the_highest_common_version_is_agreed_upon() {
 #[test]
 fn a_token_is_not_shown() {
     let proof = Proof {
+        nonce: [1; 32],
         signature: vec![1],
         token: Some("hush".to_owned()),
     };

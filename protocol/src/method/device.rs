@@ -18,7 +18,15 @@ words! {
 }
 
 closed! {
-    /// `device.pair.approve`, `device.pair.reject`, `node.pair.approve` and `node.pair.reject`.
+    /// `device.pair.approve` and `node.pair.approve`.
+    pub struct PairingApproval {
+        /// The request.
+        request_id: Text;
+        /// The digits that the device shows; a native one that shows others is not approved.
+        code?: Text,
+    }
+
+    /// `device.pair.reject` and `node.pair.reject`.
     pub struct PairingRequest {
         /// The request.
         request_id: Text;

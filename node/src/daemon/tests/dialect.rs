@@ -10,7 +10,7 @@ async fn it_comes_again_until_it_is_approved_and_then_keeps_its_own_token() {
     let gone = guest.wait(&pairing(&node.identity)).await.expect("told");
     assert!(gone.is_none(), "the dialect does not wait on the link");
     let waiting = node.notice(|notice| matches!(notice, Notice::Waiting { .. })).await;
-    assert!(matches!(waiting, Notice::Waiting { request, is_held: false } if request == "p1"));
+    assert!(matches!(waiting, Notice::Waiting { request, digits: None, is_held: false } if request == "p1"));
     let guest = gateway.guest().await.expect("it comes again by itself");
     let client = &guest.proven().claims().client;
     assert_eq!((client.id.as_str(), client.mode.as_str()), ("node-host", "node"));

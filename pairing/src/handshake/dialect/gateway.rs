@@ -200,5 +200,6 @@ fn proven(connect: Connect, role: Role, device: Option<DeviceKey>) -> Proven {
             bootstrap_token: secret(auth.bootstrap_token),
         },
         language: Spoken::Dialect,
+        digits: None,
     }
 }
