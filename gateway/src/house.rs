@@ -15,12 +15,14 @@ use atoll_pairing::proven::{Origin, Proven};
 use atoll_protocol::dialect::refusal::Refusal;
 use atoll_protocol::json::Json;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::approvals::Approvals;
 use crate::auth::Auth;
 use crate::book::Book;
 use crate::cards::Cards;
+use crate::certificates::Known;
 use crate::channels::Channels;
 use crate::clock;
 use crate::config::{Config, ConfigStore};
@@ -48,8 +50,8 @@ pub(crate) struct House {
     pub(crate) boot: Arc<str>,
     /// The port that is listened on.
     pub(crate) port: u16,
-    /// SHA-256 of the certificate that ordinary clients see.
-    pub(crate) fingerprint: String,
+    /// The certificates that ordinary clients see.
+    pub(crate) certificates: watch::Receiver<Known>,
     /// How peers show that they belong.
     pub(crate) auth: Auth,
     /// Unknown devices that wait at the door.

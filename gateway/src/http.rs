@@ -105,6 +105,8 @@ pub(crate) trait Pages: Send + Sync {
     fn failing(&self) -> Vec<String>;
     /// Milliseconds since the start.
     fn uptime_ms(&self) -> u64;
+    /// What a program must know before it connects.
+    fn well_known(&self) -> serde_json::Value;
 }
 
 /// A WebSocket that was just upgraded, and where it came from.
@@ -197,6 +199,7 @@ fn page(request: &Request<Incoming>, pages: &dyn Pages) -> Response<Full<Bytes>>
         "/healthz" | "/health" => body(StatusCode::OK, &json!({"ok": true, "status": "live"})),
         "/startupz" => readiness(pages, "started"),
         "/readyz" | "/ready" => readiness(pages, "ready"),
+        "/.well-known/atoll" => body(StatusCode::OK, &pages.well_known()),
         _ => error(
             StatusCode::NOT_FOUND,
             "not_found",

@@ -16,6 +16,7 @@ mod aside;
 mod auth;
 mod book;
 mod cards;
+mod certificates;
 mod channels;
 pub mod cli;
 mod clock;
@@ -48,6 +49,7 @@ mod vital;
 mod watch;
 
 pub use accept::BindError;
+pub use certificates::CertificateError;
 pub use run::{Options, StartError, run, until_signalled};
 pub use sessions::SessionError;
 

@@ -10,10 +10,13 @@ use atoll_pairing::identity::Identity;
 use atoll_pairing::link::Facts;
 use atoll_pairing::link::ws::{self, Io};
 use atoll_pairing::proven::Language;
-use atoll_pairing::tls::{self, WebCertificate};
+use atoll_pairing::tls;
 use atoll_protocol::limits;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use secrecy::SecretString;
-use serde_json::json;
+use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -22,6 +25,7 @@ use crate::approvals::Approvals;
 use crate::auth::{self, Auth};
 use crate::book::Book;
 use crate::cards::Cards;
+use crate::certificates::{Keeper, Known};
 use crate::channels::{self, Channels};
 use crate::clock;
 use crate::config::{self, ConfigStore};
@@ -49,6 +53,9 @@ mod recover;
 
 pub use error::StartError;
 use exposure::Exposure;
+
+/// The languages that are spoken on the port.
+const PROTOCOLS: [&str; 2] = ["atoll/1", "openclaw/4"];
 
 /// How long links and turns may take to end.
 const GRACE: Duration = Duration::from_secs(5);
@@ -119,8 +126,9 @@ impl Life {
         }
         let exposure = Exposure::of(&options, &config.current())?;
         let identity = Arc::new(Identity::load_or_create(&state.identity())?);
-        let web = WebCertificate::load_or_create(&state.root().join("web-cert.pem"), &[host_name()])?;
-        let tls = tls::Server::new(&identity, &web)?;
+        let tls_config = &config.current().gateway.tls;
+        let certificates = Keeper::open(tls_config, state.root(), certificate_names(), clock::now_ms())?;
+        let tls = tls::Server::new(&identity, certificates.shown())?;
         let listeners = Listeners::bind(&exposure.addresses, &state.socket()).await?;
         let port = listeners.addresses().first().map_or(0, SocketAddr::port);
         let (stop, closed, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
@@ -129,7 +137,7 @@ impl Life {
             port,
             auth: Auth::new(exposure.overrides, config.current()),
             vital: Vital::default(),
-            fingerprint: web.fingerprint().to_string(),
+            certificates: certificates.known(),
             logs,
             journal: Journal::open(&state.journal())?,
             state,
@@ -142,6 +150,8 @@ impl Life {
         let vital = house.vital.clone();
         tasks.spawn(vital.keep("config", keeper.run(stop.clone())));
         recover::recover(&house).await.map_err(StartError::TakeUp)?;
+        let keeping = certificates.run(tls.clone(), house.config.subscribe(), stop.clone());
+        tasks.spawn(vital.keep("certificates", keeping));
         let accepting = listeners.run(Door(house.clone()), tls, closed.clone(), tasks.clone());
         tasks.spawn(vital.keep("listeners", accepting));
         spawn_loops(&house, &stop);
@@ -182,7 +192,7 @@ struct Given {
     port: u16,
     auth: Auth,
     vital: Vital,
-    fingerprint: String,
+    certificates: watch::Receiver<Known>,
     logs: Logs,
     state: StateDir,
     config: ConfigStore,
@@ -270,7 +280,7 @@ async fn build(given: Given) -> Result<Arc<House>, StartError> {
         started: given.started,
         boot,
         port: given.port,
-        fingerprint: given.fingerprint,
+        certificates: given.certificates,
         auth: given.auth,
         seats: Seats::default(),
         vital: given.vital,
@@ -398,6 +408,33 @@ impl Pages for House {
     fn uptime_ms(&self) -> u64 {
         crate::hello::uptime_ms(self.started)
     }
+
+    fn well_known(&self) -> Value {
+        let known = *self.certificates.borrow();
+        let pins = [Some(known.shown), known.next].into_iter().flatten();
+        let certificates: Vec<_> = pins
+            .map(|pin| json!({"sha256": pin.fingerprint.hex(), "notAfterMs": pin.not_after_ms}))
+            .collect();
+        json!({
+            "deviceKey": URL_SAFE_NO_PAD.encode(self.identity.public_key()), "certificates": certificates,
+            "port": self.port, "protocols": PROTOCOLS,
+        })
+    }
+}
+
+/// What the certificate is made out to. Clients pin it, so this is only what they show.
+fn certificate_names() -> Vec<String> {
+    let host = host_name();
+    let is_name = |host: &str| {
+        !host.is_empty()
+            && host
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte))
+    };
+    let own = [host.clone(), format!("{host}.local")]
+        .into_iter()
+        .filter(|_| is_name(&host));
+    own.chain(["localhost", "127.0.0.1"].map(str::to_owned)).collect()
 }
 
 fn host_name() -> String {

@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rcgen::{CertificateParams, KeyPair, PKCS_ED25519};
@@ -20,6 +20,7 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error as RustlsError, ProtocolVersion, ServerConfig,
     SignatureScheme,
 };
+use tokio::sync::watch;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::identity::Identity;
@@ -28,8 +29,11 @@ use crate::link::ws::Io;
 use crate::proven::Language;
 
 mod certificate;
+mod rotation;
+mod validity;
 
 pub use certificate::{BadFingerprint, Fingerprint, WebCertificate};
+pub use rotation::Rotation;
 
 /// What a native client asks for, and what picks the device-key certificate.
 pub const ALPN: &[u8] = b"atoll/1";
@@ -70,9 +74,19 @@ pub enum TlsError {
     Make(#[from] rcgen::Error),
 }
 
+fn file_error(path: &Path, source: io::Error) -> TlsError {
+    TlsError::File {
+        path: path.to_owned(),
+        source,
+    }
+}
+
 /// The gateway's side of TLS.
 #[derive(Clone)]
-pub struct Server(TlsAcceptor);
+pub struct Server {
+    acceptor: TlsAcceptor,
+    certificates: Arc<ByAlpn>,
+}
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -86,19 +100,25 @@ impl Server {
     /// # Errors
     /// The key is unusable.
     pub fn new(identity: &Identity, web: &WebCertificate) -> Result<Self, TlsError> {
-        let resolver = ByAlpn {
+        let certificates = Arc::new(ByAlpn {
             device: Arc::new(device_certificate(identity)?),
-            web: web.key.clone(),
-        };
+            web: watch::Sender::new(web.key.clone()),
+        });
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
-            .with_cert_resolver(Arc::new(resolver));
+            .with_cert_resolver(certificates.clone());
         config.alpn_protocols = vec![ALPN.to_vec(), ALPN_HTTP.to_vec()];
         // Thousands of links that come back at once need no state here.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
-        Ok(Self(TlsAcceptor::from(Arc::new(config))))
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        Ok(Self { acceptor, certificates })
+    }
+
+    /// Shows another certificate to everybody who connects from now on and is no native client.
+    pub fn show(&self, web: &WebCertificate) {
+        self.certificates.web.send_replace(web.key.clone());
     }
 
     /// Does the TLS handshake on an accepted connection. The caller bounds the time.
@@ -106,7 +126,7 @@ impl Server {
     /// # Errors
     /// What came is not TLS, or the client did not like the certificate.
     pub async fn accept<S: Io + 'static>(&self, io: S) -> io::Result<(impl Io + use<S>, Facts)> {
-        let stream = self.0.accept(io).await?;
+        let stream = self.acceptor.accept(io).await?;
         let (_, connection) = stream.get_ref();
         let facts = facts(connection, None);
         Ok((stream, facts))
@@ -179,7 +199,7 @@ fn provider() -> Arc<CryptoProvider> {
 #[derive(Debug)]
 struct ByAlpn {
     device: Arc<CertifiedKey>,
-    web: Arc<CertifiedKey>,
+    web: watch::Sender<Arc<CertifiedKey>>,
 }
 
 impl ResolvesServerCert for ByAlpn {
@@ -188,7 +208,7 @@ impl ResolvesServerCert for ByAlpn {
         Some(if is_native {
             self.device.clone()
         } else {
-            self.web.clone()
+            self.web.borrow().clone()
         })
     }
 }

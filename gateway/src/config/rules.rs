@@ -39,6 +39,10 @@ pub fn exposure(gateway: &Gateway) -> Vec<Problem> {
     if gateway.tls.cert_path.is_some() != gateway.tls.key_path.is_some() {
         problems.push(Problem::new("gateway.tls", "certPath and keyPath belong together"));
     }
+    if gateway.tls.enabled && !gateway.tls.auto_generate && gateway.tls.cert_path.is_none() {
+        let message = "is missing, and gateway.tls.autoGenerate is false; set it with keyPath, or allow it to be made";
+        problems.push(Problem::new("gateway.tls.certPath", message));
+    }
     problems
 }
 

@@ -28,8 +28,9 @@ pub(super) async fn status(house: &House, ask: Ask) -> Answer {
         "runtimeVersion": env!("CARGO_PKG_VERSION"), "uptimeMs": hello::uptime_ms(house.started), "pid": std::process::id(),
         "port": house.port, "stateDir": house.state.root(), "nodesConnected": house.hub.nodes().len(),
         "callsInFlight": house.hub.calls().await.len(), "lanes": lanes, "outboxWaiting": house.outbox.waiting().await,
-        "outcomesUnstored": house.journal.insisting(),
-        "tlsSha256": house.fingerprint, "processMemory": {"rssBytes": resident_bytes()},
+        "outcomesUnstored": house.journal.insisting(), "deviceId": house.identity.device_id(),
+        "tlsSha256": house.certificates.borrow().shown.fingerprint.to_string(),
+        "processMemory": {"rssBytes": resident_bytes()},
     }))
 }
 

@@ -8,6 +8,7 @@ use atoll_pairing::identity::IdentityError;
 use atoll_pairing::tls::TlsError;
 
 use crate::accept::BindError;
+use crate::certificates::CertificateError;
 use crate::config::{Invalid, Problem};
 use crate::journal::JournalError;
 use crate::logs::LogError;
@@ -38,9 +39,12 @@ pub enum StartError {
     /// The device key cannot be used.
     #[error(transparent)]
     Identity(#[from] IdentityError),
-    /// The certificate cannot be used.
+    /// TLS cannot be set up with the device key.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The certificate of ordinary clients cannot be used.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     /// An address or the local socket cannot be listened on.
     #[error(transparent)]
     Listen(#[from] BindError),

@@ -2,10 +2,10 @@
 
 use std::fmt;
 use std::fs;
-use std::io;
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -17,8 +17,12 @@ use rustls::sign::CertifiedKey;
 use secrecy::zeroize::Zeroizing;
 use sha2::{Digest, Sha256};
 
-use super::TlsError;
+use super::validity::Validity;
+use super::{TlsError, file_error};
 use crate::identity::place;
+
+/// The life of a certificate that clients pin for good.
+const LASTING: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
 
 /// The SHA-256 of a certificate's DER. Reads 64 hex digits with or without colons, after an optional `sha256:`, in any
 /// case; writes `sha256:` and lower-case hex.
@@ -28,6 +32,11 @@ pub struct Fingerprint(pub(super) [u8; 32]);
 impl Fingerprint {
     pub(super) fn of(certificate: &CertificateDer<'_>) -> Self {
         Self(Sha256::digest(certificate).into())
+    }
+
+    /// 64 lower-case hex digits.
+    pub fn hex(&self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }
 
@@ -65,6 +74,7 @@ impl FromStr for Fingerprint {
 pub struct WebCertificate {
     pub(super) key: Arc<CertifiedKey>,
     fingerprint: Fingerprint,
+    validity: Option<Validity>,
 }
 
 impl WebCertificate {
@@ -73,28 +83,22 @@ impl WebCertificate {
     /// # Errors
     /// A name that no certificate can hold.
     pub fn ephemeral(names: &[String]) -> Result<Self, TlsError> {
-        let (chain, key) = make_web(names)?;
-        Self::new(vec![chain], PrivatePkcs8KeyDer::from(key.to_vec()).into())
+        let made = Made::sign(CertificateParams::new(names.to_vec())?)?;
+        Self::new(
+            vec![made.certificate],
+            PrivatePkcs8KeyDer::from(made.key.to_vec()).into(),
+        )
     }
 
-    /// The same, kept in one PEM file of mode 0600 so that clients which pinned it still know it after a restart.
+    /// Makes a self-signed certificate that lives for years, for an owner whose clients pin it: chain and key in new files.
     ///
     /// # Errors
-    /// The file cannot be read or written, or holds something else; it is never replaced.
-    pub fn load_or_create(path: &Path, names: &[String]) -> Result<Self, TlsError> {
-        let file_error = |source| TlsError::File {
-            path: path.to_owned(),
-            source,
-        };
-        if !path.try_exists().map_err(file_error)? {
-            let (certificate, key) = make_web(names)?;
-            let text = Zeroizing::new(pem("CERTIFICATE", &certificate) + &pem("PRIVATE KEY", &key));
-            match place(path, text.as_bytes()) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(file_error(error)),
-                Ok(()) | Err(_) => {}
-            }
-        }
-        Self::from_pem_files(path, path)
+    /// A file cannot be written, or is there already.
+    pub fn make_lasting(names: &[String], now_ms: u64, chain: &Path, key: &Path) -> Result<(), TlsError> {
+        let now = Duration::from_millis(now_ms);
+        let made = Made::new(names, now.saturating_sub(Duration::from_secs(60 * 60)), now + LASTING)?;
+        put(key, made.key_pem().as_bytes())?;
+        put(chain, made.certificate_pem().as_bytes())
     }
 
     /// A certificate chain and its key that the owner brought.
@@ -115,19 +119,69 @@ impl WebCertificate {
         self.fingerprint
     }
 
+    /// When it ends, Unix milliseconds; none where that cannot be read.
+    pub fn not_after_ms(&self) -> Option<u64> {
+        self.validity.map(|validity| validity.not_after_ms)
+    }
+
+    pub(super) fn validity(&self) -> Option<Validity> {
+        self.validity
+    }
+
     fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<Self, TlsError> {
-        let fingerprint = chain.first().map_or(Fingerprint([0; 32]), Fingerprint::of);
+        let first = chain.first();
+        let fingerprint = first.map_or(Fingerprint([0; 32]), Fingerprint::of);
+        let validity = first.and_then(|certificate| Validity::of(certificate));
         let key = Arc::new(CertifiedKey::from_der(chain, key, &ring::default_provider())?);
-        Ok(Self { key, fingerprint })
+        Ok(Self {
+            key,
+            fingerprint,
+            validity,
+        })
     }
 }
 
-fn make_web(names: &[String]) -> Result<(CertificateDer<'static>, Zeroizing<Vec<u8>>), TlsError> {
-    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-    let mut params = CertificateParams::new(names.to_vec())?;
-    params.distinguished_name.push(DnType::CommonName, "atoll-gateway");
-    let certificate = params.self_signed(&key)?;
-    Ok((certificate.der().clone(), Zeroizing::new(key.serialize_der())))
+/// A new certificate and its key, not kept anywhere yet.
+pub(super) struct Made {
+    certificate: CertificateDer<'static>,
+    key: Zeroizing<Vec<u8>>,
+}
+
+impl Made {
+    /// Self-signed, P-256, good between two moments since 1970.
+    pub(super) fn new(names: &[String], from: Duration, until: Duration) -> Result<Self, TlsError> {
+        let mut params = CertificateParams::new(names.to_vec())?;
+        let epoch = rcgen::date_time_ymd(1970, 1, 1);
+        params.not_before = epoch + from;
+        params.not_after = epoch + until;
+        Self::sign(params)
+    }
+
+    fn sign(mut params: CertificateParams) -> Result<Self, TlsError> {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        params.distinguished_name.push(DnType::CommonName, "atoll-gateway");
+        let certificate = params.self_signed(&key)?.der().clone();
+        let key = Zeroizing::new(key.serialize_der());
+        Ok(Self { certificate, key })
+    }
+
+    /// Writes both into a new file of mode 0600.
+    pub(super) fn place(&self, path: &Path) -> Result<(), TlsError> {
+        let text = Zeroizing::new(self.certificate_pem() + &self.key_pem());
+        put(path, text.as_bytes())
+    }
+
+    fn certificate_pem(&self) -> String {
+        pem("CERTIFICATE", &self.certificate)
+    }
+
+    fn key_pem(&self) -> Zeroizing<String> {
+        Zeroizing::new(pem("PRIVATE KEY", &self.key))
+    }
+}
+
+fn put(path: &Path, text: &[u8]) -> Result<(), TlsError> {
+    place(path, text).map_err(|source| file_error(path, source))
 }
 
 fn pem(label: &str, der: &[u8]) -> String {
@@ -144,10 +198,9 @@ fn pem(label: &str, der: &[u8]) -> String {
 }
 
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsError> {
-    fs::read(path).map(Zeroizing::new).map_err(|source| TlsError::File {
-        path: path.to_owned(),
-        source,
-    })
+    fs::read(path)
+        .map(Zeroizing::new)
+        .map_err(|source| file_error(path, source))
 }
 
 fn content(path: &Path, what: &'static str) -> TlsError {

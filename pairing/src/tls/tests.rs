@@ -1,7 +1,5 @@
 //! Both ends of TLS over a memory stream.
 
-use std::fs;
-
 use super::*;
 
 async fn meet(server: &Server, host: &str, trust: Trust) -> (io::Result<Facts>, io::Result<Facts>) {
@@ -85,21 +83,33 @@ fn fingerprints_are_read_in_every_usual_spelling() {
     assert_eq!(expected.to_string().parse(), Ok(expected));
 }
 
-#[test]
-fn the_ordinary_certificate_survives_a_restart() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("gateway-cert.pem");
-    let made = WebCertificate::load_or_create(&path, &["localhost".into()]).unwrap();
-    let found = WebCertificate::load_or_create(&path, &["other".into()]).unwrap();
-    assert_eq!(made.fingerprint(), found.fingerprint());
+#[tokio::test]
+async fn another_certificate_is_shown_to_whoever_connects_from_then_on() {
+    let (server, identity, first) = server(1);
+    let other = WebCertificate::ephemeral(&["localhost".into()]).unwrap();
+    server.show(&other);
+    let (near, far) = meet(&server, "localhost", Trust::Certificate(other.fingerprint())).await;
+    assert!(near.is_ok() && far.is_ok());
+    let (near, far) = meet(&server, "localhost", Trust::Certificate(first)).await;
+    assert!(near.is_err() && far.is_err());
+    let (near, _) = meet(&server, "localhost", Trust::Device(identity.public_key())).await;
+    assert!(near.is_ok(), "the device key stays");
 }
 
 #[test]
-fn a_broken_certificate_file_is_named_and_left_alone() {
+fn a_lasting_certificate_is_made_once_in_two_files_that_fit() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("gateway-cert.pem");
-    fs::write(&path, "nothing").unwrap();
-    let error = WebCertificate::load_or_create(&path, &[]).unwrap_err();
-    assert!(error.to_string().contains("gateway-cert.pem"), "{error}");
-    assert_eq!(fs::read(&path).unwrap(), b"nothing");
+    let (chain, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+    let now = 1_795_000_000_000;
+    WebCertificate::make_lasting(&["localhost".into()], now, &chain, &key).unwrap();
+    let made = WebCertificate::from_pem_files(&chain, &key).unwrap();
+    assert!(made.not_after_ms().unwrap() > now + 3_000 * 24 * 60 * 60 * 1000);
+    assert!(
+        WebCertificate::make_lasting(&[], now, &chain, &key).is_err(),
+        "nothing is replaced"
+    );
+    assert_eq!(
+        WebCertificate::from_pem_files(&chain, &key).unwrap().fingerprint(),
+        made.fingerprint()
+    );
 }

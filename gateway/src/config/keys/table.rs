@@ -268,9 +268,13 @@ const GATEWAY: &[Key] = &[
         "tls.autoGenerate",
         Kind::Bool,
         "true",
-        "Make a certificate when none is given.",
+        "Make certPath and keyPath when they are missing.",
     ),
-    optional("tls.certPath", Kind::Text, "The certificate chain, PEM."),
+    optional(
+        "tls.certPath",
+        Kind::Text,
+        "Your own certificate chain, PEM, instead of ours.",
+    ),
     optional("tls.keyPath", Kind::Text, "Its key, PEM."),
 ];
 

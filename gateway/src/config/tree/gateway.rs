@@ -130,7 +130,7 @@ pub struct AllowDeny {
 pub struct Tls {
     /// Whether WebSocket clients must use TLS.
     pub enabled: bool,
-    /// Make a certificate when none is given.
+    /// Make the two files where there are none.
     pub auto_generate: bool,
     /// The certificate chain, PEM.
     pub cert_path: Option<String>,
