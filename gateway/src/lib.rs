@@ -25,6 +25,7 @@ pub mod config;
 mod connection;
 mod deliver;
 mod direct;
+mod discovery;
 mod exec;
 mod hello;
 mod house;

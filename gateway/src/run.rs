@@ -32,6 +32,7 @@ use crate::config::{self, ConfigStore};
 use crate::connection;
 use crate::deliver::{Accounts, Outbox};
 use crate::direct::Typed;
+use crate::discovery;
 use crate::exec::{Commands, Here};
 use crate::house::House;
 use crate::http::{self, HttpPolicy, Pages, Peer};
@@ -130,7 +131,8 @@ impl Life {
         let certificates = Keeper::open(tls_config, state.root(), certificate_names(), clock::now_ms())?;
         let tls = tls::Server::new(&identity, certificates.shown())?;
         let listeners = Listeners::bind(&exposure.addresses, &state.socket()).await?;
-        let port = listeners.addresses().first().map_or(0, SocketAddr::port);
+        let addresses = listeners.addresses();
+        let port = addresses.first().map_or(0, SocketAddr::port);
         let (stop, closed, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         let given = Given {
             started,
@@ -155,6 +157,13 @@ impl Life {
         let accepting = listeners.run(Door(house.clone()), tls, closed.clone(), tasks.clone());
         tasks.spawn(vital.keep("listeners", accepting));
         spawn_loops(&house, &stop);
+        // Not vital: a gateway that nobody finds is still one.
+        tasks.spawn(discovery::run(
+            house.clone(),
+            addresses,
+            exposure::is_container(),
+            stop.clone(),
+        ));
         let port_file = house.port_file();
         state::write_atomically(&port_file, port.to_string().as_bytes()).map_err(|source| StartError::PortFile {
             path: port_file,
@@ -437,6 +446,7 @@ fn certificate_names() -> Vec<String> {
     own.chain(["localhost", "127.0.0.1"].map(str::to_owned)).collect()
 }
 
-fn host_name() -> String {
+/// What this machine calls itself.
+pub(crate) fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }

@@ -40,7 +40,7 @@ impl Client {
     /// Over the socket in the state folder, which needs no token; or to `--url`.
     pub(super) async fn connect(reach: &Reach) -> Result<Self, CliError> {
         let way = Way::of(reach)?;
-        let patience = Duration::from_millis(reach.timeout);
+        let patience = reach.timeout();
         let dialling = tokio::time::timeout(patience, dial::dial(&way.dial, |_| {}));
         let dialled = match dialling.await {
             Ok(Ok(dialled)) => dialled,

@@ -1,4 +1,6 @@
-//! `atoll gateway …`: run it, ask it, stop it.
+//! `atoll gateway …`: run it, ask it, find others, stop it.
+
+mod discover;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -16,6 +18,8 @@ pub(super) enum Gateway {
     Status,
     /// Whether it is well
     Health,
+    /// Who announces itself in the local network: gateways, and nodes that wait for one
+    Discover(discover::Discover),
     /// Call any method
     #[command(after_help = "Example: atoll gateway call node.describe --params '{\"nodeId\":\"4cac…\"}'")]
     Call {
@@ -66,6 +70,7 @@ impl Gateway {
                     show_health(&health)
                 }
             }
+            Self::Discover(discover) => discover.run(reach).await,
             Self::Call {
                 method,
                 params,
@@ -103,6 +108,7 @@ fn told(status: &Value, now: u64) -> String {
             memory / (1024 * 1024),
         ),
         format!("port {}, state in {}", number("port"), text(status, "stateDir")),
+        format!("key {}", text(status, "deviceId")),
         format!("certificate {}", text(status, "tlsSha256")),
         format!(
             "nodes connected: {}, calls: {}, turns running: {}, messages to deliver: {}",
@@ -176,7 +182,7 @@ mod tests {
     #[test]
     fn the_status_is_told_in_lines_that_fit() {
         let status = json!({
-            "runtimeVersion": "0.1.0", "uptimeMs": 125_000, "pid": 7, "port": 18789, "stateDir": "/home/a/.atoll",
+            "runtimeVersion": "0.1.0", "uptimeMs": 125_000, "pid": 7, "port": 18789, "stateDir": "/home/a/.atoll", "deviceId": "c".repeat(64),
             "nodesConnected": 2, "callsInFlight": 1, "outboxWaiting": 3, "tlsSha256": format!("sha256:{}", "a".repeat(64)),
             "lanes": [{"running": "a"}, {"running": null}, {"running": "b"}], "processMemory": {"rssBytes": 12_582_912},
         });

@@ -24,6 +24,9 @@ use crate::state::StateDir;
 const TOKEN_ENV: [&str; 2] = ["ATOLL_GATEWAY_TOKEN", "OPENCLAW_GATEWAY_TOKEN"];
 const PASSWORD_ENV: [&str; 2] = ["ATOLL_GATEWAY_PASSWORD", "OPENCLAW_GATEWAY_PASSWORD"];
 
+/// How long to wait for an answer unless somebody says otherwise.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
 /// What is asked for of a gateway elsewhere; it gives what this device or the shared secret is good for.
 const SCOPES: [Scope; 7] = [
     Scope::Admin,
@@ -64,15 +67,9 @@ pub(super) struct Reach {
     /// For wss://: the gateway's `tlsSha256` of `atoll gateway status`
     #[arg(long, global = true, value_name = "HEX", help_heading = "Reach")]
     pub(super) tls_fingerprint: Option<Fingerprint>,
-    /// How long to wait for an answer, milliseconds
-    #[arg(
-        long,
-        global = true,
-        value_name = "MS",
-        default_value_t = 10_000,
-        help_heading = "Reach"
-    )]
-    pub(super) timeout: u64,
+    /// How long to wait for an answer, milliseconds (default: 10000)
+    #[arg(long, global = true, value_name = "MS", help_heading = "Reach")]
+    timeout: Option<u64>,
     /// Print JSON, in the shape of OpenClaw's command of that name
     #[arg(long, global = true, help_heading = "Reach")]
     pub(super) json: bool,
@@ -82,6 +79,16 @@ impl Reach {
     /// The state folder of this machine's gateway, made when there is none.
     pub(super) fn state(&self) -> Result<StateDir, CliError> {
         StateDir::open(self.state_dir.as_deref()).map_err(CliError::local)
+    }
+
+    /// How long to wait for an answer.
+    pub(super) fn timeout(&self) -> Duration {
+        self.given_timeout().unwrap_or(TIMEOUT)
+    }
+
+    /// The same where somebody has said it.
+    pub(super) fn given_timeout(&self) -> Option<Duration> {
+        self.timeout.map(Duration::from_millis)
     }
 }
 
@@ -250,7 +257,7 @@ mod tests {
             url: url.map(str::to_owned),
             token_file: None,
             tls_fingerprint: None,
-            timeout: 100,
+            timeout: Some(100),
             json: false,
         }
     }

@@ -45,6 +45,7 @@ pub struct Config {
     /// How messages are read.
     pub messages: Messages,
     /// How others find this gateway.
+    #[serde(default)]
     pub discovery: Discovery,
     /// What is written down.
     pub logging: Logging,
@@ -286,17 +287,18 @@ pub struct GroupChat {
 }
 
 /// `discovery`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 pub struct Discovery {
     /// Announcements in the local network.
+    #[serde(default)]
     pub mdns: Mdns,
 }
 
 /// `discovery.mdns`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 pub struct Mdns {
-    /// How much is announced.
-    pub mode: MdnsMode,
+    /// How much is announced; none: little where others can reach the port, nothing elsewhere and in containers.
+    pub mode: Option<MdnsMode>,
 }
 
 /// `discovery.mdns.mode`.
@@ -305,9 +307,9 @@ pub struct Mdns {
 pub enum MdnsMode {
     /// Nothing.
     Off,
-    /// That there is one, and its key.
+    /// What others need to find it: name, port, key.
     Minimal,
-    /// Everything a client can use.
+    /// Where its program lies and SSH listens, too.
     Full,
 }
 

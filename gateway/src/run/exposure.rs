@@ -66,7 +66,8 @@ fn addresses(gateway: &config::Gateway) -> Result<Vec<SocketAddr>, StartError> {
         .collect())
 }
 
-fn is_container() -> bool {
+/// Whether this is a container, whose network is of no use to others.
+pub(super) fn is_container() -> bool {
     std::path::Path::new("/.dockerenv").exists() || std::path::Path::new("/run/.containerenv").exists()
 }
 

@@ -151,11 +151,10 @@ const ROOT: &[Key] = &[
     ),
     optional("discovery", OBJECT, "How others find this gateway."),
     optional("discovery.mdns", OBJECT, "Announcements in the local network."),
-    key(
+    optional(
         "discovery.mdns.mode",
         Kind::Words(&["off", "minimal", "full"]),
-        "\"minimal\"",
-        "How much is announced.",
+        "How much is announced. Without it: minimal where others can reach the port, off elsewhere and in containers.",
     ),
     optional("logging", OBJECT, "What is written down."),
     key("logging.level", LEVELS, "\"info\"", "How much goes to the log file."),
