@@ -1,5 +1,8 @@
 //! The command line of `atoll-node`: reads arguments and the environment, runs a command, tells a person how it went.
 
+mod choose;
+mod discover;
+
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,8 +17,9 @@ use secrecy::SecretString;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, Dialect, host_name};
+use crate::config::{Config, Dialect, Found, host_name};
 use crate::daemon::{self, Notice, RunError};
+use crate::find;
 use crate::state::{Phase, StateDir, StateError, Status};
 
 /// A device of your ring: serves commands to your gateway, under the rules in its own folder.
@@ -35,6 +39,8 @@ struct Cli {
 enum Command {
     /// Connect to a gateway and serve it until stopped
     Run(Run),
+    /// Show which gateways announce themselves in the local network
+    Discover(discover::Discover),
     /// Show who this device is
     Identity(Show),
     /// Show how the daemon is doing; exit code 3 when it is not connected
@@ -43,9 +49,10 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct Run {
-    /// The gateway: ws://host:port (this machine or an SSH tunnel) or wss://host:port
+    /// The gateway: ws://host:port (this machine or an SSH tunnel) or wss://host:port [default: the one it is paired with,
+    /// else one in the local network]
     #[arg(long, env = "ATOLL_GATEWAY")]
-    gateway: Target,
+    gateway: Option<Target>,
     /// The gateway's token, the first time; better in the environment as ATOLL_GATEWAY_TOKEN
     #[arg(long, value_name = "TOKEN")]
     token: Option<SecretString>,
@@ -93,6 +100,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command {
         Command::Run(run) => run.run(),
+        Command::Discover(discover) => runtime().and_then(|runtime| runtime.block_on(discover.run())),
         Command::Identity(show) => identity(&show),
         Command::Status(show) => status(&show),
     };
@@ -105,26 +113,44 @@ pub fn main() -> ExitCode {
 impl Run {
     fn run(self) -> Result<ExitCode> {
         log_to_stderr();
-        let config = self.config()?;
-        // One thread for everything that waits; disk work has a few more when it needs them.
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .max_blocking_threads(8)
-            .thread_keep_alive(std::time::Duration::from_secs(1))
-            .build()
-            .context("no runtime")?;
+        let runtime = runtime()?;
         let done = runtime.block_on(async {
             let stop = CancellationToken::new();
             let signals = tokio::spawn(stop_on_signal(stop.clone()));
-            let done = daemon::run(config, stop, show).await;
+            let done = self.serve(stop).await;
             signals.abort();
             done
         });
         runtime.shutdown_timeout(std::time::Duration::from_secs(1));
-        done.map(|()| ExitCode::SUCCESS).map_err(explain)
+        done.map(|()| ExitCode::SUCCESS)
     }
 
-    fn config(self) -> Result<Config> {
+    async fn serve(self, stop: CancellationToken) -> Result<()> {
+        let (target, found) = tokio::select! {
+            biased;
+            () = stop.cancelled() => return Ok(()),
+            place = self.place() => place?,
+        };
+        let config = self.config(target, found)?;
+        daemon::run(config, stop, show).await.map_err(explain)
+    }
+
+    /// Where to go, and how that was found.
+    async fn place(&self) -> Result<(Target, Option<Found>)> {
+        if let Some(target) = &self.gateway {
+            return Ok((target.clone(), None));
+        }
+        anyhow::ensure!(
+            self.dialect == Dialect::Native,
+            "an OpenClaw gateway does not say its key in the local network; name it with --gateway"
+        );
+        let state = StateDir::open(&self.folder.path()?)?;
+        let name = self.name.clone().unwrap_or_else(host_name);
+        let place = find::find(&state, &name, searching(), choose::choose).await?;
+        Ok((place.target, Some(place.found)))
+    }
+
+    fn config(self, gateway: Target, found: Option<Found>) -> Result<Config> {
         if self.token.is_some() {
             tracing::warn!(
                 "a token among the arguments can be seen by everybody on this machine; use ATOLL_GATEWAY_TOKEN"
@@ -137,7 +163,8 @@ impl Run {
                 .map(SecretString::from)
         };
         Ok(Config {
-            gateway: self.gateway,
+            gateway,
+            found,
             dialect: self.dialect,
             token: self.token.or_else(from_environment),
             name: self.name.unwrap_or_else(host_name),
@@ -147,6 +174,16 @@ impl Run {
     }
 }
 
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    // One thread for everything that waits; disk work has a few more when it needs them.
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(8)
+        .thread_keep_alive(std::time::Duration::from_secs(1))
+        .build()
+        .context("no runtime")
+}
+
 /// The next step for the errors that end the daemon.
 fn explain(error: RunError) -> anyhow::Error {
     let step = match &error {
@@ -154,7 +191,7 @@ fn explain(error: RunError) -> anyhow::Error {
         RunError::Dial(atoll_pairing::dial::DialError::Refused(_)) => {
             "give this device the gateway's token in ATOLL_GATEWAY_TOKEN, or a setup code"
         }
-        RunError::Dial(_) | RunError::State(_) => "",
+        RunError::Dial(_) | RunError::State(_) | RunError::OtherKey { .. } => "",
     };
     match step {
         "" => error.into(),
@@ -188,6 +225,22 @@ async fn stop_on_signal(stop: CancellationToken) {
 async fn stop_on_signal(stop: CancellationToken) {
     if tokio::signal::ctrl_c().await.is_ok() {
         stop.cancel();
+    }
+}
+
+/// Tells a person how the search goes; that nobody answers, once.
+fn searching() -> impl FnMut(find::Search) {
+    let mut told = false;
+    move |search| {
+        let text = match search {
+            find::Search::Nobody if std::mem::replace(&mut told, true) => return,
+            find::Search::Nobody => {
+                "No gateway announces itself here yet; looking on. One that is elsewhere is named with --gateway"
+                    .to_owned()
+            }
+            find::Search::Found(one) => format!("Found {} at {}, key {}", one.name, one.target, one.id.short()),
+        };
+        let _ = writeln!(io::stdout(), "{text}");
     }
 }
 
@@ -275,7 +328,7 @@ fn status(show: &Show) -> Result<ExitCode> {
 
 fn describe(is_running: bool, status: Option<&Status>) -> String {
     let Some(status) = status else {
-        return "It has never run here. Start it: atoll-node run --gateway ws://127.0.0.1:18789".to_owned();
+        return "It has never run here. Start it: atoll-node run".to_owned();
     };
     let phase = match (is_running, status.phase) {
         (false, Phase::Failed) => "not running; it gave up",

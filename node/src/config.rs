@@ -47,6 +47,8 @@ impl FromStr for Dialect {
 pub struct Config {
     /// Where the gateway is.
     pub gateway: Target,
+    /// How it was found; none where a person named it.
+    pub found: Option<Found>,
     /// What is spoken.
     pub dialect: Dialect,
     /// The shared token, for the first time.
@@ -57,6 +59,25 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// The gateway's certificate (dialect over TLS).
     pub tls_fingerprint: Option<Fingerprint>,
+}
+
+/// How a gateway was found that nobody named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// It is the one that is remembered.
+    Remembered,
+    /// It announced itself, with this key.
+    Announced([u8; 32]),
+}
+
+impl Found {
+    /// The key that it must prove, though nobody has vouched for it.
+    pub fn announced(self) -> Option<[u8; 32]> {
+        match self {
+            Self::Remembered => None,
+            Self::Announced(key) => Some(key),
+        }
+    }
 }
 
 /// The host's name, which a device has until its owner names it.

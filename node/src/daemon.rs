@@ -9,7 +9,7 @@ use atoll_capabilities::Capabilities;
 use atoll_capabilities::device::Device;
 use atoll_capabilities::system_run::SystemRun;
 use atoll_pairing::access::commands::NATIVE_CLIENT;
-use atoll_pairing::dial::{Dial, DialError, Dialled, Speak, dial};
+use atoll_pairing::dial::{Dial, DialError, Dialled, Speak, Target, dial};
 use atoll_pairing::digits::Digits;
 use atoll_pairing::handshake::{Ask, HandshakeError, Outcome, Waiting};
 use atoll_pairing::identity::Identity;
@@ -22,11 +22,14 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::{Backoff, part_of};
+use crate::beacon::Beacon;
 use crate::config::{Config, Dialect, platform};
 use crate::consent::Consent;
 use crate::desk::Desk;
 use crate::serve::{Ended, FAREWELL, Session, Told, serve};
 use crate::state::{Gateways, Known, Lock, Phase, StateDir, StateError, Status, unix_ms};
+
+mod seek;
 
 /// How often a gateway that keeps nobody waiting is asked again whether this device has been approved.
 const APPROVAL_POLL: Duration = Duration::from_secs(5);
@@ -96,6 +99,17 @@ pub enum RunError {
     /// Trying again cannot help.
     #[error(transparent)]
     Dial(DialError),
+    /// Somebody else answers than the one who announced himself.
+    #[error(
+        "{target} does not hold the key {key} that was announced for it, so nothing was said to it. Somebody in this network may \
+         pretend to be your gateway; compare its key with `atoll gateway status` there, then name it with --gateway"
+    )]
+    OtherKey {
+        /// The address.
+        target: Target,
+        /// The short id of the announced key.
+        key: String,
+    },
 }
 
 /// Runs the daemon until `stop`.
@@ -104,6 +118,7 @@ pub enum RunError {
 /// See [`RunError`].
 pub async fn run(config: Config, stop: CancellationToken, notify: impl FnMut(Notice) + Send) -> Result<(), RunError> {
     let mut daemon = Daemon::start(config, stop, notify)?;
+    daemon.begin_beacon();
     let ended = daemon.dial_for_ever().await;
     daemon.desk.close(FAREWELL).await;
     let phase = if ended.is_ok() { Phase::Stopped } else { Phase::Failed };
@@ -125,6 +140,8 @@ struct Daemon<N> {
     consent: Arc<Consent>,
     desk: Desk,
     backoff: Backoff,
+    /// While no gateway has let this device in, if nobody said where to go.
+    beacon: Option<Beacon>,
     /// The request that was shown last, with its digits: it is shown once.
     shown: Option<(String, Option<Digits>)>,
 }
@@ -167,6 +184,7 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
             gateways,
             consent,
             backoff: Backoff::default(),
+            beacon: None,
             shown: None,
         })
     }
@@ -177,7 +195,10 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
             let next = match self.dial().await {
                 None => Next::Stop,
                 Some(Ok(dialled)) => self.admitted(dialled).await?,
-                Some(Err(error)) => self.failed(error)?,
+                Some(Err(error)) => {
+                    self.seek(&error).await;
+                    self.failed(error)?
+                }
             };
             let Next::After(wait) = next else { return Ok(()) };
             tokio::select! {
@@ -211,8 +232,8 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
         let known = self.gateways.known(&self.address);
         let speak = match self.config.dialect {
             Dialect::Native => Speak::Native {
-                pin: known.pin(),
-                token: self.config.token.clone(),
+                pin: self.pin(&known),
+                token: self.token(&known),
             },
             Dialect::Openclaw => Speak::Dialect {
                 credentials: self.credentials(&known),
@@ -282,6 +303,7 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
         let Dialled { link, outcome } = dialled;
         self.remember(&outcome)?;
         self.shown = None;
+        self.beacon = None;
         self.consent
             .set_gateway(outcome.gateway.map(|gateway| gateway.public_key));
         let mut commands = outcome.admitted.surface.commands.clone();
@@ -320,6 +342,11 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
     }
 
     fn remember(&mut self, outcome: &Outcome) -> Result<(), RunError> {
+        let address = self.config.gateway.to_string();
+        if address != self.address {
+            self.gateways.moved(&self.address, &address)?;
+            self.address = address;
+        }
         if let Some(gateway) = outcome.gateway
             && self.gateways.pin(&self.address, gateway.public_key)?.is_err()
         {
@@ -355,6 +382,9 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
         if error.is_stale_device_token() && known.device_token().is_some() {
             self.gateways.set_device_token(&self.address, None)?;
             return Ok(self.retry(error.to_string(), Duration::from_secs(1)));
+        }
+        if let Some(error) = self.other_key(&error, &known) {
+            return Err(error);
         }
         if is_wrong_gateway(&error) {
             (self.notify)(Notice::WrongGateway {

@@ -160,6 +160,7 @@ impl Node {
         let port = gateway.listener.local_addr().expect("bound").port();
         let config = Config {
             gateway: format!("ws://127.0.0.1:{port}").parse().expect("an address"),
+            found: None,
             dialect,
             token: Some("shared-token".into()),
             name: "desk".to_owned(),

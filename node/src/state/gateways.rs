@@ -82,6 +82,31 @@ impl Gateways {
         self.known.get(address).cloned().unwrap_or_default()
     }
 
+    /// Whether a gateway with this key ever let this device in.
+    pub fn is_pinned(&self, key: [u8; 32]) -> bool {
+        self.known.values().any(|known| known.pin() == Some(key))
+    }
+
+    /// The address of the one gateway that let this device in; none when there are several or none.
+    pub fn only(&self) -> Option<&str> {
+        let mut admitted = self.known.iter().filter(|(_, known)| known.was_admitted());
+        let (address, first) = admitted.next()?;
+        let is_only = admitted.all(|(_, other)| other.pin().is_some() && other.pin() == first.pin());
+        is_only.then_some(address)
+    }
+
+    /// A gateway is at another address now; what is known of it goes with it.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn moved(&mut self, from: &str, to: &str) -> Result<(), StateError> {
+        let Some(known) = self.known.remove(from) else {
+            return Ok(());
+        };
+        self.known.insert(to.to_owned(), known);
+        self.save()
+    }
+
     /// Remembers the key that a gateway proved when it first let this device in. The handshake insists on a pinned key, so another
     /// one here is a defect and is not written down.
     ///
@@ -152,6 +177,35 @@ mod tests {
         assert_eq!(
             Gateways::load(path).expect("reads").known("ws://a").device_token(),
             None
+        );
+    }
+
+    #[test]
+    fn the_only_gateway_is_the_one_key_that_let_this_device_in() {
+        let folder = tempfile::tempdir().expect("folder");
+        let mut gateways = Gateways::load(folder.path().join("gateways.json")).expect("empty");
+        assert_eq!(gateways.only(), None);
+        gateways.pin("ws://a", [1; 32]).expect("written").expect("first");
+        assert_eq!(gateways.only(), Some("ws://a"));
+        gateways.pin("ws://b", [1; 32]).expect("written").expect("first");
+        assert_eq!(gateways.only(), Some("ws://a"), "two addresses of one gateway");
+        gateways.pin("ws://c", [2; 32]).expect("written").expect("first");
+        assert_eq!(gateways.only(), None);
+        assert!(gateways.is_pinned([2; 32]) && !gateways.is_pinned([3; 32]));
+    }
+
+    #[test]
+    fn what_is_known_moves_with_a_gateway() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("gateways.json");
+        let mut gateways = Gateways::load(path.clone()).expect("empty");
+        gateways.pin("ws://a", [1; 32]).expect("written").expect("first");
+        gateways.moved("ws://a", "ws://b").expect("written");
+        gateways.moved("ws://x", "ws://y").expect("nothing to do");
+        let again = Gateways::load(path).expect("reads");
+        assert_eq!(
+            (again.known("ws://b").pin(), again.known("ws://a").pin()),
+            (Some([1; 32]), None)
         );
     }
 
