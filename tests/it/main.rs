@@ -2,6 +2,7 @@
 
 mod agent;
 mod connect;
+mod discovery;
 mod documents;
 mod invoke;
 mod kill;

@@ -4,6 +4,7 @@
 pub mod chance;
 pub mod fake;
 pub mod fake_node;
+pub mod lan;
 pub mod mesh;
 pub mod openclaw;
 pub mod program;
