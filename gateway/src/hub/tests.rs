@@ -392,7 +392,7 @@ async fn a_flood_of_requests_does_not_stop_the_clock() {
     let mut node = Node::new(&hub, NODE).await;
     let deadline = crate::clock::instant() + Duration::from_millis(50);
     let (caller, new) = (hub.clone(), new_invoke("a", NODE, false));
-    let call = tokio::spawn(async move { caller.invoke(NewInvoke { deadline, ..new }).await });
+    let call = tokio::spawn(async move { caller.invoke(NewInvoke { deadline, ..new }).await.await });
     node.hears_invoke().await;
     let flood: Vec<_> = std::iter::repeat_with(|| {
         let hub = hub.clone();
