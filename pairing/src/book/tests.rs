@@ -13,6 +13,7 @@ use crate::access::{
 use crate::identity::Identity;
 use atoll_protocol::scope::Scope;
 
+mod manage;
 mod property;
 
 const MINUTE: u64 = 60_000;
