@@ -30,7 +30,7 @@ mod here;
 mod policy;
 mod prepared;
 mod reply;
-mod words;
+pub(crate) mod words;
 
 pub(crate) use here::Here;
 use policy::{Backing, Decision, HostVerdict};

@@ -82,7 +82,7 @@ async fn snapshot(house: &House, admitted: &Admitted) -> Snapshot {
     let version = field("stateVersion").and_then(|version| serde_json::from_value(version).ok());
     Snapshot {
         presence: rows,
-        health: house.health().await,
+        health: rpc::health::now(house).await,
         state_version: version.unwrap_or(StateVersion { presence: 0, health: 0 }),
         uptime_ms: uptime_ms(house.started),
         session_defaults: Some(SessionDefaults {

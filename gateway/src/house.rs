@@ -13,8 +13,7 @@ use atoll_pairing::identity::Identity;
 use atoll_pairing::lockout::{Locked, Lockouts, network_of};
 use atoll_pairing::proven::{Origin, Proven};
 use atoll_protocol::dialect::refusal::Refusal;
-use atoll_protocol::json::Json;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
@@ -29,13 +28,13 @@ use crate::config::{Config, ConfigStore};
 use crate::deliver::{Accounts, Outbox};
 use crate::direct::Typed;
 use crate::exec::Commands;
-use crate::hello;
 use crate::hub::Hub;
 use crate::journal::audit::{self, Entry};
 use crate::journal::{Durability, Journal};
 use crate::lane::Lanes;
 use crate::logs::Logs;
 use crate::ring::Ring;
+use crate::rpc::LastHealth;
 use crate::seats::Seats;
 use crate::sessions::Sessions;
 use crate::state::StateDir;
@@ -96,6 +95,8 @@ pub(crate) struct House {
     pub(crate) channels: Channels,
     /// Typed commands that run.
     pub(crate) typed: Typed,
+    /// What `health` answered last.
+    pub(crate) health: LastHealth,
     /// Every task that must end before the process does.
     pub(crate) tasks: TaskTracker,
 }
@@ -179,17 +180,6 @@ impl House {
     /// Tells other programs on this machine which port was taken.
     pub(crate) fn port_file(&self) -> PathBuf {
         self.state.root().join("gateway.port")
-    }
-
-    /// What `health` answers.
-    pub(crate) async fn health(&self) -> Json {
-        let config = self.config();
-        let (failed, insisting) = (self.journal.failed_posts(), self.journal.insisting());
-        json!({
-            "ok": true, "ts": clock::now_ms(), "durationMs": 0, "uptimeMs": hello::uptime_ms(self.started),
-            "defaultAgentId": config.default_agent().id, "journal": {"failedPosts": failed, "outcomesUnstored": insisting},
-        })
-        .into()
     }
 }
 

@@ -1,9 +1,11 @@
 //! The ring of devices as the rest of the gateway uses it: the rows of `node.list`, whom a name means, and the one way to call a command
 //! on a node. Joins the book (who is paired) with the hub (who is linked); owns neither.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use atoll_pairing::access::commands::CommandPolicy;
 use atoll_pairing::access::{self, Door, InvokeCommand, Policy, Principal};
 use atoll_pairing::book::DeviceRecord;
 use atoll_pairing::proven::Language;
@@ -311,7 +313,7 @@ impl Ring {
         self.joined()
             .await
             .iter()
-            .map(|(record, live)| row(record, live.as_deref()))
+            .map(|(record, live)| row(record, live.as_deref(), &self.policy().commands))
             .collect()
     }
 
@@ -324,7 +326,7 @@ impl Ring {
             .ok()
             .flatten()?;
         record.role(Role::Node)?;
-        Some(row(&record, self.hub.node(node).as_deref()))
+        Some(row(&record, self.hub.node(node).as_deref(), &self.policy().commands))
     }
 
     /// A node that is linked now.
@@ -352,13 +354,17 @@ impl Ring {
     }
 }
 
-fn row(record: &DeviceRecord, live: Option<&LiveNode>) -> Value {
+fn row(record: &DeviceRecord, live: Option<&LiveNode>, policy: &CommandPolicy) -> Value {
     let client = &record.client;
-    let in_force = live.map(|live| live.facts.in_force()).unwrap_or_default();
+    // Of a node that is away: what it may offer when it is back.
+    let usable = match live {
+        Some(live) => policy.usable(&live.facts),
+        None => policy.usable(&record.facts(record.surface.clone())),
+    };
     let mut row = json!({
         "nodeId": record.id, "displayName": record.display_name(), "platform": client.platform,
         "version": client.version, "clientId": client.id, "clientMode": client.mode,
-        "deviceFamily": client.device_family, "caps": in_force.caps, "commands": in_force.commands,
+        "deviceFamily": client.device_family, "caps": usable.caps, "commands": usable.commands,
         "sessionHost": false, "nodePluginTools": [], "paired": true, "connected": live.is_some(),
         "approvedAtMs": record.surface_approved_ms, "lastSeenAtMs": record.last_seen_ms, "lastSeenReason": "connect",
         "approvalState": "approved",
@@ -367,9 +373,15 @@ fn row(record: &DeviceRecord, live: Option<&LiveNode>) -> Value {
         row["approvalState"] = json!(live.approval.as_str());
         row["connectedAtMs"] = json!(live.connected_at_ms);
         row["lastConnectedAtMs"] = json!(live.connected_at_ms);
-        row["pathEnv"] = json!(live.path_env);
-        row["remoteIp"] = json!(live.address);
-        row["permissions"] = json!(live.facts.declared.permissions);
+        if !live.path_env.is_empty() {
+            row["pathEnv"] = json!(live.path_env);
+        }
+        if !is_loopback(&live.address) {
+            row["remoteIp"] = json!(live.address);
+        }
+        if !live.facts.declared.permissions.is_empty() {
+            row["permissions"] = json!(live.facts.declared.permissions);
+        }
         if let Some(request) = live.approval.request() {
             row["pendingRequestId"] = json!(request);
             row["pendingDeclaredCaps"] = json!(live.facts.declared.caps);
@@ -380,6 +392,10 @@ fn row(record: &DeviceRecord, live: Option<&LiveNode>) -> Value {
         }
     }
     row
+}
+
+fn is_loopback(address: &str) -> bool {
+    address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 fn approved(params: &Json) -> Json {

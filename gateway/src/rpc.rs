@@ -28,10 +28,12 @@ mod chat;
 mod config;
 mod device;
 mod gateway;
+pub(crate) mod health;
 mod node;
 mod policy;
 mod session;
 
+pub(crate) use health::LastHealth;
 pub(crate) use table::names;
 
 /// Calls of another role that a peer may make before it is cut off.

@@ -42,6 +42,7 @@ use crate::journal::Journal;
 use crate::lane::Lanes;
 use crate::logs::Logs;
 use crate::ring::{Leaving, Ring};
+use crate::rpc;
 use crate::seats::Seats;
 use crate::sessions::Sessions;
 use crate::state::{self, StateDir};
@@ -312,6 +313,7 @@ async fn build(given: Given) -> Result<Arc<House>, StartError> {
         accounts: owners.accounts,
         channels: Channels::default(),
         typed: Typed::default(),
+        health: rpc::LastHealth::default(),
         tasks: given.tasks,
     }))
 }
@@ -350,7 +352,7 @@ async fn tick(house: Arc<House>, stop: CancellationToken) {
         if count.is_multiple_of(2) {
             house
                 .hub
-                .broadcast(Broadcast::to_all("health", house.health().await))
+                .broadcast(Broadcast::to_all("health", rpc::health::now(&house).await))
                 .await;
         }
     }

@@ -128,9 +128,13 @@ impl Gateway {
             return Err(not_ours(request));
         };
         let outcome = if result.ok {
-            Ok(result.payload_json.map(|text| carried(&text)).or(result.payload))
+            Ok(result
+                .payload_json
+                .flatten()
+                .map(|text| carried(&text))
+                .or(result.payload))
         } else {
-            Err(node_fault(result.error))
+            Err(node_fault(result.error.flatten()))
         };
         Ok(Frame::Outcome(Outcome {
             call,
@@ -184,7 +188,7 @@ fn malformed(text: &str, fault: &str) -> Reject {
 fn receipt(request: &RequestText) -> Result<RequestId, Reject> {
     RequestId::new(request.id.as_str()).map_err(|_| {
         let limit = crate::limits::ID_CHARS;
-        let fault = format!("invalid request frame: at /id: must NOT have more than {limit} characters");
+        let fault = format!("invalid request frame: at /id: must not have more than {limit} characters");
         Reject::with_error(&request.id, &WireError::invalid(fault))
     })
 }

@@ -70,7 +70,7 @@ impl fmt::Debug for Text {
 impl<'de> Deserialize<'de> for Text {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Self::new(String::deserialize(deserializer)?)
-            .ok_or_else(|| de::Error::custom("must NOT have fewer than 1 characters"))
+            .ok_or_else(|| de::Error::custom("must not have fewer than 1 characters"))
     }
 }
 
@@ -144,7 +144,7 @@ mod tests {
         );
         assert_eq!(
             fault::<node::NodeInvoke>("node.invoke", r#"{"nodeId":"","command":"c","idempotencyKey":"k"}"#),
-            "invalid node.invoke params: at /nodeId: must NOT have fewer than 1 characters"
+            "invalid node.invoke params: at /nodeId: must not have fewer than 1 characters"
         );
         assert_eq!(
             fault::<NoParams>("config.get", r#"{"x":1}"#),

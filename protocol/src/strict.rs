@@ -227,7 +227,7 @@ mod tests {
             ("[]", "must be object"),
             ("{}", "must have required property 'id'"),
             (r#"{"id":1}"#, "at /id: must be string"),
-            (r#"{"id":""}"#, "at /id: must NOT have fewer than 1 characters"),
+            (r#"{"id":""}"#, "at /id: must not have fewer than 1 characters"),
             (
                 r#"{"id":"a","inner":{}}"#,
                 "at /inner: must have required property 'kind'",

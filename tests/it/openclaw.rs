@@ -6,7 +6,7 @@ use atoll_tests::wait::until_time;
 use atoll_tests::wire::{ALL_SCOPES, Target, Wire, operator};
 use serde_json::{Value, json};
 
-use crate::{connect, invoke, pairing};
+use crate::{connect, invoke, pairing, shape};
 
 async fn owner(target: &Target) -> Wire {
     Wire::connect(target, operator(&target.token, &ALL_SCOPES), None)
@@ -43,6 +43,15 @@ async fn their_gateway_ends_calls_as_ours_does() {
 async fn their_gateway_gives_and_takes_rights_as_ours_does() {
     let gateway = OpenClawGateway::start().await;
     pairing::expect_lifecycle(gateway.target()).await;
+}
+
+#[tokio::test]
+async fn their_gateway_answers_as_ours_does() {
+    let gateway = OpenClawGateway::start().await;
+    shape::expect_refusals(gateway.target()).await;
+    shape::expect_fields(gateway.target()).await;
+    shape::expect_dealings_with_a_node(gateway.target()).await;
+    shape::expect_tokens_of_nodes_to_be_an_administrators(gateway.target()).await;
 }
 
 #[tokio::test]

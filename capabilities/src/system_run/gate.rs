@@ -94,6 +94,10 @@ pub(crate) fn admit(
                 .map_err(denied)
         }
         (Verdict::Ask(_), None) if runs_unanswered(document, agent, &candidate.request()) => Ok(()),
+        (Verdict::Ask(why), None) if candidate.params.approved == true => Err(denied(format!(
+            "approval required: {why}. The approval that came along is not signed, and counts for nothing here; the owner of \
+             this device can allow the command in its exec-approvals.json"
+        ))),
         (Verdict::Ask(why), None) => Err(denied(format!(
             "approval required: {why}. Ask for an approval through the gateway, or let the owner of this device allow it there"
         ))),

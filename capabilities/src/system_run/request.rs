@@ -6,8 +6,8 @@ use atoll_protocol::error::CallError;
 use atoll_protocol::json::Json;
 use serde::{Deserialize, Serialize};
 
-/// Parameters of `system.run` and `system.run.prepare`. Unknown keys are ignored: gateways add some with each release. `approved` and
-/// its kin are among them, since only a signed plan counts as an approval here; so is `rawCommand`, which decides nothing.
+/// Parameters of `system.run` and `system.run.prepare`. Unknown keys are ignored: gateways add some with each release. `approvalDecision`
+/// and its kin are among them, since only a signed plan counts as an approval here; so is `rawCommand`, which decides nothing.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Params {
@@ -32,6 +32,9 @@ pub(super) struct Params {
     /// The session that asks.
     #[serde(default)]
     pub(super) session_key: Option<String>,
+    /// The gateway says that somebody said yes. It decides nothing but the words of the refusal.
+    #[serde(default)]
+    pub(super) approved: serde_json::Value,
 }
 
 impl Params {

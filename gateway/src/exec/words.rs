@@ -27,6 +27,33 @@ fn is_shell_word(word: &str) -> bool {
     WORDS.contains(&word)
 }
 
+/// The text of a vector: its words with spaces between them, those with a space or a quote in them quoted.
+pub(crate) fn text_of(argv: &[String]) -> String {
+    let word = |word: &String| {
+        if word.is_empty() || word.contains(|c: char| c.is_whitespace() || c == '"') {
+            format!("\"{}\"", word.replace('"', "\\\""))
+        } else {
+            word.clone()
+        }
+    };
+    argv.iter().map(word).collect::<Vec<_>>().join(" ")
+}
+
+/// Whether somebody who reads this text knows what the vector does: it is the vector's own, or the script that it hands a shell.
+pub(crate) fn is_text_of(argv: &[String], text: &str) -> bool {
+    text.trim() == text_of(argv) || script_of(argv) == Some(text.trim())
+}
+
+/// The script of `sh -c …` and its kin.
+fn script_of(argv: &[String]) -> Option<&str> {
+    let [.., flag, script] = argv else { return None };
+    let is_shell = std::path::Path::new(argv.first()?)
+        .file_name()
+        .and_then(std::ffi::OsStr::to_str)
+        .is_some_and(|name| name.ends_with("sh"));
+    (is_shell && flag.starts_with('-') && flag.ends_with('c')).then(|| script.trim())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -27,6 +27,14 @@ const SLOW: (u16, &str) = (1008, "slow consumer");
 /// Changes of presence within this time are told together.
 const PRESENCE_PAUSE: Duration = Duration::from_millis(100);
 
+/// This machine's kind, as clients spell it.
+const FAMILY: &str = match std::env::consts::OS.as_bytes() {
+    b"macos" => "Mac",
+    b"windows" => "Windows",
+    b"android" => "Android",
+    _ => "Linux",
+};
+
 /// Close code when the gateway ends.
 const RESTART: (u16, &str) = (1012, "service restart");
 
@@ -323,7 +331,8 @@ impl Owner {
             approved,
             ..NodeFacts::clone(&link.up.facts)
         };
-        if facts.approved.covers(&facts.declared) {
+        let is_denied = matches!(link.up.approval, SurfaceApproval::Reapproval(_));
+        if is_denied || facts.approved.covers(&facts.declared) {
             link.up.approval = SurfaceApproval::Approved;
         }
         if link.up.language == Language::Native {
@@ -397,8 +406,9 @@ impl Owner {
 
     fn presence_rows(&self) -> Vec<serde_json::Value> {
         let own = json!({
-            "host": self.own.host, "version": self.own.version, "platform": std::env::consts::OS, "mode": "gateway",
-            "reason": "self", "instanceId": *self.own.instance, "text": format!("Gateway: {}", self.own.host),
+            "host": self.own.host, "version": self.own.version, "platform": std::env::consts::OS,
+            "deviceFamily": FAMILY, "mode": "gateway", "reason": "self", "instanceId": *self.own.instance,
+            "text": format!("Gateway: {} · app {} · mode gateway · reason self", self.own.host, self.own.version),
             "ts": clock::now_ms(),
         });
         let links = self

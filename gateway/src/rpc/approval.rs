@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Answer, Ask, Reply, done};
 use crate::approvals::Approvals;
+use crate::exec::words;
 use crate::house::House;
 
 pub(super) async fn list(house: &House, ask: Ask) -> Answer {
@@ -88,11 +89,26 @@ async fn outcome(approvals: Approvals, id: ApprovalId, patience: Duration) -> Re
         Ok(approval) => approval?,
         Err(_) => approvals.read(move |all| all.find(&id).cloned()).await?,
     };
-    let approval: Approval = approval.ok_or_else(|| ApprovalError::Unknown.to_wire())?;
+    let approval: Approval = approval.ok_or_else(|| WireError::invalid("approval expired or not found"))?;
     Ok(rows::outcome(&approval))
 }
 
+/// What runs on a node is named with the node and with its plan.
+fn check_host(params: &ApprovalRequest) -> Result<(), WireError> {
+    if params.host.as_ref().and_then(Option::as_deref) != Some("node") {
+        return Ok(());
+    }
+    if params.node_id.as_ref().is_none_or(Option::is_none) {
+        return Err(WireError::invalid("nodeId is required for host=node"));
+    }
+    if params.system_run_plan.is_none() {
+        return Err(WireError::invalid("systemRunPlan is required for host=node"));
+    }
+    Ok(())
+}
+
 fn new_approval(ask: &Ask, params: ApprovalRequest) -> Result<NewApproval, WireError> {
+    check_host(&params)?;
     let plan = params.system_run_plan;
     let argv = plan
         .as_ref()
@@ -100,14 +116,8 @@ fn new_approval(ask: &Ask, params: ApprovalRequest) -> Result<NewApproval, WireE
         .or(params.command_argv)
         .unwrap_or_default();
     let text = params.command.map(|command| command.into_string());
-    let command = text
-        .or_else(|| plan.as_ref().map(|plan| plan.command_text.clone()))
-        .unwrap_or_else(|| argv.join(" "));
-    if argv.is_empty() {
-        return Err(WireError::invalid(
-            "exec.approval.request needs commandArgv or systemRunPlan",
-        ));
-    }
+    let text = text.or_else(|| plan.as_ref().map(|plan| plan.command_text.clone()));
+    let command = shown(text, &argv).ok_or_else(|| WireError::invalid("command is required"))?;
     let node = params.node_id.flatten().map(|node| node.parse::<DeviceId>());
     let node = node.transpose().map_err(|_| WireError::invalid("unknown nodeId"))?;
     let files = plan
@@ -152,10 +162,35 @@ fn new_approval(ask: &Ask, params: ApprovalRequest) -> Result<NewApproval, WireE
     })
 }
 
+/// What a person reads before saying yes: the caller's text as far as it is that of the vector, else the vector's own.
+fn shown(text: Option<String>, argv: &[String]) -> Option<String> {
+    let text = text.filter(|text| !text.trim().is_empty());
+    if argv.is_empty() {
+        return text;
+    }
+    let is_its_own = |text: &String| words::is_text_of(argv, text);
+    Some(text.filter(is_its_own).unwrap_or_else(|| words::text_of(argv)))
+}
+
 fn env_sha256(env: std::collections::BTreeMap<String, String>) -> [u8; 32] {
     crate::exec::env_sha256(&env.into_iter().collect::<Vec<_>>())
 }
 
 fn approval_id(text: &str) -> Result<ApprovalId, WireError> {
     ApprovalId::new(text).map_err(|_| ApprovalError::Unknown.to_wire())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_person_reads_the_command_that_runs_and_not_what_its_caller_calls_it() {
+        let argv = ["rm", "-rf", "/"].map(str::to_owned);
+        let shown = |text: &str| shown(Some(text.to_owned()), &argv);
+        assert_eq!(shown("rm -rf /").as_deref(), Some("rm -rf /"));
+        assert_eq!(shown("ls").as_deref(), Some("rm -rf /"));
+        assert_eq!(super::shown(None, &argv).as_deref(), Some("rm -rf /"));
+        assert_eq!(super::shown(Some(" ".to_owned()), &[]), None);
+    }
 }

@@ -27,6 +27,9 @@ use crate::journal::{Durability, JournalError};
 /// The channel's name for people.
 const LABEL: &str = "Telegram";
 
+/// The same, where there is room.
+const DETAIL_LABEL: &str = "Telegram Bot";
+
 /// Somebody who was let in hears this.
 const WELCOME: &str = "My owner has approved you: you can write to me now.";
 
@@ -36,8 +39,9 @@ pub(super) async fn status(house: &Arc<House>, ask: Ask) -> Answer {
     let is_wanted = params.channel.as_deref().is_none_or(|channel| channel == CHANNEL);
     let Some(telegram) = config.channels.telegram.as_ref().filter(|_| is_wanted) else {
         return done(json!({
-            "ts": clock::now_ms(), "channelOrder": [], "channelLabels": {}, "channels": {}, "channelAccounts": {},
-            "channelDefaultAccountId": {},
+            "ts": clock::now_ms(), "channelOrder": [], "channelLabels": {}, "channelDetailLabels": {},
+            "channelSystemImages": {}, "channelMeta": [], "channels": {}, "channelAccounts": {},
+            "channelDefaultAccountId": {}, "statusIssues": [],
         }));
     };
     let mut accounts = Vec::new();
@@ -56,9 +60,30 @@ pub(super) async fn status(house: &Arc<House>, ask: Ask) -> Answer {
         last_error: last_error.map(str::to_owned),
     };
     done(json!({
-        "ts": clock::now_ms(), "channelOrder": [CHANNEL], "channelLabels": {CHANNEL: LABEL}, "channels": {CHANNEL: summary},
-        "channelAccounts": {CHANNEL: accounts}, "channelDefaultAccountId": {CHANNEL: telegram.default_account_name()},
+        "ts": clock::now_ms(), "channelOrder": [CHANNEL], "channelLabels": {CHANNEL: LABEL},
+        "channelDetailLabels": {CHANNEL: DETAIL_LABEL}, "channelSystemImages": {},
+        "channelMeta": [{"id": CHANNEL, "label": LABEL, "detailLabel": DETAIL_LABEL}],
+        "channels": {CHANNEL: summary}, "channelAccounts": {CHANNEL: accounts},
+        "channelDefaultAccountId": {CHANNEL: telegram.default_account_name()}, "statusIssues": [],
     }))
+}
+
+/// The channels of `health`: `{order, labels, channels}`.
+pub(super) fn brief(house: &House) -> Value {
+    let config = house.config();
+    if config.channels.telegram.is_none() {
+        return json!({"order": [], "labels": {}, "channels": {}});
+    }
+    let bots = channels::bots(&config);
+    let is_configured = bots.iter().any(|bot| !matches!(bot.token, BotToken::Missing));
+    let runs = |bot: &Bot| {
+        house
+            .channels
+            .status(&channels::account(bot))
+            .is_some_and(|status| status.running)
+    };
+    let summary = json!({"configured": is_configured, "running": bots.iter().any(runs)});
+    json!({"order": [CHANNEL], "labels": {CHANNEL: LABEL}, "channels": {CHANNEL: summary}})
 }
 
 /// A row of `channelAccounts`, with the bot's own name and the platform's last answer, which clients of the dialect pass over.

@@ -108,7 +108,7 @@ async fn say(house: &Arc<House>, principal: Arc<Principal>, saying: Saying) -> R
         is_plain,
     } = saying;
     if text.trim().is_empty() {
-        return Err(WireError::invalid("the message is empty"));
+        return Err(WireError::invalid("message or attachment required"));
     }
     let parsed = if is_plain { None } else { command::parse(&text, None) };
     let input = match parsed {

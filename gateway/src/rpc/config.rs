@@ -58,6 +58,13 @@ pub(super) async fn patch(house: &House, ask: Ask) -> Answer {
 
 async fn change(house: &House, ask: &Ask, change: Change, base: Option<Text>) -> Answer {
     let base = base.map(Text::into_string);
+    // Whoever has not read what stands there would overwrite what it does not know of.
+    if base.is_none() && house.config.loaded().redacted_text().is_some() {
+        return Err(
+            WireError::invalid("config base hash required; re-run config.get and retry")
+                .with_details(&json!({"code": "CONFIG_HASH_REQUIRED"})),
+        );
+    }
     let changed = house.config.change(change, base).await;
     let loaded = changed.map_err(|error| refusal(&error))?;
     let path = house.state.config().display().to_string();
@@ -88,6 +95,7 @@ fn snapshot(path: &Path, loaded: &Loaded, broken: Option<&Invalid>) -> ConfigSna
         issues: issues(broken.map_or(&[], |broken| &broken.errors)),
         warnings: issues(warnings),
         raw,
+        legacy_issues: Some(Vec::new()),
         parsed: Some(tree),
         hash: Some(loaded.hash.clone()),
     }
@@ -130,7 +138,8 @@ fn refusal(error: &ChangeError) -> WireError {
     let message = error.to_string();
     match error {
         ChangeError::Stale { hash } => {
-            WireError::invalid(message).with_details(&json!({"code": "CONFIG_CHANGED", "hash": hash}))
+            WireError::invalid("config changed since last load; re-run config.get and retry")
+                .with_details(&json!({"code": "CONFIG_CHANGED", "hash": hash}))
         }
         ChangeError::Invalid(invalid) => {
             let faults: Vec<_> = invalid.errors.iter().map(ToString::to_string).collect();

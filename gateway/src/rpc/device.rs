@@ -1,14 +1,15 @@
 //! `device.*` and `node.pair.*`: two views of the one book.
 
 use atoll_pairing::access::{ApprovePairing, ChangeDevice, PairingView, RejectPairing, RotateToken};
-use atoll_pairing::book::{Answered, Approved, FreshToken, WRONG_CODES, WrongCode, rows};
+use atoll_pairing::book::{Answered, Approved, BookError, FreshToken, WRONG_CODES, WrongCode, rows};
 use atoll_pairing::digits::Digits;
+use atoll_protocol::dialect::denial;
 use atoll_protocol::error::WireError;
 use atoll_protocol::id::{DeviceId, PairingId};
-use atoll_protocol::method::Text;
 use atoll_protocol::method::device::{
     DeviceRemove, DeviceRename, PairingApproval, PairingRequest, TokenRevoke, TokenRotate,
 };
+use atoll_protocol::method::{NoParams, Text};
 use atoll_protocol::method::node::NodeNamed;
 use atoll_protocol::scope::{Role, Scope, Scopes};
 use secrecy::ExposeSecret;
@@ -18,7 +19,8 @@ use super::{Answer, Ask, done};
 use crate::clock;
 use crate::house::House;
 
-pub(super) async fn list(house: &House, _: Ask) -> Answer {
+pub(super) async fn list(house: &House, ask: Ask) -> Answer {
+    let _: NoParams = ask.read()?;
     let live: std::collections::HashMap<DeviceId, u64> = house.hub.devices().await.into_iter().collect();
     let reply = house.book.read(move |book, now| {
         book.device_list(now, |device| rows::Presence {
@@ -30,7 +32,8 @@ pub(super) async fn list(house: &House, _: Ask) -> Answer {
     done(reply.await?)
 }
 
-pub(super) async fn node_list(house: &House, _: Ask) -> Answer {
+pub(super) async fn node_list(house: &House, ask: Ask) -> Answer {
+    let _: NoParams = ask.read()?;
     done(house.book.read(|book, now| book.node_list(now)).await?)
 }
 
@@ -123,7 +126,12 @@ pub(super) async fn remove(house: &House, ask: Ask) -> Answer {
 }
 
 pub(super) async fn node_remove(house: &House, ask: Ask) -> Answer {
-    let node = device_id(&ask.read::<NodeNamed>()?.node_id)?;
+    let node = ask.read::<NodeNamed>()?.node_id;
+    let node = node.parse().map_err(|_| denial::unknown_node())?;
+    let is_known = house.book.read(move |book, _| book.record(node).is_some()).await?;
+    if !is_known {
+        return Err(denial::unknown_node());
+    }
     forget(house, &ask, node, Some(Role::Node)).await?;
     done(json!({"nodeId": node}))
 }
@@ -141,6 +149,9 @@ async fn forget(house: &House, ask: &Ask, device: DeviceId, role: Option<Role>) 
 
 pub(super) async fn rename(house: &House, ask: Ask) -> Answer {
     let params: DeviceRename = ask.read()?;
+    if params.label.trim().is_empty() {
+        return Err(WireError::invalid("label required"));
+    }
     let device = device_id(&params.device_id)?;
     rename_device(house, &ask, device, params.label.as_str()).await?;
     done(json!({"deviceId": device, "label": params.label}))
@@ -158,11 +169,13 @@ pub(super) async fn rename_device(house: &House, ask: &Ask, device: DeviceId, la
 
 pub(super) async fn rotate(house: &House, ask: Ask) -> Answer {
     let params: TokenRotate = ask.read()?;
-    let (device, role) = (device_id(&params.device_id)?, role(&params.role)?);
-    let scopes = params
-        .scopes
+    let names = params.scopes;
+    let scopes = names
         .map(|names| scopes(names.iter().map(|name| name.as_str())))
-        .transpose()?;
+        .transpose();
+    let (Ok(device), Ok(role), Ok(scopes)) = (params.device_id.parse(), role(&params.role), scopes) else {
+        return Err(BookError::RotationDenied.to_wire());
+    };
     let granted = ask.decide(house, RotateToken { device, role, scopes })?;
     let (by, fresh) = (granted.principal().label(), FreshToken(crate::random()));
     let rotated = house.book.change(move |book, now| {
@@ -184,7 +197,9 @@ pub(super) async fn rotate(house: &House, ask: Ask) -> Answer {
 
 pub(super) async fn revoke(house: &House, ask: Ask) -> Answer {
     let params: TokenRevoke = ask.read()?;
-    let (device, role) = (device_id(&params.device_id)?, role(&params.role)?);
+    let (Ok(device), Ok(role)) = (params.device_id.parse(), role(&params.role)) else {
+        return Err(BookError::RevocationDenied.to_wire());
+    };
     let granted = ask.decide(house, ChangeDevice { device })?;
     let by = granted.principal().label();
     house

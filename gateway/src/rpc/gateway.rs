@@ -1,7 +1,7 @@
 //! `health`, `status`, `system-presence`, `logs.tail`: how the gateway itself is.
 
 use atoll_protocol::error::WireError;
-use atoll_protocol::method::gateway::{LogsTail, Probe};
+use atoll_protocol::method::gateway::LogsTail;
 use serde_json::json;
 
 use super::{Answer, Ask, Reply, done};
@@ -12,19 +12,21 @@ use crate::logs::Wanted;
 /// Lines of `logs.tail`, if the caller does not say.
 const LINES: u64 = 500;
 
-pub(super) async fn health(house: &House, ask: Ask) -> Answer {
-    let _: Probe = ask.read()?;
-    Ok(Reply::Done(house.health().await))
+/// Takes any parameters, as `status` and `system-presence` do: clients of every release send their own.
+pub(super) async fn health(house: &House, _: Ask) -> Answer {
+    Ok(Reply::Done(super::health::now(house).await))
 }
 
-pub(super) async fn status(house: &House, ask: Ask) -> Answer {
-    let _: Probe = ask.read()?;
+pub(super) async fn status(house: &House, _: Ask) -> Answer {
     let lanes = house.lanes.list().await;
     let lanes: Vec<_> = lanes
         .iter()
         .map(|lane| json!({"sessionKey": lane.session, "running": lane.running, "waiting": lane.waiting}))
         .collect();
+    let overview = super::health::overview(house).await;
     done(json!({
+        "heartbeat": overview.get("heartbeat"), "sessions": overview.get("sessions"), "channelSummary": [],
+        "queuedSystemEvents": [], "degradedSecretOwners": [], "degradedPlugins": [],
         "runtimeVersion": env!("CARGO_PKG_VERSION"), "uptimeMs": hello::uptime_ms(house.started), "pid": std::process::id(),
         "port": house.port, "stateDir": house.state.root(), "nodesConnected": house.hub.nodes().len(),
         "callsInFlight": house.hub.calls().await.len(), "lanes": lanes, "outboxWaiting": house.outbox.waiting().await,

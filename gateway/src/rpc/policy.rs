@@ -2,8 +2,9 @@
 //! it only passes through.
 
 use atoll_pairing::access::Door;
+use atoll_protocol::calls::Failure;
 use atoll_protocol::dialect::denial;
-use atoll_protocol::error::WireError;
+use atoll_protocol::error::{CallError, WireError};
 use atoll_protocol::json::Json;
 use atoll_protocol::limits;
 use atoll_protocol::method::approval::{NodePolicyNamed, NodePolicySet};
@@ -11,7 +12,7 @@ use serde_json::json;
 
 use super::{Answer, Ask, Reply};
 use crate::house::House;
-use crate::ring::Call;
+use crate::ring::{Call, CallRefused};
 
 pub(super) async fn of_node(house: &House, ask: Ask) -> Answer {
     let params: NodePolicyNamed = ask.read()?;
@@ -41,14 +42,24 @@ pub(super) async fn change_node(house: &House, ask: Ask) -> Answer {
 }
 
 async fn pass(house: &House, ask: &Ask, node: &str, command: &str, params: serde_json::Value) -> Answer {
-    let node = node
-        .parse()
-        .map_err(|_| denial::pairing_changed(denial::Interrupted::Invocation))?;
+    let node = node.parse().map_err(|_| absent())?;
     let call = Call {
         door: Door::ApprovalsFile,
         ..Call::new(node, command, Some(Json::from(params)), limits::CALL_DEADLINE)
     };
-    let answer = house.ring.call(&ask.caller.principal, call).await?;
+    let answer = house
+        .ring
+        .call(&ask.caller.principal, call)
+        .await
+        .map_err(|refused| match refused {
+            CallRefused::Unknown | CallRefused::Away | CallRefused::Failed(Failure::NotConnected) => absent(),
+            CallRefused::Denied(_) | CallRefused::Failed(_) | CallRefused::Journal(_) => refused.into(),
+        })?;
     let answer = answer.ok_or_else(|| WireError::unavailable(format!("the node answered nothing to {command}")))?;
     Ok(Reply::Done(answer))
+}
+
+/// The node is not there to be asked, whether anybody knows it or not.
+fn absent() -> WireError {
+    denial::node_unasked(&CallError::new("NOT_CONNECTED", "node not connected"))
 }

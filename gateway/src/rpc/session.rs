@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use atoll_protocol::error::WireError;
 use atoll_protocol::id::{AgentId, SessionKey};
+use atoll_protocol::method::NoParams;
 use atoll_protocol::method::agent::{Agent as AgentParams, AgentSummary, Agents};
 use atoll_protocol::method::session::{
     ModelChoice, Models, ModelsList, SessionDeleted, SessionRow, SessionSort, SessionStarted, Sessions, SessionsDelete,
@@ -109,6 +110,7 @@ pub(super) async fn list(house: &Arc<House>, ask: Ask) -> Answer {
     let (total, offset) = (rows.len(), number(params.offset.unwrap_or_default()));
     let limit = number(params.limit.map_or(SESSIONS, |limit| limit.value()));
     let page: Vec<_> = rows.iter().skip(offset).take(limit).collect();
+    let end = offset.saturating_add(page.len());
     let default = config.default_agent();
     let shown = page
         .iter()
@@ -118,11 +120,32 @@ pub(super) async fn list(house: &Arc<House>, ask: Ask) -> Answer {
         ts: clock::now_ms(),
         path: house.state.journal().display().to_string(),
         count: wide(page.len()),
-        defaults: json!({"model": config.models_of(default).first(), "contextTokens": null}).into(),
+        defaults: defaults(&config, default).into(),
         sessions: shown,
         total_count: Some(wide(total)),
-        has_more: Some(offset.saturating_add(page.len()) < total),
+        limit_applied: Some(wide(limit)),
+        next_offset: Some(wide(end)).filter(|_| end < total),
+        has_more: Some(end < total),
     })
+}
+
+/// What a new conversation of an agent starts with.
+pub(super) fn defaults(config: &Config, agent: &Agent) -> serde_json::Value {
+    let primary = config.models_of(agent).into_iter().next();
+    let (provider, model) = provider_and_model(primary);
+    let window = all_models(config)
+        .into_iter()
+        .find(|known| provider.as_deref() == Some(&known.provider) && model.as_deref() == Some(&known.id))
+        .and_then(|known| known.context_window);
+    json!({"modelProvider": provider, "model": model, "contextTokens": window})
+}
+
+/// The two halves of `provider/model`.
+fn provider_and_model(name: Option<String>) -> (Option<String>, Option<String>) {
+    match name.as_deref().and_then(|name| name.split_once('/')) {
+        Some((provider, model)) => (Some(provider.to_owned()), Some(model.to_owned())),
+        None => (None, name),
+    }
 }
 
 fn wide(count: usize) -> u64 {
@@ -156,10 +179,7 @@ fn is_wanted(row: &Row, params: &SessionsList, is_active: bool, now: i64) -> boo
 fn shown(row: &Row, config: &Config, running: Option<bool>) -> SessionRow {
     let agent = config.agent(&row.agent).unwrap_or_else(|| config.default_agent());
     let model = row.model.clone().or_else(|| config.models_of(agent).into_iter().next());
-    let (provider, model) = match model.as_deref().and_then(|model| model.split_once('/')) {
-        Some((provider, model)) => (Some(provider.to_owned()), Some(model.to_owned())),
-        None => (None, model),
-    };
+    let (provider, model) = provider_and_model(model);
     let place = row.delivery.as_ref();
     SessionRow {
         key: row.session.to_string(),
@@ -239,7 +259,8 @@ pub(super) async fn delete(house: &Arc<House>, ask: Ask) -> Answer {
     })
 }
 
-pub(super) async fn agents(house: &Arc<House>, _: Ask) -> Answer {
+pub(super) async fn agents(house: &Arc<House>, ask: Ask) -> Answer {
+    let _: NoParams = ask.read()?;
     let config = house.config();
     let scope = match config.session.scope {
         SessionScope::PerSender => "per-sender",

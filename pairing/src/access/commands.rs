@@ -218,7 +218,12 @@ impl CommandPolicy {
             || (in_tables(facts.platform, facts.native, &facts.declared, command)
                 && (!DESKTOP_HOST.contains(&command) || facts.approved.offers(command)));
         if is_private(command) || names(&self.deny, command) || !listed {
-            return Err(refuse(CommandBar::NotAllowlisted));
+            let waits = DANGEROUS.contains(&command) && !names(&self.deny, command);
+            return Err(refuse(if waits {
+                CommandBar::NotOptedIn
+            } else {
+                CommandBar::NotAllowlisted
+            }));
         }
         if facts.declared.commands.is_empty() {
             return Err(refuse(CommandBar::NothingDeclared));
@@ -227,6 +232,16 @@ impl CommandPolicy {
             return Err(refuse(CommandBar::NotDeclared));
         }
         Ok(())
+    }
+
+    /// What may be called on this node now.
+    #[must_use]
+    pub fn usable(&self, facts: &NodeFacts) -> Surface {
+        let mut surface = facts.in_force();
+        surface.commands.retain(|command| self.check(facts, command).is_ok());
+        let commands = &surface.commands;
+        surface.caps.retain(|cap| is_filled(cap, commands));
+        surface
     }
 
     /// The part of a declaration that its platform may offer at all: what a person is asked to approve.
@@ -251,7 +266,7 @@ impl CommandPolicy {
         let caps = declared
             .caps
             .iter()
-            .filter(|cap| !HOLLOW_CAPS.contains(&cap.as_str()) || commands.iter().any(|command| belongs(command, cap)))
+            .filter(|cap| is_filled(cap, &commands))
             .cloned()
             .collect();
         Surface {
@@ -279,6 +294,10 @@ pub fn required_to_approve(surface: &Surface) -> Scopes {
         (!surface.commands.is_empty()).then_some(Scope::Write)
     };
     [Some(Scope::Pairing), second].into_iter().flatten().collect()
+}
+
+fn is_filled(cap: &str, commands: &[String]) -> bool {
+    !HOLLOW_CAPS.contains(&cap) || commands.iter().any(|command| belongs(command, cap))
 }
 
 fn in_tables(platform: Platform, native: bool, declared: &Surface, command: &str) -> bool {

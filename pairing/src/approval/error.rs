@@ -33,7 +33,10 @@ impl ApprovalError {
         match self {
             Self::IdTaken | Self::NotOffered => WireError::invalid(text),
             Self::TooMany => WireError::unavailable(text).with_retry(true, None),
-            Self::Unknown => WireError::new(ErrorCode::ApprovalNotFound, text),
+            Self::Unknown => WireError::invalid(text).with_details(&json!({
+                "reason": "APPROVAL_NOT_FOUND",
+                "remediation": "Ask again; a question is forgotten some time after its end.",
+            })),
             Self::AlreadyResolved => {
                 WireError::invalid(text).with_details(&json!({"reason": "APPROVAL_ALREADY_RESOLVED"}))
             }

@@ -402,7 +402,9 @@ fn the_rows_have_the_shapes_that_clients_read() {
     assert_eq!(row["request"]["systemRunPlan"]["argv"][1], "-a");
     assert_eq!(rows::detail(approval)["commandText"], "uname -a");
     assert_eq!(rows::accepted(approval)["status"], "accepted");
-    assert_eq!(ApprovalError::Unknown.to_wire().code.as_str(), "APPROVAL_NOT_FOUND");
+    let unknown = ApprovalError::Unknown.to_wire();
+    assert_eq!(unknown.code.as_str(), "INVALID_REQUEST");
+    assert_eq!(unknown.details.expect("details").tree()["reason"], "APPROVAL_NOT_FOUND");
 }
 
 #[test]

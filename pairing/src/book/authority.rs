@@ -18,6 +18,9 @@ use crate::access::{ApprovePairing, ChangeDevice, Granted, PairingView, Principa
 /// Characters of a name that the owner gives a device.
 pub const LABEL_CHARS: usize = 64;
 
+/// Signs of life within this time of the last one are not written down.
+const SEEN_PAUSE_MS: u64 = 60_000;
+
 /// What an approval led to.
 #[derive(Debug)]
 pub struct Approved {
@@ -80,6 +83,12 @@ pub enum BookError {
         "this request shows no digits to compare; approve it without a code, or let the device ask again in a minute"
     )]
     NoDigits,
+    /// A new token that is not the caller's to ask for, whatever the reason: who asks learns nothing about other devices.
+    #[error("device token rotation denied")]
+    RotationDenied,
+    /// A token that is not the caller's to take away, whatever the reason.
+    #[error("device token revocation denied")]
+    RevocationDenied,
     /// Empty or too long.
     #[error("a label has 1 to {LABEL_CHARS} characters")]
     BadLabel,
@@ -92,9 +101,13 @@ impl BookError {
             Self::MissingScope { missing, required } => denial::missing_scope(*missing, required),
             Self::ApprovalDenied => denial::device_approval_denied(),
             Self::NotYours => WireError::new(ErrorCode::Forbidden, self.to_string()),
-            Self::UnknownRequest | Self::UnknownDevice | Self::NoSuchRole(_) | Self::NoDigits | Self::BadLabel => {
-                WireError::invalid(self.to_string())
-            }
+            Self::UnknownRequest
+            | Self::UnknownDevice
+            | Self::NoSuchRole(_)
+            | Self::NoDigits
+            | Self::RotationDenied
+            | Self::RevocationDenied
+            | Self::BadLabel => WireError::invalid(self.to_string()),
         }
     }
 }
@@ -152,7 +165,10 @@ impl Book {
         let id: &PairingId = &granted.action().request;
         let device = self.request(id, now_ms).ok_or(BookError::UnknownRequest)?.device.id;
         let request = self.pending.take(device).ok_or(BookError::UnknownRequest)?;
-        let changes = change::resolved(&request, Decision::Rejected, now_ms);
+        let mut changes = change::resolved(&request, Decision::Rejected, now_ms);
+        if request.reason == Reason::Surface {
+            changes.push(Change::Surface(device));
+        }
         Ok((request, changes))
     }
 
@@ -170,8 +186,9 @@ impl Book {
         check_manager(granted.principal(), device)?;
         let record = self.records.get(&device).ok_or(BookError::UnknownDevice)?;
         let is_node = record.role(Role::Node).is_some();
-        if let Some(role) = role {
-            record.role(role).ok_or(BookError::NoSuchRole(role))?;
+        // What lost its last role is still there to be forgotten.
+        if let Some(role) = role.filter(|_| !record.roles.is_empty()) {
+            record.role(role).ok_or(BookError::UnknownDevice)?;
             if record.roles.len() > 1 {
                 return self.withdraw(device, role, now_ms);
             }
@@ -206,16 +223,21 @@ impl Book {
     /// given, which are at most those that both the record and the caller hold.
     ///
     /// # Errors
-    /// No such device or role, or the caller holds less than it would give.
+    /// [`BookError::RotationDenied`]: no such device or role, or the caller holds less than it would give.
     pub fn rotate(
         &mut self,
         granted: &Granted<RotateToken>,
         fresh: &FreshToken,
         now_ms: u64,
     ) -> Result<Rotated, BookError> {
+        self.renew(granted, fresh, now_ms)
+            .map_err(|_| BookError::RotationDenied)
+    }
+
+    fn renew(&mut self, granted: &Granted<RotateToken>, fresh: &FreshToken, now_ms: u64) -> Result<Rotated, BookError> {
         let RotateToken { device, role, scopes } = granted.action();
         let principal = granted.principal();
-        check_manager(principal, *device)?;
+        check_token_manager(principal, *device, *role)?;
         let record = self.records.get(device).ok_or(BookError::UnknownDevice)?;
         let held = &record.role(*role).ok_or(BookError::NoSuchRole(*role))?.scopes;
         let scopes = scopes.clone().unwrap_or_else(|| held.clone());
@@ -243,7 +265,7 @@ impl Book {
     /// Withdraws one role: its tokens are void, its links closed, and it must ask again to come back.
     ///
     /// # Errors
-    /// No such device or role, or not the caller's.
+    /// [`BookError::RevocationDenied`]: no such device or role, or not the caller's.
     pub fn revoke(
         &mut self,
         granted: &Granted<ChangeDevice>,
@@ -251,8 +273,24 @@ impl Book {
         now_ms: u64,
     ) -> Result<Vec<Change>, BookError> {
         let device = granted.action().device;
-        check_manager(granted.principal(), device)?;
-        self.withdraw(device, role, now_ms)
+        check_token_manager(granted.principal(), device, role)
+            .and_then(|()| self.withdraw(device, role, now_ms))
+            .map_err(|_| BookError::RevocationDenied)
+    }
+
+    /// Takes note that a device is alive; false when it said so a moment ago.
+    pub fn seen(&mut self, device: DeviceId, now_ms: u64) -> (bool, Vec<Change>) {
+        let Some(record) = self.records.get_mut(&device) else {
+            return (false, Vec::new());
+        };
+        let is_news = record
+            .last_seen_ms
+            .is_none_or(|last| now_ms.saturating_sub(last) >= SEEN_PAUSE_MS);
+        if !is_news {
+            return (false, Vec::new());
+        }
+        record.last_seen_ms = Some(now_ms);
+        (true, vec![Change::Seen(Box::new(record.clone()))])
     }
 
     fn withdraw(&mut self, device: DeviceId, role: Role, now_ms: u64) -> Result<Vec<Change>, BookError> {
@@ -373,4 +411,13 @@ fn check_manager(principal: &Principal, device: DeviceId) -> Result<(), BookErro
         return Err(BookError::NotYours);
     }
     Ok(())
+}
+
+/// Whoever takes a token from another device cuts it off, which for anything but an operator's program takes what approving it took.
+fn check_token_manager(principal: &Principal, device: DeviceId, role: Role) -> Result<(), BookError> {
+    let is_own = principal.device_id() == Some(device);
+    if role != Role::Operator && !is_own && !principal.scopes().give(Scope::Admin) {
+        return Err(BookError::NotYours);
+    }
+    check_manager(principal, device)
 }

@@ -14,6 +14,7 @@ use crate::identity::Identity;
 use atoll_protocol::scope::Scope;
 
 mod digits;
+mod manage;
 mod property;
 mod stored;
 

@@ -62,6 +62,8 @@ pub fn pairing_changed(during: Interrupted) -> WireError {
 pub enum CommandBar {
     /// Policy does not let it through on that platform.
     NotAllowlisted,
+    /// It is of the kind that the owner has to allow by name.
+    NotOptedIn,
     /// The node does not have it.
     NotDeclared,
     /// The node has no commands at all.
@@ -73,6 +75,10 @@ pub fn command_not_allowed(command: &str, platform: &str, bar: CommandBar) -> Wi
     let (hint, reason) = match bar {
         CommandBar::NotAllowlisted => (
             format!("\"{command}\" is not in the allowlist for platform \"{platform}\""),
+            "command not allowlisted",
+        ),
+        CommandBar::NotOptedIn => (
+            format!("\"{command}\" requires explicit gateway.nodes.commands.allow opt-in"),
             "command not allowlisted",
         ),
         CommandBar::NotDeclared => (
@@ -90,6 +96,15 @@ pub fn command_not_allowed(command: &str, platform: &str, bar: CommandBar) -> Wi
 
 /// A command that ran on the node, or was refused there.
 pub fn node_error(error: &CallError) -> WireError {
+    node_fault(error, true)
+}
+
+/// A command that never reached the node.
+pub fn node_unasked(error: &CallError) -> WireError {
+    node_fault(error, false)
+}
+
+fn node_fault(error: &CallError, is_dispatched: bool) -> WireError {
     let CallError { code, message } = error;
     // Some nodes begin the sentence with the code already.
     let sentence = if message.starts_with(&format!("{code}:")) {
@@ -99,7 +114,7 @@ pub fn node_error(error: &CallError) -> WireError {
     };
     WireError::unavailable(sentence).with_details(&json!({
         "nodeError": { "code": code, "message": message },
-        "nodeCommandDispatched": true,
+        "nodeCommandDispatched": is_dispatched,
     }))
 }
 

@@ -146,9 +146,15 @@ open! {
         /// The session.
         session_key: String,
         /// The messages, oldest first.
-        messages: Vec<Json>;
+        messages: Vec<Json>,
+        /// Whether there are older ones.
+        has_more: bool,
+        /// How many there are.
+        total_messages: u64;
         /// The conversation's id.
         session_id?: String,
+        /// `{modelProvider, model, contextTokens}` of its agent.
+        defaults?: Json,
         /// How hard the agent thinks.
         thinking_level?: String,
     }

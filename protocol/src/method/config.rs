@@ -63,6 +63,8 @@ open! {
         issues: Vec<ConfigIssue>,
         /// What is odd.
         warnings: Vec<ConfigIssue>;
+        /// What an older release wrote otherwise; nothing here.
+        legacy_issues?: Vec<ConfigIssue>,
         /// The file's text, secrets replaced.
         raw?: String,
         /// The file as a tree, secrets replaced.

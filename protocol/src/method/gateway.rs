@@ -16,17 +16,6 @@ closed! {
         /// Bytes.
         max_bytes?: Int<1, 1_000_000>,
     }
-
-    /// `health` and `status`; both keys are of no use here.
-    #[derive(Default)]
-    pub struct Probe {;
-        /// Whether to ask the channels anew.
-        probe?: bool,
-        /// How long that may take, milliseconds.
-        timeout_ms?: u64,
-        /// Whether secrets may be shown; they never are.
-        include_sensitive?: bool,
-    }
 }
 
 open! {

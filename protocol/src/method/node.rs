@@ -72,11 +72,11 @@ closed! {
         ok: bool;
         /// The payload as a value.
         payload?: Json,
-        /// The payload as JSON text; it wins.
+        /// The payload as JSON text; it wins. Null is as good as absent.
         #[serde(rename = "payloadJSON")]
-        payload_json?: String,
-        /// Why there is none.
-        error?: NodeFault,
+        payload_json?: Option<String>,
+        /// Why there is none. Null is as good as absent.
+        error?: Option<NodeFault>,
     }
 
     /// Why a node gives no payload.
@@ -389,7 +389,7 @@ fn chunk<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error>
     let text = String::deserialize(deserializer)?;
     if text.len() > limits::PROGRESS_CHUNK && text.chars().count() > limits::PROGRESS_CHUNK {
         let limit = limits::PROGRESS_CHUNK;
-        return Err(de::Error::custom(format!("must NOT have more than {limit} characters")));
+        return Err(de::Error::custom(format!("must not have more than {limit} characters")));
     }
     Ok(text)
 }

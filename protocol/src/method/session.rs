@@ -189,12 +189,16 @@ open! {
         path: String,
         /// How many are in `sessions`.
         count: u64,
-        /// `{model, contextTokens}` of a new session.
+        /// `{modelProvider, model, contextTokens}` of a new session.
         defaults: Json,
         /// They.
         sessions: Vec<SessionRow>;
         /// How many there are.
         total_count?: u64,
+        /// How many were asked for.
+        limit_applied?: u64,
+        /// The `offset` of the next page.
+        next_offset?: u64,
         /// Whether there are more.
         has_more?: bool,
     }

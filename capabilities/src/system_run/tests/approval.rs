@@ -14,7 +14,8 @@ async fn without_a_file_nothing_runs_unasked() {
     let why = lab.denied(json!({"command":["true"]}), None).await;
     assert!(why.contains("approval required"), "{why}");
     let claim = json!({"command":["true"],"approved":true,"approvalDecision":"allow-once","runId":"r"});
-    assert!(lab.denied(claim, None).await.contains("approval required"));
+    let why = lab.denied(claim, None).await;
+    assert!(why.contains("approval required") && why.contains("not signed"), "{why}");
     let prepared = lab
         .call("system.run.prepare", json!({"command":["true"]}), None)
         .await

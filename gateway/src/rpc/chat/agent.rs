@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use atoll_channels::telegram::CHANNEL;
+use atoll_protocol::error::WireError;
 use atoll_protocol::id::{AgentId, RunId};
 use atoll_protocol::limits;
 use atoll_protocol::method::agent::{Agent, AgentAccepted, AgentDone, AgentWait, AgentWaited};
@@ -27,6 +29,8 @@ pub(in crate::rpc) async fn agent(house: &Arc<House>, ask: Ask) -> Answer {
     not_yet("model", params.model.is_some() || params.provider.is_some())?;
     not_yet("extraSystemPrompt", params.extra_system_prompt.is_some())?;
     not_yet("cwd", params.cwd.is_some())?;
+    check_channel(params.channel.as_deref())?;
+    check_channel(params.reply_channel.as_deref())?;
     let (session, agent) = session::of_agent(house, &params).await?;
     let run = run_id(&params.idempotency_key)?;
     let patience = patience(house, &agent, params.timeout);
@@ -39,6 +43,10 @@ pub(in crate::rpc) async fn agent(house: &Arc<House>, ask: Ask) -> Answer {
         is_plain: false,
     };
     let known = say(house, ask.caller.principal.clone(), saying).await?;
+    if known.as_ref().is_some_and(|row| row.state.is_end()) {
+        let ended = house.turns.wait(run.clone(), Duration::ZERO).await;
+        return done(agent_done(&run, ended));
+    }
     let status = if known.is_some() { "in_flight" } else { "accepted" };
     let first = AgentAccepted {
         run_id: run.to_string(),
@@ -55,6 +63,16 @@ pub(in crate::rpc) async fn agent(house: &Arc<House>, ask: Ask) -> Answer {
         first: json_of(&first)?,
         then: Box::pin(then),
     })
+}
+
+/// Refuses names of channels that no client means: `last` and `webchat` are the session's own.
+fn check_channel(channel: Option<&str>) -> Result<(), WireError> {
+    match channel.filter(|channel| !["", "last", "webchat", CHANNEL].contains(channel)) {
+        Some(other) => Err(WireError::invalid(format!(
+            "invalid agent params: unknown channel: {other}"
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// How long the end of a turn can be waited for.
@@ -80,7 +98,11 @@ fn agent_done(run: &RunId, ended: Option<Ended>) -> AgentDone {
         };
     };
     let (status, summary) = words(ended.state);
-    let payloads: Vec<_> = ended.text.iter().map(|text| json!({"text": text})).collect();
+    let payloads: Vec<_> = ended
+        .text
+        .iter()
+        .map(|text| json!({"text": text, "mediaUrl": null}))
+        .collect();
     let error = ended.text.clone().filter(|_| status == "error");
     let result = Some(json!({"payloads": payloads, "meta": {}}).into());
     AgentDone {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use atoll_protocol::id::SessionKey;
+use atoll_protocol::id::{AgentId, SessionKey};
 use atoll_protocol::json::Json;
 use atoll_protocol::limits;
 use atoll_protocol::method::Int;
@@ -19,9 +19,10 @@ const MESSAGES: u64 = 200;
 pub(in crate::rpc) async fn history(house: &Arc<House>, ask: Ask) -> Answer {
     let wanted = if ask.granted.action().name == "sessions.history" {
         let params: SessionsHistory = ask.read()?;
-        let (session, _) = session::named(house, &params.key, params.agent_id.as_deref())?;
+        let (session, agent) = session::named(house, &params.key, params.agent_id.as_deref())?;
         Page {
             session,
+            agent,
             limit: params.limit.map(Int::value),
             offset: params.offset,
             chars: None,
@@ -29,10 +30,11 @@ pub(in crate::rpc) async fn history(house: &Arc<House>, ask: Ask) -> Answer {
         }
     } else {
         let params: ChatHistory = ask.read()?;
-        let (session, _) = session::named(house, &params.session_key, params.agent_id.as_deref())?;
+        let (session, agent) = session::named(house, &params.session_key, params.agent_id.as_deref())?;
         let (chars, bytes) = (params.max_chars.map(Int::value), params.max_bytes.map(Int::value));
         Page {
             session,
+            agent,
             limit: params.limit.map(Int::value),
             offset: params.offset,
             chars,
@@ -41,18 +43,23 @@ pub(in crate::rpc) async fn history(house: &Arc<House>, ask: Ask) -> Answer {
     };
     let session_key = wanted.session.to_string();
     let found = house.sessions.find(&wanted.session).await.map_err(session::failed)?;
-    let (messages, session_id) = match found {
-        Some((_, transcript)) => {
-            let shown = transcript.history().iter().filter_map(|entry| entry.shown()).collect();
-            (wanted.cut(shown), Some(transcript.session_id()))
-        }
-        None => (Vec::new(), None),
+    let session_id = found.as_ref().map(|(_, transcript)| transcript.session_id());
+    let all: Vec<Value> = match &found {
+        Some((_, transcript)) => transcript.history().iter().filter_map(|entry| entry.shown()).collect(),
+        None => Vec::new(),
     };
-    let messages = messages.iter().map(Json::from).collect();
+    let total = all.len();
+    let messages = wanted.cut(all);
+    let passed = messages.len().saturating_add(number(wanted.offset.unwrap_or_default()));
+    let config = house.config();
+    let agent = config.agent(&wanted.agent).unwrap_or_else(|| config.default_agent());
     done(ChatMessages {
         session_key,
-        messages,
+        messages: messages.iter().map(Json::from).collect(),
+        has_more: passed < total,
+        total_messages: u64::try_from(total).unwrap_or(u64::MAX),
         session_id,
+        defaults: Some(session::defaults(&config, agent).into()),
         thinking_level: None,
     })
 }
@@ -60,6 +67,7 @@ pub(in crate::rpc) async fn history(house: &Arc<House>, ask: Ask) -> Answer {
 /// Which part of a history is wanted.
 struct Page {
     session: SessionKey,
+    agent: AgentId,
     limit: Option<u64>,
     /// From the newest.
     offset: Option<u64>,
@@ -72,7 +80,6 @@ struct Page {
 impl Page {
     /// The newest messages that fit, oldest first.
     fn cut(&self, mut all: Vec<Value>) -> Vec<Value> {
-        let number = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
         all.truncate(all.len().saturating_sub(number(self.offset.unwrap_or_default())));
         let first = all.len().saturating_sub(number(self.limit.unwrap_or(MESSAGES)));
         let mut page = all.split_off(first);
@@ -89,6 +96,10 @@ impl Page {
         let fitting = fitting.count();
         page.split_off(page.len() - fitting)
     }
+}
+
+fn number(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }
 
 fn shorten(message: &mut Value, chars: usize) {
@@ -114,6 +125,7 @@ mod tests {
         let session = SessionKey::new("agent:main:main").expect("a key");
         Page {
             session,
+            agent: AgentId::new("main").expect("an id"),
             limit: Some(limit),
             offset: Some(offset),
             chars,

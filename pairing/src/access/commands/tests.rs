@@ -140,6 +140,22 @@ fn a_dangerous_command_is_approvable_and_needs_the_owners_list_to_run() {
 }
 
 #[test]
+fn what_can_be_used_now_is_what_a_call_would_be_let_through_for() {
+    let node = client("node-host", "macos", "Mac");
+    let both = surface(&["camera", "system"], &["camera.snap", "system.run"]);
+    let facts = NodeFacts::new(&node, both.clone(), both);
+    let closed = CommandPolicy::default();
+    assert_eq!(closed.usable(&facts), surface(&["system"], &["system.run"]));
+    let open = CommandPolicy {
+        allow: vec!["camera.snap".into()],
+        deny: vec!["system.run".into()],
+    };
+    assert_eq!(open.usable(&facts), surface(&["camera", "system"], &["camera.snap"]));
+    let refused = closed.check(&facts, "camera.snap").expect_err("not allowed").to_wire();
+    assert!(refused.message.contains("gateway.nodes.commands.allow"), "{refused}");
+}
+
+#[test]
 fn no_list_opens_the_workers_private_commands() {
     let policy = CommandPolicy {
         allow: vec!["worker.exec".into()],

@@ -114,7 +114,7 @@ fn is_oversized(surface: &Surface) -> bool {
 
 fn refuse_surface(id: RequestId) -> Vec<Step> {
     let error = WireError::invalid(format!(
-        "invalid connect params: caps and commands must NOT have more than {} items",
+        "invalid connect params: caps and commands must not have more than {} items",
         limits::SURFACE_ENTRIES
     ));
     let reason = close_reason(&error.message);

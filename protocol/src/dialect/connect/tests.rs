@@ -65,7 +65,7 @@ fn a_faulty_connect_is_answered_and_closed_in_the_same_words() {
         ),
         (
             request(&with("/client/displayName", json!(""))),
-            "invalid connect params: at /client/displayName: must NOT have fewer than 1 characters",
+            "invalid connect params: at /client/displayName: must not have fewer than 1 characters",
         ),
         (
             request(&with("/extra", json!(1))),
