@@ -1,6 +1,7 @@
 //! The ring of devices as the rest of the gateway uses it: the rows of `node.list`, whom a name means, and the one way to call a command
 //! on a node. Joins the book (who is paired) with the hub (who is linked); owns neither.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use atoll_pairing::access::{self, Door, InvokeCommand, Policy, Principal};
 use atoll_pairing::book::DeviceRecord;
 use atoll_pairing::proven::Language;
 use atoll_protocol::calls::Failure;
+use atoll_protocol::capability::Surface;
 use atoll_protocol::dialect::denial;
 use atoll_protocol::error::{CallError, WireError};
 use atoll_protocol::frame::{Invoke, SignedPlan};
@@ -295,24 +297,43 @@ impl Ring {
     }
 
     async fn candidates(&self) -> Vec<Candidate> {
-        self.joined()
-            .await
-            .into_iter()
-            .map(|(record, live)| Candidate {
+        let open = self.open_calls().await;
+        let candidate = |(record, live): (DeviceRecord, Option<Arc<LiveNode>>)| {
+            let surface = surface(&record, live.as_deref());
+            Candidate {
                 node: record.id,
                 name: record.display_name().to_owned(),
                 connected: live.is_some(),
-            })
-            .collect()
+                address: live.as_ref().map(|live| live.address.clone()).unwrap_or_default(),
+                open_calls: open.get(&record.id).copied().unwrap_or_default(),
+                platform: record.client.platform,
+                caps: surface.caps,
+                commands: surface.commands,
+            }
+        };
+        self.joined().await.into_iter().map(candidate).collect()
+    }
+
+    /// How many calls are open on each node that has any.
+    async fn open_calls(&self) -> HashMap<DeviceId, u64> {
+        let mut open = HashMap::new();
+        for call in self.hub.calls().await {
+            *open.entry(call.node).or_default() += 1;
+        }
+        open
     }
 
     /// The rows of `node.list`.
     pub(crate) async fn rows(&self) -> Vec<Value> {
-        self.joined()
-            .await
-            .iter()
-            .map(|(record, live)| row(record, live.as_deref()))
-            .collect()
+        let open = self.open_calls().await;
+        let row = |(record, live): &(DeviceRecord, Option<Arc<LiveNode>>)| {
+            let mut row = row(record, live.as_deref());
+            if let Some(open) = open.get(&record.id) {
+                row["openCalls"] = json!(open);
+            }
+            row
+        };
+        self.joined().await.iter().map(row).collect()
     }
 
     /// One row.
@@ -343,7 +364,7 @@ impl Ring {
             book.records().filter(is_node).cloned().collect::<Vec<_>>()
         });
         let records = records.await.unwrap_or_default();
-        let mut live: std::collections::HashMap<_, _> =
+        let mut live: HashMap<_, _> =
             self.hub.nodes().into_iter().map(|node| (node.node, node)).collect();
         records
             .into_iter()
@@ -352,13 +373,18 @@ impl Ring {
     }
 }
 
+/// What a node can do: declared and approved, or only approved while nobody can ask it.
+fn surface(record: &DeviceRecord, live: Option<&LiveNode>) -> Surface {
+    live.map_or_else(|| record.surface.clone(), |live| live.facts.in_force())
+}
+
 fn row(record: &DeviceRecord, live: Option<&LiveNode>) -> Value {
     let client = &record.client;
-    let in_force = live.map(|live| live.facts.in_force()).unwrap_or_default();
+    let surface = surface(record, live);
     let mut row = json!({
         "nodeId": record.id, "displayName": record.display_name(), "platform": client.platform,
         "version": client.version, "clientId": client.id, "clientMode": client.mode,
-        "deviceFamily": client.device_family, "caps": in_force.caps, "commands": in_force.commands,
+        "deviceFamily": client.device_family, "caps": surface.caps, "commands": surface.commands,
         "sessionHost": false, "nodePluginTools": [], "paired": true, "connected": live.is_some(),
         "approvedAtMs": record.surface_approved_ms, "lastSeenAtMs": record.last_seen_ms, "lastSeenReason": "connect",
         "approvalState": "approved",

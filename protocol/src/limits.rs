@@ -60,6 +60,9 @@ pub const NODE_CALLS: usize = 64;
 /// shows its call as lost.
 pub const NODE_RESULTS: usize = 256;
 
+/// The same, in bytes of all of them together.
+pub const NODE_RESULT_BYTES: usize = 32 * 1024 * 1024;
+
 /// How long a node keeps an unacknowledged result.
 pub const NODE_RESULT_AGE: Duration = Duration::from_secs(60 * 60);
 

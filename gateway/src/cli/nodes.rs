@@ -7,6 +7,7 @@ use super::client::Client;
 use super::output::{self, ago, list, short, text};
 use super::{CliError, Reach};
 use crate::clock;
+use crate::select::{Candidate, select};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Nodes {
@@ -15,7 +16,7 @@ pub(super) enum Nodes {
     List,
     /// One node with all it offers
     Describe {
-        /// The node: id, beginning of an id, or name
+        /// The node: name, beginning of its id, address, or e.g. any,os=linux
         #[arg(long)]
         node: String,
     },
@@ -24,7 +25,7 @@ pub(super) enum Nodes {
     /// Give a node another name
     #[command(after_help = "Example: atoll nodes rename --node 4cac --name laptop")]
     Rename {
-        /// The node: id, beginning of an id, or name
+        /// The node: name, beginning of its id, address, or e.g. any,os=linux
         #[arg(long)]
         node: String,
         /// The new name
@@ -38,7 +39,7 @@ pub(super) enum Nodes {
     after_help = "Example: atoll nodes invoke --node laptop --command system.which --params '{\"bins\":[\"git\"]}'"
 )]
 pub(super) struct Invoke {
-    /// The node: id, beginning of an id, or name
+    /// The node: name, beginning of its id, address, or e.g. any,os=linux
     #[arg(long)]
     node: String,
     /// The command, e.g. device.info
@@ -103,16 +104,22 @@ async fn find(client: &mut Client, asked: &str) -> Result<String, CliError> {
     let reply = client.call("node.list", json!({})).await?;
     let rows = list(&reply, "nodes");
     let candidates: Vec<_> = rows.iter().filter_map(candidate).collect();
-    crate::select::select(Some(asked), &candidates)
+    select(Some(asked), &candidates)
         .map(|node| node.to_string())
         .map_err(|error| CliError::Usage(error.to_string()))
 }
 
-fn candidate(row: &Value) -> Option<crate::select::Candidate> {
-    Some(crate::select::Candidate {
+fn candidate(row: &Value) -> Option<Candidate> {
+    let words = |field| list(row, field).iter().filter_map(Value::as_str).map(str::to_owned).collect();
+    Some(Candidate {
         node: text(row, "nodeId").parse().ok()?,
         name: text(row, "displayName").to_owned(),
         connected: row.get("connected").and_then(Value::as_bool).unwrap_or_default(),
+        address: text(row, "remoteIp").to_owned(),
+        platform: text(row, "platform").to_owned(),
+        caps: words("caps"),
+        commands: words("commands"),
+        open_calls: row.get("openCalls").and_then(Value::as_u64).unwrap_or_default(),
     })
 }
 
