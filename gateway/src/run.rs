@@ -41,12 +41,14 @@ use crate::intake;
 use crate::journal::Journal;
 use crate::lane::Lanes;
 use crate::logs::Logs;
+use crate::repeats::Repeats;
 use crate::ring::{Leaving, Ring};
 use crate::seats::Seats;
 use crate::sessions::Sessions;
 use crate::state::{self, StateDir};
 use crate::turns::{Turns, Waiting};
 use crate::vital::Vital;
+use crate::waiting;
 
 mod error;
 mod exposure;
@@ -274,7 +276,9 @@ async fn build(given: Given) -> Result<Arc<House>, StartError> {
         journal: given.journal.clone(),
         config: given.config.clone(),
         leaving: Leaving::default(),
+        repeats: Repeats::default(),
     };
+    let (waiting, waits) = waiting::waiting();
     let exec = Commands {
         ring: ring.clone(),
         approvals: owners.approvals.clone(),
@@ -285,7 +289,8 @@ async fn build(given: Given) -> Result<Arc<House>, StartError> {
     let at_once = std::thread::available_parallelism().map_or(8, |cores| (cores.get() * 4).max(8));
     let (lanes, lanes_loop) = Lanes::start(Arc::new(turns.clone()), at_once, given.stop.clone());
     given.tasks.spawn(given.vital.keep("lanes", lanes_loop));
-    Ok(Arc::new(House {
+    let stop = given.stop.clone();
+    let house = Arc::new(House {
         started: given.started,
         boot,
         port: given.port,
@@ -304,6 +309,7 @@ async fn build(given: Given) -> Result<Arc<House>, StartError> {
         approvals: owners.approvals,
         cards: owners.cards,
         ring,
+        waiting,
         exec,
         sessions: turns.sessions.clone(),
         lanes,
@@ -313,7 +319,10 @@ async fn build(given: Given) -> Result<Arc<House>, StartError> {
         channels: Channels::default(),
         typed: Typed::default(),
         tasks: given.tasks,
-    }))
+    });
+    let keeping = house.vital.keep("waiting", waiting::run(house.clone(), waits, stop));
+    house.tasks.spawn(keeping);
+    Ok(house)
 }
 
 /// What works for as long as the gateway does. After [`recover`], so that nothing is sent and called uncertain.

@@ -94,7 +94,9 @@ impl<'a> Term<'a> {
             Self::Any => among,
             Self::Os(asked) => holds(&|node| system(&node.platform) == system(asked)),
             Self::Cap(asked) => holds(&|node| node.caps.iter().any(|cap| cap.eq_ignore_ascii_case(asked))),
-            Self::Command(asked) => holds(&|node| node.commands.iter().any(|command| command.eq_ignore_ascii_case(asked))),
+            Self::Command(asked) => {
+                holds(&|node| node.commands.iter().any(|command| command.eq_ignore_ascii_case(asked)))
+            }
             Self::Named(asked) => named(asked, &among),
         }
     }
@@ -110,7 +112,10 @@ pub(crate) fn select(asked: Option<&str>, candidates: &[Candidate]) -> Result<De
     };
     let lower = asked.to_lowercase();
     // A name may hold a comma or an equals sign; as a whole it comes first.
-    let whole: Vec<_> = candidates.iter().filter(|node| node.name.to_lowercase() == lower).collect();
+    let whole: Vec<_> = candidates
+        .iter()
+        .filter(|node| node.name.to_lowercase() == lower)
+        .collect();
     let is_any = lower.split(',').any(|word| word.trim() == "any");
     let matches = if whole.is_empty() || lower == "any" {
         let words = lower.split(',').map(|word| Term::of(word.trim()));
@@ -121,12 +126,7 @@ pub(crate) fn select(asked: Option<&str>, candidates: &[Candidate]) -> Result<De
     one_of(asked, is_any, connected_first(matches), candidates)
 }
 
-fn one_of(
-    asked: &str,
-    is_any: bool,
-    mut matches: Vec<&Candidate>,
-    all: &[Candidate],
-) -> Result<DeviceId, SelectError> {
+fn one_of(asked: &str, is_any: bool, mut matches: Vec<&Candidate>, all: &[Candidate]) -> Result<DeviceId, SelectError> {
     if is_any {
         matches.sort_by_key(|candidate| (candidate.open_calls, candidate.name.to_lowercase(), candidate.node));
         matches.truncate(1);

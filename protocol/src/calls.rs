@@ -79,6 +79,15 @@ impl Failure {
         }
     }
 
+    /// Whether the command ran, or may have run.
+    pub fn may_have_run(&self) -> bool {
+        match self {
+            Self::TimedOut { sent } | Self::Cancelled { sent } => *sent,
+            Self::Lost | Self::Node(_) => true,
+            Self::NotConnected => false,
+        }
+    }
+
     /// The state that lists show for it.
     pub fn state(&self) -> &'static str {
         match self {

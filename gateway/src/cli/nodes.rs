@@ -110,7 +110,13 @@ async fn find(client: &mut Client, asked: &str) -> Result<String, CliError> {
 }
 
 fn candidate(row: &Value) -> Option<Candidate> {
-    let words = |field| list(row, field).iter().filter_map(Value::as_str).map(str::to_owned).collect();
+    let words = |field| {
+        list(row, field)
+            .iter()
+            .filter_map(Value::as_str)
+            .map(str::to_owned)
+            .collect()
+    };
     Some(Candidate {
         node: text(row, "nodeId").parse().ok()?,
         name: text(row, "displayName").to_owned(),

@@ -135,6 +135,7 @@ fn new_invoke(call: &str, node: DeviceId, keeps: bool) -> NewInvoke {
         deadline: crate::clock::instant() + Duration::from_secs(60),
         idempotent: false,
         keep_until_acknowledged: keeps,
+        caller: "uid:0".into(),
         progress: None,
     }
 }
@@ -295,6 +296,9 @@ async fn a_restored_call_waits_for_whoever_asks_for_it() {
         node: NODE,
         command: "system.run".to_owned(),
         deadline: crate::clock::instant() + Duration::from_secs(600),
+        caller: "agent:main".into(),
+        idempotency_key: None,
+        memory: None,
     };
     hub.restore(vec![restored]).await;
     let mut node = Node::silent(&hub, NODE).await;

@@ -1,7 +1,6 @@
-//! `node.*`: what is in the ring, calls to it, and what nodes report.
+//! `node.*`: what is in the ring, what an approved command is, and what nodes report. Calls are in `invocation.rs`.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use atoll_pairing::approval::plan::plan_of;
 use atoll_pairing::approval::{Approval, Question, Requester, Spend};
@@ -9,8 +8,7 @@ use atoll_protocol::dialect::denial;
 use atoll_protocol::error::WireError;
 use atoll_protocol::id::{ApprovalId, CallId, DeviceId};
 use atoll_protocol::json::Json;
-use atoll_protocol::limits;
-use atoll_protocol::method::node::{HostStats, NodeEvent, NodeInvoke, NodeNamed, NodeRename};
+use atoll_protocol::method::node::{HostStats, NodeEvent, NodeNamed, NodeRename};
 use atoll_protocol::scope::Scope;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -43,28 +41,8 @@ pub(super) async fn rename(house: &House, ask: Ask) -> Answer {
     done(json!({"nodeId": node, "displayName": params.display_name}))
 }
 
-pub(super) async fn invoke(house: &House, ask: Ask) -> Answer {
-    let params: NodeInvoke = ask.read()?;
-    let node: DeviceId = params
-        .node_id
-        .parse()
-        .map_err(|_| denial::pairing_changed(denial::Interrupted::Invocation))?;
-    let timeout = params.timeout_ms.map_or(limits::CALL_DEADLINE, Duration::from_millis);
-    let command = params.command.into_string();
-    let mut call = Call::new(node, command.clone(), params.params, timeout);
-    call.idempotency_key = Some(params.idempotency_key.into_string());
-    // Nobody else waits for it, so it ends with the link of whoever asked.
-    call.cancel = ask.caller.gone.clone();
-    if command == "system.run" {
-        prepare_run(house, &ask, &mut call).await?;
-    }
-    let payload = house.ring.call(&ask.caller.principal, call).await?;
-    let text = payload.as_ref().map(Json::as_str);
-    done(json!({"ok": true, "nodeId": node, "command": command, "payload": payload, "payloadJSON": text}))
-}
-
 /// Nobody can send "approved": either the gateway holds a yes for this very run, or the words are taken out.
-async fn prepare_run(house: &House, ask: &Ask, call: &mut Call) -> Result<(), WireError> {
+pub(super) async fn prepare_run(house: &House, ask: &Ask, call: &mut Call) -> Result<(), WireError> {
     let mut params = call.params.as_ref().map(Json::tree).unwrap_or_else(|| json!({}));
     let Some(fields) = params.as_object_mut() else {
         return Err(WireError::invalid(

@@ -85,7 +85,16 @@ fn each_way_of_naming_a_node_means_this_one() {
 #[test]
 fn what_fits_nobody_or_several_is_refused_with_those_who_could_be_meant() {
     let all = ring();
-    let unknown = ["nobody", "aaa", "os=plan9", "cap=", "cap=camera,cmd=system.run", "laptop,phone", "os", ""];
+    let unknown = [
+        "nobody",
+        "aaa",
+        "os=plan9",
+        "cap=",
+        "cap=camera,cmd=system.run",
+        "laptop,phone",
+        "os",
+        "",
+    ];
     for asked in &unknown[..7] {
         let error = select(Some(asked), &all).expect_err(asked);
         assert!(matches!(error, SelectError::Unknown { .. }), "{asked}: {error}");
@@ -118,7 +127,11 @@ fn any_is_always_the_same_choice() {
     all.rotate_left(1);
     assert_eq!(select(Some("any"), &all), Ok(DeviceId::from_digest([1; 32])));
     let away = [candidate(5, "b", false), candidate(6, "a", false)];
-    assert_eq!(select(Some("any"), &away), Ok(away[1].node), "so that a call to it can wait");
+    assert_eq!(
+        select(Some("any"), &away),
+        Ok(away[1].node),
+        "so that a call to it can wait"
+    );
 }
 
 #[test]

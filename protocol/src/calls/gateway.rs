@@ -362,13 +362,7 @@ impl<W: Clone> Calls<W> {
     }
 
     /// A call that was sent, and that the node does not know. It certainly never began when the node has forgotten nothing since.
-    fn unknown_to_its_node(
-        &mut self,
-        key: u64,
-        memory: Option<&Arc<str>>,
-        now: Instant,
-        effects: &mut Vec<Effect<W>>,
-    ) {
+    fn unknown_to_its_node(&mut self, key: u64, memory: Option<&Arc<str>>, now: Instant, effects: &mut Vec<Effect<W>>) {
         let call = &self.calls[&key];
         let never_began = memory.is_some() && call.memory.as_ref() == memory;
         match (never_began || call.idempotent, call.is_restored) {

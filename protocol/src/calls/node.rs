@@ -83,7 +83,9 @@ impl NodeCalls {
 
     /// The gateway has it safe: the result is forgotten, the id is not.
     pub fn acknowledge(&mut self, call: &CallId, now: Instant) {
-        let Some(result) = self.finished.remove(call) else { return };
+        let Some(result) = self.finished.remove(call) else {
+            return;
+        };
         self.finished_bytes -= size(&result);
         // At most as many as results are kept, and mostly it is the first.
         if let Some(place) = self.finished_order.iter().position(|(_, kept)| kept == call) {
@@ -255,19 +257,20 @@ mod tests {
     fn large_results_are_bounded_by_their_bytes_and_the_newest_is_always_kept() {
         let now = Instant::now();
         let mut calls = NodeCalls::new();
-        let large = |bytes: usize| Ok(Some(Json::of(&"x".repeat(bytes)).expect("writes")));
+        let large = |bytes: usize| Err(CallError::new("X", "x".repeat(bytes)));
         let mut finish = |number, bytes| {
             calls.start(&call(number), now);
             calls.finish(&call(number), large(bytes), now);
             calls.kept().cloned().collect::<Vec<_>>()
         };
-        let third = limits::NODE_RESULT_BYTES / 3;
+        let third = limits::NODE_RESULT_BYTES / 3 - 1;
         assert_eq!(finish(0, third), [call(0)]);
         assert_eq!(finish(1, third), [call(0), call(1)]);
-        assert_eq!(finish(2, third), [call(1), call(2)]);
-        assert_eq!(finish(3, 2 * limits::NODE_RESULT_BYTES), [call(3)]);
-        assert_eq!(finish(4, 1), [call(4)]);
-        calls.acknowledge(&call(4), now);
+        assert_eq!(finish(2, third), [call(0), call(1), call(2)]);
+        assert_eq!(finish(3, third), [call(1), call(2), call(3)]);
+        assert_eq!(finish(4, limits::NODE_RESULT_BYTES + 1), [call(4)]);
+        assert_eq!(finish(5, 1), [call(5)]);
+        calls.acknowledge(&call(5), now);
         assert_eq!(calls.finished_bytes, 0);
     }
 

@@ -247,7 +247,9 @@ impl Pair {
     /// What is said while there is no link is lost.
     fn say(&mut self, pick: usize) {
         let count = self.programs.len().max(1);
-        let Some(program) = self.programs.get_mut(pick % count) else { return };
+        let Some(program) = self.programs.get_mut(pick % count) else {
+            return;
+        };
         let progress = Progress {
             call: program.call.clone(),
             seq: program.said,
@@ -353,7 +355,7 @@ fn sixteenths(seconds: u8) -> Duration {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
     fn every_call_ends_exactly_once_and_none_runs_twice(acts in proptest::collection::vec(any_act(), 0..120)) {
