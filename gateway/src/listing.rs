@@ -89,7 +89,9 @@ pub(crate) async fn calls(house: &House, asked: &CallsList) -> Result<Vec<CallLi
     let filter = wanted.filter(node);
     let most = u32::try_from(limit).unwrap_or(u32::MAX);
     let look = move |db: &rusqlite::Connection| {
-        let ended = filter.map(|filter| calls::ended_lately(db, &filter, most)).transpose()?;
+        let ended = filter
+            .map(|filter| calls::ended_lately(db, &filter, most))
+            .transpose()?;
         Ok((calls::unfinished(db)?, ended.unwrap_or_default()))
     };
     let live = live(house).await;
@@ -98,7 +100,10 @@ pub(crate) async fn calls(house: &House, asked: &CallsList) -> Result<Vec<CallLi
     let (unfinished, ended) =
         looked.map_err(|error| WireError::unavailable(format!("the calls cannot be read: {error}")))?;
     let known: HashSet<_> = live.iter().map(|row| row.call_id.clone()).collect();
-    let here = unfinished.iter().filter(|row| !known.contains(&row.new.call)).map(of_row);
+    let here = unfinished
+        .iter()
+        .filter(|row| !known.contains(&row.new.call))
+        .map(of_row);
     let mut open: Vec<_> = live.into_iter().chain(here).collect();
     let over: HashSet<_> = ended.iter().map(|row| row.new.call.clone()).collect();
     open.retain(|row| node.is_none_or(|node| node == row.node_id) && !over.contains(&row.call_id));

@@ -260,7 +260,10 @@ mod tests {
     fn a_key_belongs_to_one_caller() {
         assert_ne!(Key::of("me", "k"), Key::of("you", "k"));
         assert_ne!(Key::of("me", "k"), Key::of("m", "ek"));
-        assert_ne!(fingerprint("n", "c", None), fingerprint("n", "c", Some(&Json::of(&1).expect("writes"))));
+        assert_ne!(
+            fingerprint("n", "c", None),
+            fingerprint("n", "c", Some(&Json::of(&1).expect("writes")))
+        );
     }
 
     #[test]
@@ -272,9 +275,18 @@ mod tests {
         let end = start + KEPT / 2;
         repeats.end(short, &ended("x"), end);
         let almost = end + KEPT - Duration::from_millis(1);
-        assert!(matches!(repeats.begin(short, PARAMS, &call("c"), almost), Begun::Over(_)));
-        assert!(matches!(repeats.begin(short, PARAMS, &call("d"), end + KEPT), Begun::First));
-        assert!(matches!(repeats.begin(long, PARAMS, &call("e"), start + 9 * KEPT), Begun::UnderWay(_)));
+        assert!(matches!(
+            repeats.begin(short, PARAMS, &call("c"), almost),
+            Begun::Over(_)
+        ));
+        assert!(matches!(
+            repeats.begin(short, PARAMS, &call("d"), end + KEPT),
+            Begun::First
+        ));
+        assert!(matches!(
+            repeats.begin(long, PARAMS, &call("e"), start + 9 * KEPT),
+            Begun::UnderWay(_)
+        ));
     }
 
     #[test]
@@ -288,6 +300,9 @@ mod tests {
             repeats.end(key, &ended("x"), now);
         }
         assert!(repeats.lock().entries.len() <= KEYS + 1);
-        assert!(matches!(repeats.begin(open, PARAMS, &call("b"), now), Begun::UnderWay(_)));
+        assert!(matches!(
+            repeats.begin(open, PARAMS, &call("b"), now),
+            Begun::UnderWay(_)
+        ));
     }
 }

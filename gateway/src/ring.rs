@@ -114,7 +114,9 @@ pub(crate) struct Idempotency {
 impl Call {
     /// How much time is left for it.
     fn budget(&self) -> Duration {
-        let left = self.deadline_ms.map(|deadline| Duration::from_millis(deadline.saturating_sub(clock::now_ms())));
+        let left = self
+            .deadline_ms
+            .map(|deadline| Duration::from_millis(deadline.saturating_sub(clock::now_ms())));
         let budget = left.map_or(self.timeout, |left| left.min(self.timeout));
         budget.min(limits::CALL_DEADLINE_MAX)
     }
@@ -133,7 +135,7 @@ impl Call {
 #[derive(Debug)]
 pub(crate) enum Before {
     /// It had ended; this was written down.
-    Ended(CallRow),
+    Ended(Box<CallRow>),
     /// It was open until now.
     Open(Result<Option<Json>, Failure>),
 }
@@ -336,7 +338,7 @@ impl Ring {
             return Ok(None);
         };
         if row.state.is_end() {
-            return Ok(Some(Before::Ended(row)));
+            return Ok(Some(Before::Ended(Box::new(row))));
         }
         let end = self.attach(&row.new.call, cancel).await;
         if end == Err(Failure::NotConnected) {

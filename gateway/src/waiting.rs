@@ -290,7 +290,8 @@ impl Owner {
         let all = || self.nodes.values().flatten();
         let bytes: usize = all().map(Waiter::bytes).sum();
         if all().count() >= limits::QUEUED_CALLS || bytes + waiter.bytes() > limits::QUEUED_BYTES {
-            let refusal = WireError::unavailable("too many calls wait for their nodes already; see `atoll nodes calls`");
+            let refusal =
+                WireError::unavailable("too many calls wait for their nodes already; see `atoll nodes calls`");
             return finish(&self.house, waiter, Err(refusal), CallState::Error).await;
         }
         let node = waiter.node;
@@ -315,14 +316,22 @@ impl Owner {
     async fn give_up(&mut self, now: Instant) {
         let mut over = Vec::new();
         for waiters in self.nodes.values_mut() {
-            let (due, waiting) = std::mem::take(waiters).into_iter().partition(|waiter| waiter.until <= now);
+            let (due, waiting) = std::mem::take(waiters)
+                .into_iter()
+                .partition(|waiter| waiter.until <= now);
             *waiters = waiting;
             let due: VecDeque<Waiter> = due;
             over.extend(due);
         }
         self.nodes.retain(|_, waiters| !waiters.is_empty());
         for waiter in over {
-            finish(&self.house, waiter, Err(denial::node_not_connected()), CallState::NodeAway).await;
+            finish(
+                &self.house,
+                waiter,
+                Err(denial::node_not_connected()),
+                CallState::NodeAway,
+            )
+            .await;
         }
     }
 

@@ -36,7 +36,11 @@ impl AuthPolicy {
             Self::Password(secret) => hash.update([b"password\0", &secret.as_bytes()[..]].concat()),
             Self::TrustedProxy(rules) => hash.update(format!("proxy\0{rules:?}")),
         }
-        hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+        hash.finalize()
+            .iter()
+            .take(16)
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
     }
 }
 

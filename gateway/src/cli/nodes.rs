@@ -1,5 +1,7 @@
 //! `atoll nodes …`: what is in the ring, and calls to it.
 
+mod calls;
+
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
@@ -22,6 +24,14 @@ pub(super) enum Nodes {
     },
     /// Run one command of a node
     Invoke(Invoke),
+    /// Calls that are open, and those that ended lately
+    Calls(calls::Calls),
+    /// Call a call off: one that runs is stopped, one that waits for its node is never made
+    #[command(after_help = "Example: atoll nodes cancel 0c9f8a1e")]
+    Cancel {
+        /// The call, or the beginning of its id; see `atoll nodes calls`
+        call: String,
+    },
     /// Give a node another name
     #[command(after_help = "Example: atoll nodes rename --node 4cac --name laptop")]
     Rename {
@@ -51,9 +61,12 @@ pub(super) struct Invoke {
     /// How long the node may take, milliseconds
     #[arg(long, default_value_t = 15_000, value_name = "MS")]
     invoke_timeout: u64,
-    /// Names this very call, so that a retry can be told from a new one
+    /// Names this very call: the same key within five minutes gives the same result, and no second run
     #[arg(long)]
     idempotency_key: Option<String>,
+    /// Wait so long for a node that is away, e.g. 90s, 30m, 8h or 2d; the gateway keeps the call, you need not
+    #[arg(long, value_name = "TIME", value_parser = waiting_time)]
+    queue: Option<u64>,
 }
 
 impl Nodes {
@@ -77,6 +90,16 @@ impl Nodes {
                 }
             }
             Self::Invoke(invoke) => invoke.run(reach, &mut client).await,
+            Self::Calls(calls) => calls.run(reach, &mut client).await,
+            Self::Cancel { call } => {
+                let call = open_call(&mut client, &call).await?;
+                let reply = client.call("node.invoke.cancel", json!({"callId": call})).await?;
+                if reach.json {
+                    output::json(&reply)
+                } else {
+                    output::line("done")
+                }
+            }
         }
     }
 }
@@ -85,18 +108,58 @@ impl Invoke {
     async fn run(self, reach: &Reach, client: &mut Client) -> Result<(), CliError> {
         let params = output::params(&self.params)?;
         let node = find(client, &self.node).await?;
-        let ask = json!({
+        let mut ask = json!({
             "nodeId": node, "command": self.command, "params": params, "timeoutMs": self.invoke_timeout,
             "idempotencyKey": self.idempotency_key.unwrap_or_else(|| uuid::Uuid::new_v4().to_string()),
         });
+        if let Some(ms) = self.queue {
+            ask["offline"] = json!({"queueUntil": clock::now_ms().saturating_add(ms)});
+        }
         client.wait_at_least(self.invoke_timeout);
         let reply = client.call("node.invoke", ask).await?;
+        if !reach.json && text(&reply, "status") == "accepted" {
+            let call: String = text(&reply, "callId").chars().take(8).collect();
+            return output::line(format!(
+                "queued as {call}; it runs when the node is back. `atoll nodes calls` shows it"
+            ));
+        }
         let shown = if reach.json {
             &reply
         } else {
             reply.get("payload").unwrap_or(&reply)
         };
         output::json(shown)
+    }
+}
+
+/// Milliseconds of a time such as `30m`.
+fn waiting_time(text: &str) -> Result<u64, String> {
+    let wrong = || format!("\"{text}\" is no time; write e.g. 90s, 30m, 8h or 2d");
+    let unit = text.chars().last().ok_or_else(wrong)?;
+    let seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 60 * 60,
+        'd' => 24 * 60 * 60,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
+    number.checked_mul(seconds * 1000).ok_or_else(wrong)
+}
+
+async fn open_call(client: &mut Client, asked: &str) -> Result<String, CliError> {
+    let ask = json!({"state": "open", "limit": 1000});
+    let reply = client.call("node.calls.list", ask).await?;
+    let ids = list(&reply, "calls").iter().map(|call| text(call, "callId"));
+    let mut meant = ids.filter(|id| !asked.is_empty() && id.starts_with(asked));
+    match (meant.next(), meant.next()) {
+        (Some(one), None) => Ok(one.to_owned()),
+        (Some(_), Some(_)) => Err(CliError::Usage(format!(
+            "\"{asked}\" could be more than one call; type more of its id"
+        ))),
+        (None, _) => Err(CliError::Usage(format!(
+            "no open call begins with \"{asked}\"; see `atoll nodes calls`"
+        ))),
     }
 }
 
@@ -159,4 +222,34 @@ fn row(node: &Value) -> Vec<String> {
             .collect::<Vec<_>>()
             .join(" "),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_waiting_time_is_a_number_and_a_unit() {
+        for (text, expected) in [
+            ("90s", 90_000),
+            ("30m", 1_800_000),
+            ("8h", 28_800_000),
+            ("2d", 172_800_000),
+        ] {
+            assert_eq!(waiting_time(text), Ok(expected), "{text}");
+        }
+        for text in [
+            "",
+            "s",
+            "8",
+            "8w",
+            "-1s",
+            "1.5h",
+            "8µ",
+            "99999999999999999999d",
+            "999999999999999999d",
+        ] {
+            assert!(waiting_time(text).is_err(), "{text}");
+        }
+    }
 }

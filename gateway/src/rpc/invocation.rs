@@ -17,8 +17,8 @@ use tokio::sync::oneshot;
 use super::{Answer, Ask, Reply, done, node};
 use crate::clock;
 use crate::house::House;
-use crate::journal::calls::{self, CallRow, CallState};
 use crate::journal::Durability;
+use crate::journal::calls::{self, CallRow, CallState};
 use crate::listing;
 use crate::repeats::{Begun, End, Key, Repeats, fingerprint};
 use crate::ring::{Call, CallRefused, Idempotency};
@@ -93,7 +93,9 @@ fn check_wait(offline: Offline, now: u64) -> Result<(), WireError> {
     };
     let longest = u64::try_from(limits::QUEUE_WAIT_MAX.as_millis()).unwrap_or(u64::MAX);
     if until <= now {
-        return Err(WireError::invalid("offline.queueUntil is over already; it is Unix milliseconds"));
+        return Err(WireError::invalid(
+            "offline.queueUntil is over already; it is Unix milliseconds",
+        ));
     }
     if until - now > longest {
         return Err(WireError::invalid("offline.queueUntil is more than 30 days ahead"));
@@ -103,7 +105,9 @@ fn check_wait(offline: Offline, now: u64) -> Result<(), WireError> {
 
 async fn first(house: &House, ask: &Ask, mut call: Call) -> Result<Option<Json>, CallRefused> {
     if call.command == "system.run" {
-        node::prepare_run(house, ask, &mut call).await.map_err(CallRefused::Denied)?;
+        node::prepare_run(house, ask, &mut call)
+            .await
+            .map_err(CallRefused::Denied)?;
     }
     house.ring.call(&ask.caller.principal, call).await
 }
@@ -156,7 +160,8 @@ struct About {
 impl About {
     fn json(&self, payload: Option<&Json>) -> Json {
         let text = payload.map(Json::as_str);
-        let reply = json!({"ok": true, "nodeId": self.node, "command": self.command, "payload": payload, "payloadJSON": text});
+        let reply =
+            json!({"ok": true, "nodeId": self.node, "command": self.command, "payload": payload, "payloadJSON": text});
         reply.into()
     }
 
@@ -220,11 +225,16 @@ fn unknown_end() -> WireError {
 /// How a call ended that is over, as it was written down. Asked of the writer, behind everything that was handed to it before.
 async fn before(house: &House, call: &CallId) -> End {
     let id = call.clone();
-    let row = house.journal.write(Durability::Lazy, move |db| calls::find(db, &id)).await;
+    let row = house
+        .journal
+        .write(Durability::Lazy, move |db| calls::find(db, &id))
+        .await;
     match row {
         Ok(Some(row)) => end_in(row),
         Ok(None) => Err(unknown_end()),
-        Err(error) => Err(WireError::unavailable(format!("the first call cannot be looked up: {error}"))),
+        Err(error) => Err(WireError::unavailable(format!(
+            "the first call cannot be looked up: {error}"
+        ))),
     }
 }
 
@@ -254,7 +264,10 @@ pub(super) async fn cancel(house: &House, ask: Ask) -> Answer {
         }
         house.hub.cancel(call.clone()).await;
     }
-    done(InvokeCancelled { ok: true, call_id: call })
+    done(InvokeCancelled {
+        ok: true,
+        call_id: call,
+    })
 }
 
 pub(super) async fn list(house: &House, ask: Ask) -> Answer {

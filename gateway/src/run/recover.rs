@@ -29,9 +29,8 @@ const LEFT: Duration = Duration::from_secs(60);
 /// The journal or a folder of conversations cannot be read.
 pub(super) async fn recover(house: &House) -> Result<(), SessionError> {
     let since = clock::now() - i64::try_from(repeats::KEPT.as_millis()).unwrap_or_default();
-    let look = move |db: &rusqlite::Connection| {
-        Ok((calls::unfinished(db)?, calls::keyed_since(db, since, repeats::KEYS)?))
-    };
+    let look =
+        move |db: &rusqlite::Connection| Ok((calls::unfinished(db)?, calls::keyed_since(db, since, repeats::KEYS)?));
     let (open, keyed) = house.journal.read(look).await?;
     house.ring.repeats.restore(&keyed, clock::instant());
     let (kept, others): (Vec<_>, Vec<_>) = open.into_iter().partition(is_with_a_node);

@@ -7,8 +7,8 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 use crate::id::{CallId, DeviceId, PairingId};
 use crate::json::Json;
 use crate::limits;
-use crate::method::{Int, Text};
 use crate::method::device::PairingDecision;
+use crate::method::{Int, Text};
 use crate::strict::{closed, open, words};
 
 words! {
