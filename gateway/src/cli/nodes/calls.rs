@@ -15,7 +15,7 @@ const CHANGED: &str = "node.calls.changed";
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example: atoll nodes calls --node laptop --watch")]
-pub(super) struct Calls {
+pub(in crate::cli) struct Calls {
     /// Only those on this node
     #[arg(long)]
     node: Option<String>,
@@ -31,7 +31,7 @@ pub(super) struct Calls {
 }
 
 impl Calls {
-    pub(super) async fn run(self, reach: &Reach, client: &mut Client) -> Result<(), CliError> {
+    pub(in crate::cli) async fn run(self, reach: &Reach, client: &mut Client) -> Result<(), CliError> {
         let mut ask = json!({"limit": self.limit});
         if let Some(node) = &self.node {
             ask["nodeId"] = json!(super::find(client, node).await?);
