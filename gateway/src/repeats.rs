@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use atoll_protocol::error::WireError;
-use atoll_protocol::id::CallId;
+use atoll_protocol::id::{CallId, DeviceId};
 use atoll_protocol::json::Json;
 use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
@@ -34,7 +34,7 @@ impl Key {
 }
 
 /// What a key stands for.
-pub(crate) fn fingerprint(node: &str, command: &str, params: Option<&Json>) -> Fingerprint {
+pub(crate) fn fingerprint(node: DeviceId, command: &str, params: Option<&Json>) -> Fingerprint {
     let params = params.map(Json::as_str).unwrap_or_default();
     digest(&[node.as_bytes(), command.as_bytes(), params.as_bytes()])
 }
@@ -58,7 +58,7 @@ pub(crate) enum Begun {
     /// The first: make it.
     First,
     /// It was made before and is under way: its end comes here. A sender that is dropped without one says that nobody knows.
-    UnderWay(oneshot::Receiver<End>),
+    UnderWay(CallId, oneshot::Receiver<End>),
     /// It was made before and is over: the journal has its end.
     Over(CallId),
     /// The key stands for something else.
@@ -99,6 +99,13 @@ impl Repeats {
     /// The call has ended; whoever repeated it hears so.
     pub(crate) fn end(&self, key: Key, end: &End, now: Instant) {
         self.lock().end(key, Some(end), now);
+    }
+
+    /// Whether somebody repeated a call that is under way, and waits for its end.
+    pub(crate) fn is_awaited(&self, key: Key) -> bool {
+        let table = self.lock();
+        let state = table.entries.get(&key).map(|entry| &entry.state);
+        matches!(state, Some(State::Open(waiters)) if waiters.iter().any(|waiter| !waiter.is_closed()))
     }
 
     /// Nobody knows its end, and nobody will say it here.
@@ -159,7 +166,7 @@ impl Table {
                 let (waiter, ended) = oneshot::channel();
                 waiters.retain(|waiter| !waiter.is_closed());
                 waiters.push(waiter);
-                Begun::UnderWay(ended)
+                Begun::UnderWay(entry.call.clone(), ended)
             }
         }
     }
@@ -227,11 +234,13 @@ mod tests {
     async fn a_repeat_waits_for_the_first_and_later_ones_are_sent_to_the_journal() {
         let (repeats, now, key) = (Repeats::default(), Instant::now(), Key::of("me", "k"));
         assert!(matches!(repeats.begin(key, PARAMS, &call("a"), now), Begun::First));
-        let Begun::UnderWay(waiting) = repeats.begin(key, PARAMS, &call("b"), now) else {
+        let Begun::UnderWay(_, waiting) = repeats.begin(key, PARAMS, &call("b"), now) else {
             panic!("it is under way");
         };
         assert!(matches!(repeats.begin(key, OTHERS, &call("c"), now), Begun::Conflict));
+        assert!(repeats.is_awaited(key));
         repeats.end(key, &ended("x"), now);
+        assert!(!repeats.is_awaited(key));
         assert_eq!(waiting.await.expect("told"), ended("x"));
         assert!(matches!(repeats.begin(key, PARAMS, &call("d"), now), Begun::Over(first) if first == call("a")));
         assert!(matches!(repeats.begin(key, OTHERS, &call("e"), now), Begun::Conflict));
@@ -241,14 +250,14 @@ mod tests {
     async fn what_did_not_run_may_be_tried_again_and_what_nobody_knows_may_not() {
         let (repeats, now, key) = (Repeats::default(), Instant::now(), Key::of("me", "k"));
         repeats.begin(key, PARAMS, &call("a"), now);
-        let Begun::UnderWay(waiting) = repeats.begin(key, PARAMS, &call("b"), now) else {
+        let Begun::UnderWay(_, waiting) = repeats.begin(key, PARAMS, &call("b"), now) else {
             panic!("it is under way");
         };
         let away: End = Err(WireError::unavailable("node not connected"));
         repeats.release(key, &away);
         assert_eq!(waiting.await.expect("told"), away);
         assert!(matches!(repeats.begin(key, OTHERS, &call("c"), now), Begun::First));
-        let Begun::UnderWay(waiting) = repeats.begin(key, OTHERS, &call("d"), now) else {
+        let Begun::UnderWay(_, waiting) = repeats.begin(key, OTHERS, &call("d"), now) else {
             panic!("it is under way");
         };
         repeats.abandon(key, now);
@@ -260,10 +269,9 @@ mod tests {
     fn a_key_belongs_to_one_caller() {
         assert_ne!(Key::of("me", "k"), Key::of("you", "k"));
         assert_ne!(Key::of("me", "k"), Key::of("m", "ek"));
-        assert_ne!(
-            fingerprint("n", "c", None),
-            fingerprint("n", "c", Some(&Json::of(&1).expect("writes")))
-        );
+        let node = DeviceId::from_digest([1; 32]);
+        let some = Json::of(&1).expect("writes");
+        assert_ne!(fingerprint(node, "c", None), fingerprint(node, "c", Some(&some)));
     }
 
     #[test]
@@ -285,7 +293,7 @@ mod tests {
         ));
         assert!(matches!(
             repeats.begin(long, PARAMS, &call("e"), start + 9 * KEPT),
-            Begun::UnderWay(_)
+            Begun::UnderWay(..)
         ));
     }
 
@@ -302,7 +310,7 @@ mod tests {
         assert!(repeats.lock().entries.len() <= KEYS + 1);
         assert!(matches!(
             repeats.begin(open, PARAMS, &call("b"), now),
-            Begun::UnderWay(_)
+            Begun::UnderWay(..)
         ));
     }
 }

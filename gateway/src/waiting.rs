@@ -81,6 +81,8 @@ pub(crate) struct WaitingRow {
     pub(crate) since: Instant,
     /// When it is given up.
     pub(crate) until: Instant,
+    /// The same, Unix milliseconds.
+    pub(crate) until_ms: u64,
 }
 
 enum Request {
@@ -363,6 +365,7 @@ fn row(waiter: &Waiter) -> WaitingRow {
         idempotency_key: waiter.idempotency.as_ref().map(|idempotency| idempotency.text.clone()),
         since: waiter.since,
         until: waiter.until,
+        until_ms: waiter.stored.until_ms,
     }
 }
 

@@ -23,6 +23,9 @@ use crate::listing;
 use crate::repeats::{Begun, End, Key, Repeats, fingerprint};
 use crate::ring::{Call, CallRefused, Idempotency};
 
+/// How often it is looked whether anybody still waits for a call whose first caller has gone.
+const LOOK: Duration = Duration::from_secs(1);
+
 pub(super) async fn invoke(house: &House, ask: Ask) -> Answer {
     let params: NodeInvoke = ask.read()?;
     let (call, offline) = call_of(&ask, params)?;
@@ -37,9 +40,9 @@ pub(super) async fn invoke(house: &House, ask: Ask) -> Answer {
     let end = match house.ring.repeats.begin(key, fingerprint, &call.id, clock::instant()) {
         Begun::Conflict => return Err(conflict()),
         Begun::Over(call) => before(house, &call).await,
-        Begun::UnderWay(end) => match end.await {
-            Ok(end) => end,
-            Err(_) => Err(unknown_end()),
+        Begun::UnderWay(call, end) => match waiting(house, &call).await {
+            Some(until_ms) => return Ok(later(call, until_ms, end, about)),
+            None => ask.caller.waits(end_of(end)).await?,
         },
         Begun::First => {
             let noted = Noted::new(&house.ring.repeats, key);
@@ -76,7 +79,7 @@ fn call_of(ask: &Ask, params: NodeInvoke) -> Result<(Call, Offline), WireError> 
     let caller = ask.caller.principal.label();
     let idempotency = Idempotency {
         key: Key::of(&caller, &params.idempotency_key),
-        fingerprint: fingerprint(&node.to_string(), &command, params.params.as_ref()),
+        fingerprint: fingerprint(node, &command, params.params.as_ref()),
         text: params.idempotency_key.into_string(),
     };
     let call = Call {
@@ -103,13 +106,28 @@ fn check_wait(offline: Offline, now: u64) -> Result<(), WireError> {
     Ok(())
 }
 
+/// The call ends with the link of whoever asked, unless somebody else asked for the same and waits for it.
 async fn first(house: &House, ask: &Ask, mut call: Call) -> Result<Option<Json>, CallRefused> {
     if call.command == "system.run" {
         node::prepare_run(house, ask, &mut call)
             .await
             .map_err(CallRefused::Denied)?;
     }
-    house.ring.call(&ask.caller.principal, call).await
+    let (cancel, key) = (call.cancel.clone(), call.idempotency.as_ref().map(|idempotency| idempotency.key));
+    let ended = house.ring.call(&ask.caller.principal, call);
+    tokio::pin!(ended);
+    tokio::select! {
+        biased;
+        end = &mut ended => return end,
+        () = ask.caller.gone.cancelled() => {}
+    }
+    while key.is_some_and(|key| house.ring.repeats.is_awaited(key)) {
+        if let Ok(end) = tokio::time::timeout(LOOK, &mut ended).await {
+            return end;
+        }
+    }
+    cancel.cancel();
+    ended.await
 }
 
 /// A call that may wait. When its node is there it is made like any other, but written down first.
@@ -130,24 +148,35 @@ async fn queue(house: &House, ask: &Ask, mut call: Call, until_ms: u64, noted: N
     // From here on, whoever delivers it says how it ended.
     noted.leave();
     if !is_away {
-        return about.reply(end_of(ended).await);
+        return about.reply(ask.caller.waits(end_of(ended)).await?);
     }
+    Ok(later(id, until_ms, ended, about))
+}
+
+/// Until when a call waits; none when it does not.
+async fn waiting(house: &House, call: &CallId) -> Option<u64> {
+    let rows = house.waiting.rows().await;
+    rows.iter().find(|row| row.call == *call).map(|row| row.until_ms)
+}
+
+/// "Accepted" now, and the end when it comes, which may be in days: it takes no place among the caller's requests.
+fn later(call: CallId, until_ms: u64, end: oneshot::Receiver<End>, about: About) -> Reply {
     let first = InvokeQueued {
         status: "accepted".to_owned(),
-        call_id: id,
+        call_id: call,
         state: "queued".to_owned(),
         node_id: about.node,
         until_ms,
     };
-    let then = async move { end_of(ended).await.map(|payload| about.json(payload.as_ref())) };
-    Ok(Reply::Accepted {
+    let then = async move { end_of(end).await.map(|payload| about.json(payload.as_ref())) };
+    Reply::Later {
         first: json!(first).into(),
         then: then.boxed(),
-    })
+    }
 }
 
+/// Dropped when whoever made the call was dropped in the middle of it.
 async fn end_of(ended: oneshot::Receiver<End>) -> End {
-    // Dropped only while the gateway goes down, and then so is this.
     ended.await.unwrap_or_else(|_| Err(unknown_end()))
 }
 

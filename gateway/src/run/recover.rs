@@ -15,7 +15,7 @@ use crate::journal::calls::{self, CallEnd, CallRow, CallState};
 use crate::repeats;
 use crate::ring::{CallRefused, Ring};
 use crate::sessions::SessionError;
-use crate::waiting;
+use crate::waiting::{self, Waiting};
 
 /// A call from before a restart is given up after this: as long as a command has that names no time.
 const RESTORED: Duration = Duration::from_secs(30 * 60);
@@ -40,6 +40,9 @@ pub(super) async fn recover(house: &House) -> Result<(), SessionError> {
     let mut lost = Vec::new();
     for row in others {
         if !(row.state == CallState::Queued && house.waiting.restore(&row).await) {
+            if let Some(idempotency) = waiting::idempotency_of(&row) {
+                house.ring.repeats.abandon(idempotency.key, clock::instant());
+            }
             lost.push(row);
         }
     }
@@ -80,16 +83,21 @@ fn take_up(house: &House, kept: Vec<CallRow>) {
         stop.run_until_cancelled(close_left(ring, tools)).await;
     });
     for row in operators {
-        let (ring, stop) = (house.ring.clone(), house.turns.stop.clone());
+        let (ring, waiting, stop) = (house.ring.clone(), house.waiting.clone(), house.turns.stop.clone());
         house.tasks.spawn(async move {
-            stop.run_until_cancelled(see_to_its_end(ring, row)).await;
+            stop.run_until_cancelled(see_to_its_end(ring, waiting, row)).await;
         });
     }
 }
 
-/// Whoever asked for it is gone with the last life; its end is written down, and told to whoever repeats it.
-async fn see_to_its_end(ring: Ring, row: CallRow) {
+/// Whoever asked for it is gone with the last life; its end is written down, and told to whoever repeats it. One that had waited and
+/// turns out never to have begun waits on.
+async fn see_to_its_end(ring: Ring, waiting: Waiting, row: CallRow) {
     let end = ring.attach(&row.new.call, &CancellationToken::new()).await;
+    let never_began = end == Err(Failure::NotConnected) && row.new.details.waiting.is_some();
+    if never_began && ring.take_back(&row.new.call).await.is_ok() && waiting.restore(&row).await {
+        return;
+    }
     let Some(idempotency) = waiting::idempotency_of(&row) else {
         return;
     };
