@@ -113,7 +113,10 @@ async fn first(house: &House, ask: &Ask, mut call: Call) -> Result<Option<Json>,
             .await
             .map_err(CallRefused::Denied)?;
     }
-    let (cancel, key) = (call.cancel.clone(), call.idempotency.as_ref().map(|idempotency| idempotency.key));
+    let (cancel, key) = (
+        call.cancel.clone(),
+        call.idempotency.as_ref().map(|idempotency| idempotency.key),
+    );
     let ended = house.ring.call(&ask.caller.principal, call);
     tokio::pin!(ended);
     tokio::select! {
