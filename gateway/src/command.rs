@@ -67,6 +67,7 @@ pub const HELP: &str = "\
 /nodes – your devices
 /run <node> -- uname -a – run a program on a device
 /run <node> ls | wc -l – run shell text on a device (always asks)
+<node> is a name, the beginning of an id, or e.g. any,os=linux
 /approve <id> allow-once|allow-always|deny – answer a question
 /new – start afresh
 /stop – stop what is running

@@ -360,8 +360,7 @@ impl Reader {
                     let (house, caller, outgoing) = (self.house.clone(), self.caller.clone(), self.outgoing.clone());
                     let stop = house.turns.stop.clone();
                     let mut served = Box::pin(async move {
-                        let _permit = permit;
-                        stop.run_until_cancelled(rpc::serve(house, caller, request, outgoing))
+                        stop.run_until_cancelled(rpc::serve(house, caller, request, outgoing, permit))
                             .await;
                     });
                     // Most answers wait for nobody, and need no task of their own.

@@ -124,8 +124,12 @@ impl Commands {
         let asked = approval.clone();
         let before = self.approvals.read(move |all| all.find(&asked).cloned()).await?;
         if let Some(before) = before {
-            // Asked before a restart: the answer counts for what was asked then.
-            return self.finish_asking(wanted, before).await;
+            // Asked before a restart: the answer counts for what was asked then, and for where.
+            let wanted = Wanted {
+                node: before.question.node,
+                ..wanted.clone()
+            };
+            return self.finish_asking(&wanted, before).await;
         }
         if let Some(node) = wanted.node {
             self.awaited(node, &wanted.cancel).await?;

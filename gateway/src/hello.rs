@@ -13,7 +13,7 @@ use crate::house::House;
 use crate::rpc;
 
 /// Every event that can be heard.
-const EVENTS: [&str; 16] = [
+const EVENTS: [&str; 17] = [
     "agent",
     "chat",
     "connect.challenge",
@@ -23,6 +23,7 @@ const EVENTS: [&str; 16] = [
     "exec.approval.requested",
     "exec.approval.resolved",
     "health",
+    "node.calls.changed",
     "node.hostStats",
     "node.invoke.cancel",
     "node.invoke.request",

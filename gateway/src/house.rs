@@ -40,6 +40,7 @@ use crate::sessions::Sessions;
 use crate::state::StateDir;
 use crate::turns::Turns;
 use crate::vital::Vital;
+use crate::waiting::Waiting;
 
 /// The handles.
 pub(crate) struct House {
@@ -79,6 +80,8 @@ pub(crate) struct House {
     pub(crate) cards: Cards,
     /// The devices.
     pub(crate) ring: Ring,
+    /// Calls that wait for their node.
+    pub(crate) waiting: Waiting,
     /// Commands on this machine and on nodes.
     pub(crate) exec: Commands,
     /// Conversations.

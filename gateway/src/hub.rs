@@ -14,7 +14,7 @@ use atoll_protocol::frame::{ClientInfo, Frame, Invoke};
 use atoll_protocol::id::{CallId, DeviceId};
 use atoll_protocol::json::Json;
 use atoll_protocol::scope::{Role, Scope, Scopes};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 mod audience;
 mod flight;
@@ -30,7 +30,7 @@ pub(crate) use outlet::{Outgoing, Outlet, Queued, outlet};
 
 /// Nodes that were linked when the gateway ended are back this long after its start, or count as away: a little longer than
 /// the longest pause between two of their tries.
-const RETURN: Duration = Duration::from_secs(40);
+pub(crate) const RETURN: Duration = Duration::from_secs(40);
 
 /// Requests that wait for the owner; callers wait for room, so one that floods slows only itself down.
 const QUEUE: usize = 4096;
@@ -89,6 +89,8 @@ pub(crate) struct LiveNode {
     pub(crate) connected_at_ms: u64,
     /// Its last report of load and memory, as it came.
     pub(crate) host_stats: Option<Json>,
+    /// Which memory of calls it has; none before it said so, and where it has none.
+    pub(crate) memory: Option<Arc<str>>,
 }
 
 /// How a call ended.
@@ -105,8 +107,19 @@ pub(crate) struct NewInvoke {
     pub(crate) idempotent: bool,
     /// The caller acknowledges by itself, once the outcome is durable: [`Hub::acknowledge`].
     pub(crate) keep_until_acknowledged: bool,
+    /// On whose behalf, for lists.
+    pub(crate) caller: Arc<str>,
     /// Where the parts of the output go, if anybody wants them.
-    pub(crate) progress: Option<mpsc::Sender<String>>,
+    pub(crate) progress: Option<mpsc::Sender<Part>>,
+}
+
+/// A part of the output of a running call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// So many parts just before it never came here.
+    pub(crate) missed: u64,
+    /// The text.
+    pub(crate) text: String,
 }
 
 /// A call from before a restart, whose node may still know it.
@@ -120,6 +133,12 @@ pub(crate) struct Restored {
     pub(crate) command: String,
     /// When it is given up.
     pub(crate) deadline: Instant,
+    /// On whose behalf, for lists.
+    pub(crate) caller: Arc<str>,
+    /// The caller's key.
+    pub(crate) idempotency_key: Option<String>,
+    /// What its node remembered when it was sent, where its end is written down before the node may forget it.
+    pub(crate) memory: Option<Arc<str>>,
 }
 
 /// Something that happened, for whoever may hear of it.
@@ -158,6 +177,7 @@ impl Broadcast {
 pub(crate) struct Hub {
     requests: mpsc::Sender<Request>,
     linked: Linked,
+    arrivals: watch::Receiver<u64>,
 }
 
 #[derive(Debug)]
@@ -188,7 +208,8 @@ enum Request {
     Awaited(DeviceId, oneshot::Sender<Option<Arc<LiveNode>>>),
     Presence(oneshot::Sender<Json>),
     Hears(Audience, oneshot::Sender<bool>),
-    Calls(oneshot::Sender<Vec<Row>>),
+    Calls(oneshot::Sender<Vec<(Row, Arc<str>)>>),
+    CallsChanged,
     Goodbye(oneshot::Sender<()>),
 }
 
@@ -197,8 +218,24 @@ impl Hub {
     pub(crate) fn start(own: OwnPresence) -> (Self, impl Future<Output = ()>) {
         let (requests, queue) = mpsc::channel(QUEUE);
         let linked = Linked::default();
-        let owner = owner::Owner::new(own, linked.clone());
-        (Self { requests, linked }, owner.run(queue))
+        let (arrived, arrivals) = watch::channel(0);
+        let owner = owner::Owner::new(own, linked.clone(), arrived);
+        let hub = Self {
+            requests,
+            linked,
+            arrivals,
+        };
+        (hub, owner.run(queue))
+    }
+
+    /// Changes whenever a node can be called that could not be called before.
+    pub(crate) fn arrivals(&self) -> watch::Receiver<u64> {
+        self.arrivals.clone()
+    }
+
+    /// Says that a list of calls looks different now, though no call in flight has changed.
+    pub(crate) async fn calls_changed(&self) {
+        self.tell(Request::CallsChanged).await;
     }
 
     /// Registers a link; gives its id and generation. None while the gateway goes down.
@@ -335,8 +372,8 @@ impl Hub {
             .unwrap_or_default()
     }
 
-    /// Every call in flight.
-    pub(crate) async fn calls(&self) -> Vec<Row> {
+    /// Every call in flight, and on whose behalf.
+    pub(crate) async fn calls(&self) -> Vec<(Row, Arc<str>)> {
         self.ask(Request::Calls).await.unwrap_or_default()
     }
 

@@ -3,7 +3,8 @@
 //! - `accept`, `http`, `connection`: from a socket to an admitted link
 //! - `auth`, `seats`: what must be shown at the door, and how many may wait there
 //! - `hub`, `book`, `approvals`, `lane`, [`journal`], [`config`]: the owners of its facts, one task each
-//! - `ring`, `exec`, `nodes`: commands on nodes and here
+//! - `ring`, `exec`, `nodes`: commands on nodes and here; `select`: which node is meant
+//! - `waiting`, `repeats`, `listing`: calls that wait for their node, calls that are made twice, the list of all
 //! - [`route`], [`command`], `sessions`, `turns`, `watch`: conversations
 //! - `channels`, `intake`, `direct`: chat accounts, what arrives by them, and commands that need no model
 //! - `deliver`, `cards`: what leaves by the channels; `aside`: what may not hold up its caller
@@ -35,8 +36,10 @@ mod hub;
 mod intake;
 pub mod journal;
 mod lane;
+mod listing;
 pub mod logs;
 mod nodes;
+mod repeats;
 mod ring;
 pub mod route;
 mod rpc;
@@ -47,6 +50,7 @@ mod sessions;
 pub mod state;
 mod turns;
 mod vital;
+mod waiting;
 mod watch;
 
 pub use accept::BindError;

@@ -62,7 +62,7 @@ impl Nodes for AgentNodes {
         match self.ring.before(&key, &caller.cancel).await {
             Ok(None) => {}
             Ok(Some(Before::Open(end))) => return reply(end.map_err(CallRefused::Failed)),
-            Ok(Some(Before::Ended(row))) => return of_row(row),
+            Ok(Some(Before::Ended(row))) => return of_row(*row),
             Err(refused) => return reply(Err(refused)),
         }
         let node = match self.ring.find(Some(node)).await {

@@ -1,6 +1,7 @@
 //! The ring of devices as the rest of the gateway uses it: the rows of `node.list`, whom a name means, and the one way to call a command
 //! on a node. Joins the book (who is paired) with the hub (who is linked); owns neither.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use atoll_pairing::access::{self, Door, InvokeCommand, Policy, Principal};
 use atoll_pairing::book::DeviceRecord;
 use atoll_pairing::proven::Language;
 use atoll_protocol::calls::Failure;
+use atoll_protocol::capability::Surface;
 use atoll_protocol::dialect::denial;
 use atoll_protocol::error::{CallError, WireError};
 use atoll_protocol::frame::{Invoke, SignedPlan};
@@ -24,9 +26,10 @@ use tokio_util::sync::CancellationToken;
 use crate::book::Book;
 use crate::clock;
 use crate::config::ConfigStore;
-use crate::hub::{self, Hub, LiveNode, NewInvoke};
-use crate::journal::calls::{self, CallEnd, CallRow, CallState, NewCall, ToolKey};
-use crate::journal::{Durability, Journal};
+use crate::hub::{self, Hub, LiveNode, NewInvoke, Part};
+use crate::journal::calls::{self, CallEnd, CallRow, CallState, Details, Fingerprint, NewCall, ToolKey};
+use crate::journal::{Durability, Journal, JournalError};
+use crate::repeats::{Key, Repeats};
 use crate::select::{self, Candidate, SelectError};
 
 mod leaving;
@@ -41,6 +44,7 @@ pub(crate) struct Ring {
     pub(crate) journal: Journal,
     pub(crate) config: ConfigStore,
     pub(crate) leaving: Leaving,
+    pub(crate) repeats: Repeats,
 }
 
 /// One call to make.
@@ -60,14 +64,18 @@ pub(crate) struct Call {
     pub(crate) params: Option<Json>,
     /// How long it may take.
     pub(crate) timeout: Duration,
-    /// Passed through to the node.
-    pub(crate) idempotency_key: Option<String>,
+    /// When it ends at the latest, Unix milliseconds.
+    pub(crate) deadline_ms: Option<u64>,
+    /// The caller's key.
+    pub(crate) idempotency: Option<Idempotency>,
+    /// It stands in the journal already, where it waited for its node.
+    pub(crate) has_waited: bool,
     /// What a person approved.
     pub(crate) plan: Option<SignedPlan>,
     /// Running it twice does no harm.
     pub(crate) idempotent: bool,
     /// Where parts of the output go.
-    pub(crate) progress: Option<mpsc::Sender<String>>,
+    pub(crate) progress: Option<mpsc::Sender<Part>>,
     /// Calls it off; its end is written down all the same.
     pub(crate) cancel: CancellationToken,
 }
@@ -83,7 +91,9 @@ impl Call {
             door: Door::Invoke,
             params,
             timeout,
-            idempotency_key: None,
+            deadline_ms: None,
+            idempotency: None,
+            has_waited: false,
             plan: None,
             idempotent: false,
             progress: None,
@@ -92,11 +102,42 @@ impl Call {
     }
 }
 
+/// A caller's key.
+#[derive(Debug, Clone)]
+pub(crate) struct Idempotency {
+    /// As the caller wrote it; passed through to the node.
+    pub(crate) text: String,
+    /// The caller's own.
+    pub(crate) key: Key,
+    /// What it stands for.
+    pub(crate) fingerprint: Fingerprint,
+}
+
+impl Call {
+    /// How much time is left for it.
+    fn budget(&self) -> Duration {
+        let left = self
+            .deadline_ms
+            .map(|deadline| Duration::from_millis(deadline.saturating_sub(clock::now_ms())));
+        let budget = left.map_or(self.timeout, |left| left.min(self.timeout));
+        budget.min(limits::CALL_DEADLINE_MAX)
+    }
+
+    /// Whether its node keeps its end until that is committed here.
+    fn is_durable(&self) -> bool {
+        self.key.is_some() || self.has_waited
+    }
+
+    fn memory(&self, live: &LiveNode) -> Option<String> {
+        live.memory.as_deref().filter(|_| self.is_durable()).map(str::to_owned)
+    }
+}
+
 /// A call that was sent before.
 #[derive(Debug)]
 pub(crate) enum Before {
     /// It had ended; this was written down.
-    Ended(CallRow),
+    Ended(Box<CallRow>),
     /// It was open until now.
     Open(Result<Option<Json>, Failure>),
 }
@@ -148,6 +189,16 @@ impl Ring {
         let Some(live) = live else {
             return Err(self.absent(call.node).await);
         };
+        self.deliver(principal, call, &live).await
+    }
+
+    /// The same, to a node that is linked.
+    pub(crate) async fn deliver(
+        &self,
+        principal: &Arc<Principal>,
+        call: Call,
+        live: &LiveNode,
+    ) -> Result<Option<Json>, CallRefused> {
         let action = InvokeCommand {
             node: call.node,
             command: call.command.clone(),
@@ -156,25 +207,49 @@ impl Ring {
         };
         let granted = access::decide(principal, action, &self.policy(), clock::now_ms())
             .map_err(|denied| CallRefused::Denied(denied.into()))?;
-        let caller = granted.principal().label();
+        let caller: Arc<str> = granted.principal().label().into();
+        let budget = call.budget();
         let leaving = self.leaving.set_out().await;
-        self.record_start(&call, caller).await?;
-        let ended = self.dispatch(&call, &live).await;
+        self.record_start(&call, &caller, live, budget).await?;
+        let ended = self.dispatch(&call, live, caller, budget).await;
         drop(leaving);
         let end = self.until_called_off(ended, &call.id, &call.cancel).await;
         self.record_end(&call, &end).await;
         Ok(end?)
     }
 
-    /// An operator's call is written down as it goes; a tool's before it goes, since it must never be made twice.
-    async fn record_start(&self, call: &Call, caller: String) -> Result<(), CallRefused> {
+    /// An operator's call is written down as it goes; one that must never be made twice before it goes.
+    async fn record_start(
+        &self,
+        call: &Call,
+        caller: &str,
+        live: &LiveNode,
+        budget: Duration,
+    ) -> Result<(), CallRefused> {
+        let deadline_at = clock::after(budget);
+        let journaled = |error: JournalError| CallRefused::Journal(error.to_string());
+        if call.has_waited {
+            let (id, memory) = (call.id.clone(), call.memory(live));
+            let sent = move |db: &rusqlite::Connection| {
+                calls::sent_after_waiting(db, &id, deadline_at, memory.as_deref(), clock::now())
+            };
+            return self.journal.write(Durability::Lazy, sent).await.map_err(journaled);
+        }
+        let idempotency = call.idempotency.as_ref();
         let new = NewCall {
             call: call.id.clone(),
             key: call.key.clone(),
             node: call.node.to_string(),
             command: call.command.clone(),
-            caller,
+            caller: caller.to_owned(),
             session: None,
+            details: Details {
+                deadline_at: Some(deadline_at),
+                idempotency_key: idempotency.map(|idempotency| idempotency.text.clone()),
+                fingerprint: idempotency.map(|idempotency| idempotency.fingerprint),
+                memory: call.memory(live),
+                waiting: None,
+            },
         };
         let open = move |db: &rusqlite::Connection| {
             calls::open(db, &new, clock::now())?;
@@ -184,14 +259,17 @@ impl Ring {
             self.journal.post(Durability::Lazy, "call opened", open).await;
             return Ok(());
         }
-        self.journal
-            .write(Durability::Lazy, open)
-            .await
-            .map_err(|error| CallRefused::Journal(error.to_string()))
+        self.journal.write(Durability::Lazy, open).await.map_err(journaled)
     }
 
     /// Hands the call to the hub; what it gives back waits for the end.
-    async fn dispatch(&self, call: &Call, live: &LiveNode) -> impl Future<Output = hub::CallEnd> + use<> {
+    async fn dispatch(
+        &self,
+        call: &Call,
+        live: &LiveNode,
+        caller: Arc<str>,
+        budget: Duration,
+    ) -> impl Future<Output = hub::CallEnd> + use<> {
         let params = match (&call.plan, live.language) {
             // The dialect has no signature: the gateway's word goes into the parameters.
             (Some(_), Language::Dialect) => call.params.as_ref().map(approved),
@@ -202,15 +280,16 @@ impl Ring {
             node: call.node,
             command: call.command.clone(),
             params,
-            timeout_ms: u64::try_from(call.timeout.as_millis()).unwrap_or(u64::MAX),
-            idempotency_key: call.idempotency_key.clone(),
+            timeout_ms: u64::try_from(budget.as_millis()).unwrap_or(u64::MAX),
+            idempotency_key: call.idempotency.as_ref().map(|idempotency| idempotency.text.clone()),
             plan: call.plan.clone().filter(|_| live.language == Language::Native),
         };
         let new = NewInvoke {
             invoke,
-            deadline: clock::instant() + call.timeout.min(limits::CALL_DEADLINE_MAX),
+            deadline: clock::instant() + budget,
             idempotent: call.idempotent,
-            keep_until_acknowledged: call.key.is_some(),
+            keep_until_acknowledged: call.is_durable(),
+            caller,
             progress: call.progress.clone(),
         };
         self.hub.invoke(new).await
@@ -232,12 +311,12 @@ impl Ring {
         tokio::join!(ended, self.hub.cancel(call.clone())).0
     }
 
-    /// A tool's end is durable before the node may forget it.
+    /// What was written down before it went is durable before the node may forget it.
     async fn record_end(&self, call: &Call, end: &Result<Option<Json>, Failure>) {
         let row = end_row(end);
         let id = call.id.clone();
         let close = move |db: &rusqlite::Connection| calls::close(db, &id, &row, clock::now()).map(drop);
-        if call.key.is_none() {
+        if !call.is_durable() {
             return self.journal.post(Durability::Lazy, "call ended", close).await;
         }
         match self.journal.write(Durability::Lazy, close).await {
@@ -261,10 +340,22 @@ impl Ring {
             return Ok(None);
         };
         if row.state.is_end() {
-            return Ok(Some(Before::Ended(row)));
+            return Ok(Some(Before::Ended(Box::new(row))));
         }
         let end = self.attach(&row.new.call, cancel).await;
+        if end == Err(Failure::NotConnected) {
+            // It never reached its node, so making it is no repetition.
+            self.take_back(&row.new.call).await?;
+            return Ok(None);
+        }
         Ok(Some(Before::Open(end)))
+    }
+
+    /// Notes that a call certainly never began, so that it can be sent (again).
+    pub(crate) async fn take_back(&self, call: &CallId) -> Result<(), CallRefused> {
+        let id = call.clone();
+        let taken = self.journal.write(Durability::Lazy, move |db| calls::unsent(db, &id));
+        taken.await.map_err(|error| CallRefused::Journal(error.to_string()))
     }
 
     /// Waits for a call from before a restart.
@@ -297,24 +388,44 @@ impl Ring {
     }
 
     async fn candidates(&self) -> Vec<Candidate> {
-        self.joined()
-            .await
-            .into_iter()
-            .map(|(record, live)| Candidate {
+        let open = self.open_calls().await;
+        let candidate = |(record, live): (DeviceRecord, Option<Arc<LiveNode>>)| {
+            let surface = surface(&record, live.as_deref());
+            Candidate {
                 node: record.id,
                 name: record.display_name().to_owned(),
                 connected: live.is_some(),
-            })
-            .collect()
+                address: live.as_ref().map(|live| live.address.clone()).unwrap_or_default(),
+                open_calls: open.get(&record.id).copied().unwrap_or_default(),
+                platform: record.client.platform,
+                caps: surface.caps,
+                commands: surface.commands,
+            }
+        };
+        self.joined().await.into_iter().map(candidate).collect()
+    }
+
+    /// How many calls are open on each node that has any.
+    async fn open_calls(&self) -> HashMap<DeviceId, u64> {
+        let mut open = HashMap::new();
+        for (call, _) in self.hub.calls().await {
+            *open.entry(call.node).or_default() += 1;
+        }
+        open
     }
 
     /// The rows of `node.list`.
     pub(crate) async fn rows(&self) -> Vec<Value> {
-        self.joined()
-            .await
-            .iter()
-            .map(|(record, live)| row(record, live.as_deref(), &self.policy().commands))
-            .collect()
+        let open = self.open_calls().await;
+        let policy = self.policy().commands;
+        let row = |(record, live): &(DeviceRecord, Option<Arc<LiveNode>>)| {
+            let mut row = row(record, live.as_deref(), &policy);
+            if let Some(open) = open.get(&record.id) {
+                row["openCalls"] = json!(open);
+            }
+            row
+        };
+        self.joined().await.iter().map(row).collect()
     }
 
     /// One row.
@@ -345,13 +456,17 @@ impl Ring {
             book.records().filter(is_node).cloned().collect::<Vec<_>>()
         });
         let records = records.await.unwrap_or_default();
-        let mut live: std::collections::HashMap<_, _> =
-            self.hub.nodes().into_iter().map(|node| (node.node, node)).collect();
+        let mut live: HashMap<_, _> = self.hub.nodes().into_iter().map(|node| (node.node, node)).collect();
         records
             .into_iter()
             .map(|record| (record.clone(), live.remove(&record.id)))
             .collect()
     }
+}
+
+/// What a node can do: declared and approved, or only approved while nobody can ask it.
+fn surface(record: &DeviceRecord, live: Option<&LiveNode>) -> Surface {
+    live.map_or_else(|| record.surface.clone(), |live| live.facts.in_force())
 }
 
 fn row(record: &DeviceRecord, live: Option<&LiveNode>, policy: &CommandPolicy) -> Value {
@@ -407,7 +522,7 @@ fn approved(params: &Json) -> Json {
     params.into()
 }
 
-fn end_row(end: &Result<Option<Json>, Failure>) -> CallEnd {
+pub(crate) fn end_row(end: &Result<Option<Json>, Failure>) -> CallEnd {
     let failed = |state, error: CallError| CallEnd {
         state,
         error_code: Some(error.code),

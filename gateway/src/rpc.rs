@@ -14,6 +14,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock;
@@ -29,6 +30,7 @@ mod config;
 mod device;
 mod gateway;
 pub(crate) mod health;
+mod invocation;
 mod node;
 mod policy;
 mod session;
@@ -109,6 +111,13 @@ pub(crate) enum Reply {
         /// The second.
         then: BoxFuture<'static, Result<Json, WireError>>,
     },
+    /// The same, where something else bounds how many there are: it leaves its place among the caller's requests.
+    Later {
+        /// The first answer.
+        first: Json,
+        /// The second.
+        then: BoxFuture<'static, Result<Json, WireError>>,
+    },
 }
 
 /// A handler's result.
@@ -121,8 +130,15 @@ pub(crate) fn done(reply: impl Serialize) -> Answer {
         .map_err(|error| WireError::unavailable(format!("the reply cannot be written: {error}")))
 }
 
-/// Answers one request. Whatever happens, the caller gets an answer: a panic in a handler is one failed call.
-pub(crate) async fn serve(house: Arc<House>, caller: Arc<Caller>, request: Request, replies: Outlet) {
+/// Answers one request. Whatever happens, the caller gets an answer: a panic in a handler is one failed call. `place` is let go
+/// of when the caller may ask for more.
+pub(crate) async fn serve(
+    house: Arc<House>,
+    caller: Arc<Caller>,
+    request: Request,
+    replies: Outlet,
+    place: OwnedSemaphorePermit,
+) {
     let Request { id, method, params } = request;
     let dispatched = dispatch(&house, caller.clone(), &method, params);
     let answer = std::panic::AssertUnwindSafe(dispatched).catch_unwind().await;
@@ -134,18 +150,24 @@ pub(crate) async fn serve(house: Arc<House>, caller: Arc<Caller>, request: Reque
     });
     match answer {
         Ok(Reply::Done(reply)) => send(&replies, id, Ok(reply)).await,
-        Ok(Reply::Accepted { first, then }) => {
-            send(&replies, id.clone(), Ok(first)).await;
-            tokio::select! {
-                reply = then => send(&replies, id, reply).await,
-                // Nobody is left who waits for it.
-                () = replies.closed() => {}
-            }
+        Ok(Reply::Accepted { first, then }) => send_both(&replies, id, first, then).await,
+        Ok(Reply::Later { first, then }) => {
+            drop(place);
+            send_both(&replies, id, first, then).await;
         }
         Err(error) => send(&replies, id, Err(error)).await,
     }
     if caller.violations.load(Ordering::Relaxed) > ROLE_VIOLATIONS {
         replies.close(1008, "repeated unauthorized calls");
+    }
+}
+
+async fn send_both(replies: &Outlet, id: RequestId, first: Json, then: BoxFuture<'static, Result<Json, WireError>>) {
+    send(replies, id.clone(), Ok(first)).await;
+    tokio::select! {
+        reply = then => send(replies, id, reply).await,
+        // Nobody is left who waits for it.
+        () = replies.closed() => {}
     }
 }
 

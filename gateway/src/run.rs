@@ -41,6 +41,7 @@ use crate::intake;
 use crate::journal::Journal;
 use crate::lane::Lanes;
 use crate::logs::Logs;
+use crate::repeats::Repeats;
 use crate::ring::{Leaving, Ring};
 use crate::rpc;
 use crate::seats::Seats;
@@ -48,6 +49,7 @@ use crate::sessions::Sessions;
 use crate::state::{self, StateDir};
 use crate::turns::{Turns, Waiting};
 use crate::vital::Vital;
+use crate::waiting;
 
 mod error;
 mod exposure;
@@ -275,7 +277,9 @@ async fn build(given: Given) -> Result<Arc<House>, StartError> {
         journal: given.journal.clone(),
         config: given.config.clone(),
         leaving: Leaving::default(),
+        repeats: Repeats::default(),
     };
+    let (waiting, waits) = waiting::waiting();
     let exec = Commands {
         ring: ring.clone(),
         approvals: owners.approvals.clone(),
@@ -286,7 +290,8 @@ async fn build(given: Given) -> Result<Arc<House>, StartError> {
     let at_once = std::thread::available_parallelism().map_or(8, |cores| (cores.get() * 4).max(8));
     let (lanes, lanes_loop) = Lanes::start(Arc::new(turns.clone()), at_once, given.stop.clone());
     given.tasks.spawn(given.vital.keep("lanes", lanes_loop));
-    Ok(Arc::new(House {
+    let stop = given.stop.clone();
+    let house = Arc::new(House {
         started: given.started,
         boot,
         port: given.port,
@@ -305,6 +310,7 @@ async fn build(given: Given) -> Result<Arc<House>, StartError> {
         approvals: owners.approvals,
         cards: owners.cards,
         ring,
+        waiting,
         exec,
         sessions: turns.sessions.clone(),
         lanes,
@@ -315,7 +321,10 @@ async fn build(given: Given) -> Result<Arc<House>, StartError> {
         typed: Typed::default(),
         health: rpc::LastHealth::default(),
         tasks: given.tasks,
-    }))
+    });
+    let keeping = house.vital.keep("waiting", waiting::run(house.clone(), waits, stop));
+    house.tasks.spawn(keeping);
+    Ok(house)
 }
 
 /// What works for as long as the gateway does. After [`recover`], so that nothing is sent and called uncertain.

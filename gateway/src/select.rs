@@ -1,6 +1,10 @@
-//! Which node somebody means: a device id, a prefix of one, or a name. Pure; ambiguity is an error that lists the candidates.
+//! Which node somebody means: by name, id, address, or by what it is and can do. Pure; doubt is an error that lists the candidates.
+//! The words are those of `docs/nodes.md`.
 
 use atoll_protocol::id::DeviceId;
+
+#[cfg(test)]
+mod tests;
 
 /// A prefix shorter than this is too easily somebody else's.
 const SHORTEST_PREFIX: usize = 4;
@@ -14,6 +18,16 @@ pub(crate) struct Candidate {
     pub(crate) name: String,
     /// It is linked now.
     pub(crate) connected: bool,
+    /// Where its link comes from.
+    pub(crate) address: String,
+    /// Its system, in its own words.
+    pub(crate) platform: String,
+    /// What may be called on it, by kind.
+    pub(crate) caps: Vec<String>,
+    /// What may be called on it.
+    pub(crate) commands: Vec<String>,
+    /// How many calls are open on it.
+    pub(crate) open_calls: u64,
 }
 
 impl Candidate {
@@ -38,7 +52,7 @@ pub(crate) enum SelectError {
         candidates: String,
     },
     /// Several match.
-    #[error("\"{asked}\" could be any of: {candidates}; name one by its id")]
+    #[error("\"{asked}\" could be any of: {candidates}; name one by its id, or add \"any\"")]
     Ambiguous {
         /// What was asked for.
         asked: String,
@@ -53,7 +67,42 @@ pub(crate) enum SelectError {
     },
 }
 
-/// The one node that `asked` means. Without a name it is the only one that is connected, or the only one there is.
+/// One condition.
+enum Term<'a> {
+    Any,
+    Os(&'a str),
+    Cap(&'a str),
+    Command(&'a str),
+    Named(&'a str),
+}
+
+impl<'a> Term<'a> {
+    fn of(word: &'a str) -> Self {
+        match word.split_once('=') {
+            Some(("os", system)) => Self::Os(system),
+            Some(("cap", cap)) => Self::Cap(cap),
+            Some(("cmd", command)) => Self::Command(command),
+            Some(_) | None if word == "any" => Self::Any,
+            Some(_) | None => Self::Named(word),
+        }
+    }
+
+    /// Those of `among` that fulfil it.
+    fn keep(&self, among: Vec<&'a Candidate>) -> Vec<&'a Candidate> {
+        let holds = |is_so: &dyn Fn(&Candidate) -> bool| among.iter().copied().filter(|node| is_so(node)).collect();
+        match self {
+            Self::Any => among,
+            Self::Os(asked) => holds(&|node| system(&node.platform) == system(asked)),
+            Self::Cap(asked) => holds(&|node| node.caps.iter().any(|cap| cap.eq_ignore_ascii_case(asked))),
+            Self::Command(asked) => {
+                holds(&|node| node.commands.iter().any(|command| command.eq_ignore_ascii_case(asked)))
+            }
+            Self::Named(asked) => named(asked, &among),
+        }
+    }
+}
+
+/// The one node that `asked` means. Without words it is the only one that is connected, or the only one there is.
 pub(crate) fn select(asked: Option<&str>, candidates: &[Candidate]) -> Result<DeviceId, SelectError> {
     if candidates.is_empty() {
         return Err(SelectError::NoNodes);
@@ -61,17 +110,32 @@ pub(crate) fn select(asked: Option<&str>, candidates: &[Candidate]) -> Result<De
     let Some(asked) = asked.map(str::trim).filter(|asked| !asked.is_empty()) else {
         return only(candidates);
     };
-    let lower = asked.to_ascii_lowercase();
-    let exact = candidates.iter().find(|candidate| candidate.node.to_string() == lower);
-    if let Some(candidate) = exact {
-        return Ok(candidate.node);
+    let lower = asked.to_lowercase();
+    // A name may hold a comma or an equals sign; as a whole it comes first.
+    let whole: Vec<_> = candidates
+        .iter()
+        .filter(|node| node.name.to_lowercase() == lower)
+        .collect();
+    let is_any = lower.split(',').any(|word| word.trim() == "any");
+    let matches = if whole.is_empty() || lower == "any" {
+        let words = lower.split(',').map(|word| Term::of(word.trim()));
+        words.fold(candidates.iter().collect(), |among, term| term.keep(among))
+    } else {
+        whole
+    };
+    one_of(asked, is_any, connected_first(matches), candidates)
+}
+
+fn one_of(asked: &str, is_any: bool, mut matches: Vec<&Candidate>, all: &[Candidate]) -> Result<DeviceId, SelectError> {
+    if is_any {
+        matches.sort_by_key(|candidate| (candidate.open_calls, candidate.name.to_lowercase(), candidate.node));
+        matches.truncate(1);
     }
-    let matches = first_kind_that_matches(&lower, candidates);
     match matches.as_slice() {
         [one] => Ok(one.node),
         [] => Err(SelectError::Unknown {
             asked: asked.to_owned(),
-            candidates: list(candidates.iter()),
+            candidates: list(all.iter()),
         }),
         several => Err(SelectError::Ambiguous {
             asked: asked.to_owned(),
@@ -80,26 +144,56 @@ pub(crate) fn select(asked: Option<&str>, candidates: &[Candidate]) -> Result<De
     }
 }
 
-/// A whole name beats a prefix of an id.
-fn first_kind_that_matches<'a>(asked: &str, candidates: &'a [Candidate]) -> Vec<&'a Candidate> {
-    let named: Vec<_> = candidates
+/// Those that are connected, or all when none is.
+fn connected_first(matches: Vec<&Candidate>) -> Vec<&Candidate> {
+    let connected: Vec<_> = matches.iter().copied().filter(|node| node.connected).collect();
+    if connected.is_empty() { matches } else { connected }
+}
+
+/// A whole id or name beats an address, and that beats a prefix of an id.
+fn named<'a>(asked: &str, among: &[&'a Candidate]) -> Vec<&'a Candidate> {
+    let kinds: [&dyn Fn(&Candidate) -> bool; 4] = [
+        &|candidate| candidate.node.to_string() == asked,
+        &|candidate| candidate.name.to_lowercase() == asked,
+        &|candidate| is_at(&candidate.address, asked),
+        &|candidate| asked.len() >= SHORTEST_PREFIX && candidate.node.to_string().starts_with(asked),
+    ];
+    let of_kind = |is_so: &&dyn Fn(&Candidate) -> bool| -> Vec<&'a Candidate> {
+        among.iter().copied().filter(|node| is_so(node)).collect()
+    };
+    let found = kinds.iter().map(of_kind).find(|found| !found.is_empty());
+    found.unwrap_or_default()
+}
+
+/// With its port or without.
+fn is_at(address: &str, asked: &str) -> bool {
+    let host = match address.parse::<std::net::SocketAddr>() {
+        Ok(socket) => socket.ip().to_string(),
+        Err(_) => address.to_owned(),
+    };
+    !asked.is_empty() && (address == asked || host == asked)
+}
+
+/// One word for each system, whatever a program calls it.
+fn system(platform: &str) -> String {
+    let word = platform.to_lowercase();
+    let families = [
+        ("macos", &["mac", "darwin"][..]),
+        ("windows", &["win"]),
+        ("ios", &["ios", "ipad"]),
+        ("android", &["android"]),
+        ("linux", &["linux"]),
+    ];
+    let family = families
         .iter()
-        .filter(|candidate| candidate.name.to_lowercase() == asked)
-        .collect();
-    if !named.is_empty() || asked.len() < SHORTEST_PREFIX {
-        return named;
-    }
-    candidates
-        .iter()
-        .filter(|candidate| candidate.node.to_string().starts_with(asked))
-        .collect()
+        .find(|(_, beginnings)| beginnings.iter().any(|beginning| word.starts_with(beginning)));
+    family.map_or(word.clone(), |(family, _)| (*family).to_owned())
 }
 
 fn only(candidates: &[Candidate]) -> Result<DeviceId, SelectError> {
     let mut connected = candidates.iter().filter(|candidate| candidate.connected);
     match (connected.next(), connected.next(), candidates) {
-        (Some(one), None, _) => Ok(one.node),
-        (None, _, [one]) => Ok(one.node),
+        (Some(one), None, _) | (None, _, [one]) => Ok(one.node),
         (Some(_), Some(_), _) | (None, _, _) => Err(SelectError::Unnamed {
             candidates: list(candidates.iter()),
         }),
@@ -108,53 +202,4 @@ fn only(candidates: &[Candidate]) -> Result<DeviceId, SelectError> {
 
 fn list<'a>(candidates: impl Iterator<Item = &'a Candidate>) -> String {
     candidates.map(Candidate::describe).collect::<Vec<_>>().join(", ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn candidate(byte: u8, name: &str, connected: bool) -> Candidate {
-        Candidate {
-            node: DeviceId::from_digest([byte; 32]),
-            name: name.to_owned(),
-            connected,
-        }
-    }
-
-    #[test]
-    fn a_node_is_meant_by_id_prefix_or_name() {
-        let all = [
-            candidate(0xaa, "laptop", true),
-            candidate(0xbb, "phone", false),
-            candidate(0xbc, "Phone 2", true),
-        ];
-        let full = all[1].node.to_string();
-        for (asked, expected) in [
-            ("laptop", 0),
-            ("LAPTOP", 0),
-            (full.as_str(), 1),
-            ("bbbb", 1),
-            ("phone 2", 2),
-        ] {
-            assert_eq!(select(Some(asked), &all), Ok(all[expected].node), "{asked}");
-        }
-    }
-
-    #[test]
-    fn doubt_is_an_error_that_lists_the_candidates() {
-        let twins = [candidate(1, "pi", true), candidate(2, "pi", true)];
-        let error = select(Some("pi"), &twins).expect_err("two").to_string();
-        assert!(error.contains("0101010101") && error.contains("0202020202"), "{error}");
-        assert!(matches!(select(None, &twins), Err(SelectError::Unnamed { .. })));
-        assert!(matches!(select(Some("0"), &twins), Err(SelectError::Unknown { .. })));
-        assert_eq!(select(Some("x"), &[]), Err(SelectError::NoNodes));
-    }
-
-    #[test]
-    fn without_a_name_the_only_connected_node_is_meant() {
-        let all = [candidate(1, "a", false), candidate(2, "b", true)];
-        assert_eq!(select(None, &all), Ok(all[1].node));
-        assert_eq!(select(None, &all[..1]), Ok(all[0].node));
-    }
 }

@@ -92,13 +92,18 @@ impl Desk {
         self.running.len()
     }
 
-    /// What to say first on a new link, and the results to offer again after it.
-    pub(crate) fn resume(&mut self) -> (Resume, Vec<Outcome>) {
+    /// What to say first on a new link, and the calls whose results to offer again after it: [`Self::outcome`].
+    pub(crate) fn resume(&mut self) -> (Resume, Vec<CallId>) {
         self.calls.handle_timeout(Instant::now());
-        (self.calls.resume(&self.boot), self.calls.outcomes_to_offer())
+        (self.calls.resume(&self.boot), self.calls.kept().cloned().collect())
     }
 
-    /// Starts a call, once. An outcome is the answer at once of a call that does not run.
+    /// The result of a call as long as it is kept.
+    pub(crate) fn outcome(&self, call: &CallId) -> Option<Outcome> {
+        self.calls.outcome(call)
+    }
+
+    /// Starts a call, once. A call that does not run has its outcome at once.
     pub(crate) fn begin(&mut self, invoke: Invoke) -> Option<Outcome> {
         let now = Instant::now();
         let refusal = match self.calls.start(&invoke.call, now) {

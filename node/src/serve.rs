@@ -10,6 +10,7 @@ use atoll_pairing::link::{Link, LinkError, LinkTx, Received};
 use atoll_protocol::capability::Surface;
 use atoll_protocol::error::CallError;
 use atoll_protocol::frame::{Frame, Outcome};
+use atoll_protocol::id::CallId;
 use atoll_protocol::limits;
 use tokio::sync::mpsc::{self, PermitIterator};
 use tokio::task::JoinHandle;
@@ -75,7 +76,7 @@ pub(crate) async fn serve(link: Link, desk: &mut Desk, session: &Session<'_>, mu
     let (outbox, queue) = mpsc::channel(OUTBOX);
     let mut writer = tokio::spawn(write(tx, queue));
     let (resume, offers) = desk.resume();
-    let mut offers: VecDeque<Outcome> = offers.into();
+    let mut offers = Offers(offers.into());
     // The queue is empty, so there is room.
     let _ = outbox.try_send(Frame::Resume(resume));
     let mut stats = interval(STATS);
@@ -123,14 +124,36 @@ pub(crate) async fn serve(link: Link, desk: &mut Desk, session: &Session<'_>, mu
 async fn work<'a>(
     outbox: &'a mpsc::Sender<Frame>,
     desk: &mut Desk,
-    offers: &mut VecDeque<Outcome>,
+    offers: &mut Offers,
 ) -> (PermitIterator<'a, Frame>, Vec<Frame>) {
     let Ok(room) = outbox.reserve_many(NEWS_FRAMES).await else {
         return std::future::pending().await; // the writer has ended, which is a turn of its own
     };
-    match offers.pop_front() {
+    match offers.next(desk) {
         Some(outcome) => (room, vec![Frame::Outcome(outcome)]),
         None => (room, desk.next().await),
+    }
+}
+
+/// Calls whose results are to be said. The results stay with the desk, so that what a gateway does not read takes no room twice.
+struct Offers(VecDeque<CallId>);
+
+impl Offers {
+    /// The desk keeps no more results than that, so the oldest is none any more.
+    fn add(&mut self, outcome: Option<Outcome>) {
+        self.0.extend(outcome.map(|outcome| outcome.call));
+        if self.0.len() > limits::NODE_RESULTS {
+            self.0.pop_front();
+        }
+    }
+
+    fn next(&mut self, desk: &Desk) -> Option<Outcome> {
+        while let Some(call) = self.0.pop_front() {
+            if let Some(outcome) = desk.outcome(&call) {
+                return Some(outcome);
+            }
+        }
+        None
     }
 }
 
@@ -138,7 +161,7 @@ fn route(
     received: Received,
     desk: &mut Desk,
     outbox: &mpsc::Sender<Frame>,
-    offers: &mut VecDeque<Outcome>,
+    offers: &mut Offers,
     tell: &mut impl FnMut(Told),
 ) {
     let frame = match received {
@@ -147,7 +170,7 @@ fn route(
         Received::Reject(_) => return,
     };
     match frame {
-        Frame::Invoke(invoke) => offers.extend(desk.begin(invoke)),
+        Frame::Invoke(invoke) => offers.add(desk.begin(invoke)),
         Frame::Cancel(call) => desk.cancel(&call),
         Frame::Acknowledge(acknowledge) => desk.acknowledge(&acknowledge.call),
         Frame::Ping(number) => drop(outbox.try_send(Frame::Pong(number))),

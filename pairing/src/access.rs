@@ -13,11 +13,13 @@ use atoll_protocol::scope::{Role, Scope, Scopes};
 
 mod action;
 pub mod commands;
+mod recorded;
 
 pub use action::{
     ApprovePairing, ChangeDevice, Door, InvokeCommand, Method, PairingView, RejectPairing, ResolveApproval, RotateToken,
 };
 use commands::{CommandDenied, CommandPolicy};
+pub use recorded::Recorded;
 
 /// Somebody who acts, and the rights it holds.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,6 +6,7 @@
 use atoll_protocol::dialect::refusal::{CredentialFault, PairingReason, PairingRefusal, Refusal};
 use atoll_protocol::scope::{Role, Scope, Scopes};
 use secrecy::SecretString;
+use sha2::{Digest as _, Sha256};
 
 use crate::access::Principal;
 use crate::access::commands::CommandPolicy;
@@ -23,6 +24,24 @@ pub enum AuthPolicy {
     Password(SecretHash),
     /// A proxy in front vouches for users.
     TrustedProxy(ProxyRules),
+}
+
+impl AuthPolicy {
+    /// Tells one policy from another for as long as the gateway's state lives; nothing of a secret can be read from it.
+    pub fn fingerprint(&self) -> String {
+        let mut hash = Sha256::new();
+        match self {
+            Self::None => hash.update(b"none"),
+            Self::Token(secret) => hash.update([b"token\0", &secret.as_bytes()[..]].concat()),
+            Self::Password(secret) => hash.update([b"password\0", &secret.as_bytes()[..]].concat()),
+            Self::TrustedProxy(rules) => hash.update(format!("proxy\0{rules:?}")),
+        }
+        hash.finalize()
+            .iter()
+            .take(16)
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
+    }
 }
 
 /// What a trusted proxy's users may do. That the proxy is trusted was found by the listener.

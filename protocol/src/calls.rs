@@ -61,7 +61,7 @@ pub enum Failure {
         /// Whether the node may have begun.
         sent: bool,
     },
-    /// The node was away, and nobody wanted to wait (longer). It has not run.
+    /// The node was away, and nobody wanted to wait (longer); or the call never reached it. It has not run.
     #[error("node not connected")]
     NotConnected,
     /// It was sent, and the node that came back knows nothing of it.
@@ -76,6 +76,15 @@ impl Failure {
             Self::TimedOut { sent } | Self::Cancelled { sent } => *sent,
             Self::Lost => true,
             Self::Node(_) | Self::NotConnected => false,
+        }
+    }
+
+    /// Whether the command ran, or may have run.
+    pub fn may_have_run(&self) -> bool {
+        match self {
+            Self::TimedOut { sent } | Self::Cancelled { sent } => *sent,
+            Self::Lost | Self::Node(_) => true,
+            Self::NotConnected => false,
         }
     }
 
@@ -113,6 +122,10 @@ pub struct Row {
     pub state: CallState,
     /// Since when.
     pub since: Instant,
+    /// When it ends at the latest, in this state.
+    pub deadline: Instant,
+    /// The caller's key.
+    pub idempotency_key: Option<String>,
 }
 
 /// What the owner of the table is to do, in this order.
@@ -149,6 +162,8 @@ pub enum Effect<W> {
         call: CallId,
         /// From 0.
         seq: u64,
+        /// How many parts just before it never came: they were said while the link was away.
+        missed: u64,
         /// The text.
         chunk: String,
     },

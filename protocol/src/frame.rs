@@ -417,7 +417,8 @@ pub struct Acknowledge {
 /// or was lost.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resume {
-    /// Which start of the node program this is; another one has no memory of running calls.
+    /// Which memory of calls this is: another start of the program, or one that dropped a result, has another. So a call that was
+    /// sent to this very memory and is not listed never began.
     pub boot: String,
     /// Still running.
     pub running: Vec<CallId>,

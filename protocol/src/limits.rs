@@ -53,12 +53,24 @@ pub const CALL_DEADLINE_MARGIN: Duration = Duration::from_millis(250);
 /// The longest deadline that a caller can ask for. More: an error that says so.
 pub const CALL_DEADLINE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// How long a call may wait for a node that is away. More: an error that says so.
+pub const QUEUE_WAIT_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// Calls that wait for nodes that are away. More: an error that says so.
+pub const QUEUED_CALLS: usize = 1024;
+
+/// The same, in bytes of all their parameters together.
+pub const QUEUED_BYTES: usize = 64 * 1024 * 1024;
+
 /// Calls that run at once on one node. More: the node answers `BUSY`.
 pub const NODE_CALLS: usize = 64;
 
 /// Finished results that a node keeps until they are acknowledged. More: the oldest is dropped, and the gateway
 /// shows its call as lost.
 pub const NODE_RESULTS: usize = 256;
+
+/// The same, in bytes of all of them together.
+pub const NODE_RESULT_BYTES: usize = 32 * 1024 * 1024;
 
 /// How long a node keeps an unacknowledged result.
 pub const NODE_RESULT_AGE: Duration = Duration::from_secs(60 * 60);

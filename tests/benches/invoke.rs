@@ -1,5 +1,6 @@
 //! Requests to the gateway, and calls through it to a node.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use atoll_tests::mesh::Mesh;
@@ -37,9 +38,19 @@ fn request(method: &str, params: Value) -> String {
     json!({"type": "req", "id": "bench", "method": method, "params": params}).to_string()
 }
 
+/// Stands for a key that is fresh in each request, as clients of the dialect send it.
+const FRESH_KEY: &str = "0123456789abcdef";
+
+static KEYS: AtomicU64 = AtomicU64::new(0);
+
 fn call(node: &str) -> String {
-    let params = json!({"nodeId": node, "command": "system.which", "params": {"bins": []}, "idempotencyKey": "bench"});
+    let params =
+        json!({"nodeId": node, "command": "system.which", "params": {"bins": []}, "idempotencyKey": FRESH_KEY});
     request("node.invoke", params)
+}
+
+fn with_fresh_key(request: &str) -> String {
+    request.replace(FRESH_KEY, &format!("{:016x}", KEYS.fetch_add(1, Ordering::Relaxed)))
 }
 
 /// Something that asks and waits for the answer.
@@ -51,9 +62,12 @@ enum Peer {
 impl Peer {
     async fn ask(&mut self, request: &str) {
         match self {
-            Self::Operator(wire) => exchange(wire, request).await,
+            Self::Operator(wire) => exchange(wire, &with_fresh_key(request)).await,
             Self::Bare(socket) => {
-                socket.send(Message::text(request)).await.expect("a living chain");
+                socket
+                    .send(Message::text(with_fresh_key(request)))
+                    .await
+                    .expect("a living chain");
                 socket.next().await.expect("a living chain").expect("a living chain");
             }
         }

@@ -157,12 +157,26 @@ impl Program {
 
     /// Asks it to end (`SIGTERM`), then waits.
     pub async fn terminate(&mut self) -> ExitStatus {
+        self.signal(rustix::process::Signal::TERM);
+        self.exit().await
+    }
+
+    /// Lets it run no further until [`Program::wake`], as a machine that sleeps.
+    pub fn suspend(&self) {
+        self.signal(rustix::process::Signal::STOP);
+    }
+
+    /// The end of [`Program::suspend`].
+    pub fn wake(&self) {
+        self.signal(rustix::process::Signal::CONT);
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
         let pid = i32::try_from(self.pid())
             .ok()
             .and_then(rustix::process::Pid::from_raw)
             .expect("a process id");
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("a child can be signalled");
-        self.exit().await
+        rustix::process::kill_process(pid, signal).expect("a child can be signalled");
     }
 
     /// Resident memory now, bytes.

@@ -32,7 +32,7 @@ pub struct Caller {
 pub enum ExecHost {
     /// On the machine of the gateway.
     Gateway,
-    /// On a node: an id, a unique prefix, a name; none means the configured or the only one.
+    /// On a node: an id, a unique prefix, a name, conditions; none means the configured or the only one.
     Node(Option<String>),
 }
 
@@ -99,7 +99,7 @@ pub trait Nodes: Send + Sync {
     /// All nodes, as the rows of `node.list`.
     async fn list(&self) -> Json;
 
-    /// One node: id, unique prefix or name. The error is a sentence that lists the candidates.
+    /// One node: id, unique prefix, name or conditions. The error is a sentence that lists the candidates.
     async fn describe(&self, node: &str) -> Result<Json, String>;
 
     /// Invokes a command other than `system.run` on a node.

@@ -1,5 +1,7 @@
 //! `atoll nodes …`: what is in the ring, and calls to it.
 
+mod calls;
+
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
@@ -7,6 +9,7 @@ use super::client::Client;
 use super::output::{self, ago, list, short, text};
 use super::{CliError, Reach};
 use crate::clock;
+use crate::select::{Candidate, select};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Nodes {
@@ -15,16 +18,24 @@ pub(super) enum Nodes {
     List,
     /// One node with all it offers
     Describe {
-        /// The node: id, beginning of an id, or name
+        /// The node: name, beginning of its id, address, or e.g. any,os=linux
         #[arg(long)]
         node: String,
     },
     /// Run one command of a node
     Invoke(Invoke),
+    /// Calls that are open, and those that ended lately
+    Calls(calls::Calls),
+    /// Call a call off: one that runs is stopped, one that waits for its node is never made
+    #[command(after_help = "Example: atoll nodes cancel 0c9f8a1e")]
+    Cancel {
+        /// The call, or the beginning of its id; see `atoll nodes calls`
+        call: String,
+    },
     /// Give a node another name
     #[command(after_help = "Example: atoll nodes rename --node 4cac --name laptop")]
     Rename {
-        /// The node: id, beginning of an id, or name
+        /// The node: name, beginning of its id, address, or e.g. any,os=linux
         #[arg(long)]
         node: String,
         /// The new name
@@ -38,7 +49,7 @@ pub(super) enum Nodes {
     after_help = "Example: atoll nodes invoke --node laptop --command system.which --params '{\"bins\":[\"git\"]}'"
 )]
 pub(super) struct Invoke {
-    /// The node: id, beginning of an id, or name
+    /// The node: name, beginning of its id, address, or e.g. any,os=linux
     #[arg(long)]
     node: String,
     /// The command, e.g. device.info
@@ -50,9 +61,12 @@ pub(super) struct Invoke {
     /// How long the node may take, milliseconds
     #[arg(long, default_value_t = 15_000, value_name = "MS")]
     invoke_timeout: u64,
-    /// Names this very call, so that a retry can be told from a new one
+    /// Names this very call: the same key within five minutes gives the same result, and no second run
     #[arg(long)]
     idempotency_key: Option<String>,
+    /// Wait so long for a node that is away, e.g. 90s, 30m, 8h or 2d; the gateway keeps the call, you need not
+    #[arg(long, value_name = "TIME", value_parser = waiting_time)]
+    queue: Option<u64>,
 }
 
 impl Nodes {
@@ -76,6 +90,16 @@ impl Nodes {
                 }
             }
             Self::Invoke(invoke) => invoke.run(reach, &mut client).await,
+            Self::Calls(calls) => calls.run(reach, &mut client).await,
+            Self::Cancel { call } => {
+                let call = open_call(&mut client, &call).await?;
+                let reply = client.call("node.invoke.cancel", json!({"callId": call})).await?;
+                if reach.json {
+                    output::json(&reply)
+                } else {
+                    output::line("done")
+                }
+            }
         }
     }
 }
@@ -84,12 +108,21 @@ impl Invoke {
     async fn run(self, reach: &Reach, client: &mut Client) -> Result<(), CliError> {
         let params = output::params(&self.params)?;
         let node = find(client, &self.node).await?;
-        let ask = json!({
+        let mut ask = json!({
             "nodeId": node, "command": self.command, "params": params, "timeoutMs": self.invoke_timeout,
             "idempotencyKey": self.idempotency_key.unwrap_or_else(|| uuid::Uuid::new_v4().to_string()),
         });
+        if let Some(ms) = self.queue {
+            ask["offline"] = json!({"queueUntil": clock::now_ms().saturating_add(ms)});
+        }
         client.wait_at_least(self.invoke_timeout);
         let reply = client.call("node.invoke", ask).await?;
+        if !reach.json && text(&reply, "status") == "accepted" {
+            let call: String = text(&reply, "callId").chars().take(8).collect();
+            return output::line(format!(
+                "queued as {call}; it runs when the node is back. `atoll nodes calls` shows it"
+            ));
+        }
         let shown = if reach.json {
             &reply
         } else {
@@ -99,20 +132,63 @@ impl Invoke {
     }
 }
 
+/// Milliseconds of a time such as `30m`.
+fn waiting_time(text: &str) -> Result<u64, String> {
+    let wrong = || format!("\"{text}\" is no time; write e.g. 90s, 30m, 8h or 2d");
+    let unit = text.chars().last().ok_or_else(wrong)?;
+    let seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 60 * 60,
+        'd' => 24 * 60 * 60,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
+    number.checked_mul(seconds * 1000).ok_or_else(wrong)
+}
+
+async fn open_call(client: &mut Client, asked: &str) -> Result<String, CliError> {
+    let ask = json!({"state": "open", "limit": 1000});
+    let reply = client.call("node.calls.list", ask).await?;
+    let ids = list(&reply, "calls").iter().map(|call| text(call, "callId"));
+    let mut meant = ids.filter(|id| !asked.is_empty() && id.starts_with(asked));
+    match (meant.next(), meant.next()) {
+        (Some(one), None) => Ok(one.to_owned()),
+        (Some(_), Some(_)) => Err(CliError::Usage(format!(
+            "\"{asked}\" could be more than one call; type more of its id"
+        ))),
+        (None, _) => Err(CliError::Usage(format!(
+            "no open call begins with \"{asked}\"; see `atoll nodes calls`"
+        ))),
+    }
+}
+
 async fn find(client: &mut Client, asked: &str) -> Result<String, CliError> {
     let reply = client.call("node.list", json!({})).await?;
     let rows = list(&reply, "nodes");
     let candidates: Vec<_> = rows.iter().filter_map(candidate).collect();
-    crate::select::select(Some(asked), &candidates)
+    select(Some(asked), &candidates)
         .map(|node| node.to_string())
         .map_err(|error| CliError::Usage(error.to_string()))
 }
 
-fn candidate(row: &Value) -> Option<crate::select::Candidate> {
-    Some(crate::select::Candidate {
+fn candidate(row: &Value) -> Option<Candidate> {
+    let words = |field| {
+        list(row, field)
+            .iter()
+            .filter_map(Value::as_str)
+            .map(str::to_owned)
+            .collect()
+    };
+    Some(Candidate {
         node: text(row, "nodeId").parse().ok()?,
         name: text(row, "displayName").to_owned(),
         connected: row.get("connected").and_then(Value::as_bool).unwrap_or_default(),
+        address: text(row, "remoteIp").to_owned(),
+        platform: text(row, "platform").to_owned(),
+        caps: words("caps"),
+        commands: words("commands"),
+        open_calls: row.get("openCalls").and_then(Value::as_u64).unwrap_or_default(),
     })
 }
 
@@ -146,4 +222,34 @@ fn row(node: &Value) -> Vec<String> {
             .collect::<Vec<_>>()
             .join(" "),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_waiting_time_is_a_number_and_a_unit() {
+        for (text, expected) in [
+            ("90s", 90_000),
+            ("30m", 1_800_000),
+            ("8h", 28_800_000),
+            ("2d", 172_800_000),
+        ] {
+            assert_eq!(waiting_time(text), Ok(expected), "{text}");
+        }
+        for text in [
+            "",
+            "s",
+            "8",
+            "8w",
+            "-1s",
+            "1.5h",
+            "8µ",
+            "99999999999999999999d",
+            "999999999999999999d",
+        ] {
+            assert!(waiting_time(text).is_err(), "{text}");
+        }
+    }
 }

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock;
-use crate::journal::calls::{self, CallEnd, CallState, NewCall, ToolKey};
+use crate::journal::calls::{self, CallEnd, CallState, Details, NewCall, ToolKey};
 use crate::journal::{Durability, Journal};
 use crate::ring::CallRefused;
 
@@ -104,6 +104,10 @@ impl Here {
             command: "system.run".to_owned(),
             caller: recorded.caller,
             session: None,
+            details: Details {
+                deadline_at: Some(clock::after(timeout)),
+                ..Details::default()
+            },
         };
         let open = move |db: &rusqlite::Connection| {
             calls::open(db, &new, clock::now())?;

@@ -1,6 +1,7 @@
 //! Calls under way: joins the call table of [`atoll_protocol::calls`] with those who wait for an end.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use atoll_protocol::calls::{Calls, Effect, Failure, NewCall, Row};
@@ -8,7 +9,7 @@ use atoll_protocol::frame::{Frame, Invoke, Resume};
 use atoll_protocol::id::{CallId, DeviceId};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{CallEnd, NewInvoke, Restored};
+use super::{CallEnd, NewInvoke, Part, Restored};
 
 /// A node that has just been admitted says within this time what it knows; calls made before that wait for it.
 const RESUME: Duration = Duration::from_secs(5);
@@ -36,9 +37,24 @@ pub(super) struct Flight {
 
 struct Waiter {
     node: DeviceId,
+    caller: Arc<str>,
     reply: Option<oneshot::Sender<CallEnd>>,
-    progress: Option<mpsc::Sender<String>>,
+    progress: Option<mpsc::Sender<Part>>,
+    /// Parts of the output that whoever watches has not got so far, since the last one that it got.
+    missed: u64,
     keeps: bool,
+}
+
+impl Waiter {
+    /// Whoever watches the output and is behind misses parts of it, and is told how many; the result has it all.
+    fn progress(&mut self, missed: u64, text: String) {
+        let Some(progress) = &self.progress else { return };
+        let missed = self.missed + missed;
+        self.missed = match progress.try_send(Part { missed, text }) {
+            Ok(()) => 0,
+            Err(_) => missed + 1,
+        };
+    }
 }
 
 impl Flight {
@@ -58,8 +74,10 @@ impl Flight {
         }
         let waiter = Waiter {
             node: new.invoke.node,
+            caller: new.caller,
             reply: Some(reply),
             progress: new.progress,
+            missed: 0,
             keeps: new.keep_until_acknowledged,
         };
         // The waiter is there before anything is sent.
@@ -69,6 +87,7 @@ impl Flight {
             deadline: new.deadline,
             wait_until: linked.then(|| now + RESUME),
             idempotent: new.idempotent,
+            memory: None,
         };
         let effects = self.calls.open(opened, (), now).unwrap_or_default();
         self.settle(effects)
@@ -80,6 +99,9 @@ impl Flight {
             node,
             command,
             deadline,
+            caller,
+            idempotency_key,
+            memory,
         } in calls
         {
             let invoke = Invoke {
@@ -88,7 +110,7 @@ impl Flight {
                 command,
                 params: None,
                 timeout_ms: 0,
-                idempotency_key: None,
+                idempotency_key,
                 plan: None,
             };
             let new = NewCall {
@@ -96,14 +118,17 @@ impl Flight {
                 deadline,
                 wait_until: None,
                 idempotent: false,
+                memory,
             };
             if self.calls.restore(new, (), now).is_ok() {
                 self.waiters.insert(
                     call,
                     Waiter {
                         node,
+                        caller,
                         reply: None,
                         progress: None,
+                        missed: 0,
                         keeps: true,
                     },
                 );
@@ -185,8 +210,13 @@ impl Flight {
         self.owed.remove(call).into_iter().collect()
     }
 
-    pub(super) fn rows(&self) -> Vec<Row> {
-        self.calls.rows().collect()
+    /// Every open call, and on whose behalf it was made.
+    pub(super) fn rows(&self) -> Vec<(Row, Arc<str>)> {
+        let with_caller = |row: Row| {
+            let caller = self.waiters.get(&row.call).map(|waiter| waiter.caller.clone());
+            (row, caller.unwrap_or_default())
+        };
+        self.calls.rows().map(with_caller).collect()
     }
 
     /// The gateway ends: whoever waits hears so now, by its dropped sender. The nodes keep their results for the next start.
@@ -233,12 +263,12 @@ impl Flight {
                 Effect::Progress {
                     waiter: (),
                     call,
+                    missed,
                     chunk,
                     ..
                 } => {
-                    // Whoever watches the output and is behind misses parts of it; the result has it all.
-                    if let Some(progress) = self.waiters.get(&call).and_then(|waiter| waiter.progress.as_ref()) {
-                        let _ = progress.try_send(chunk);
+                    if let Some(waiter) = self.waiters.get_mut(&call) {
+                        waiter.progress(missed, chunk);
                     }
                 }
                 Effect::Acknowledge {

@@ -14,7 +14,7 @@ use atoll_protocol::id::DeviceId;
 use atoll_protocol::json::Json;
 use atoll_protocol::scope::{Role, Scope};
 use serde_json::json;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::flight::{Flight, Order};
 use super::linked::Linked;
@@ -35,6 +35,9 @@ const FAMILY: &str = match std::env::consts::OS.as_bytes() {
     _ => "Linux",
 };
 
+/// Changes of calls within this time are told together; long enough for an end to be written down.
+const CALLS_PAUSE: Duration = Duration::from_millis(250);
+
 /// Close code when the gateway ends.
 const RESTART: (u16, &str) = (1012, "service restart");
 
@@ -45,6 +48,8 @@ struct Link {
     /// Broadcasts so far; a skipped one counts, so that the peer sees the gap.
     seq: u64,
     host_stats: Option<Json>,
+    /// Which memory of calls its node has.
+    memory: Option<Arc<str>>,
 }
 
 impl Link {
@@ -75,6 +80,10 @@ pub(super) struct Owner {
     health_version: u64,
     /// When the change of presence is told.
     presence_due: Option<Instant>,
+    /// When it is told that lists of calls look different now.
+    calls_due: Option<Instant>,
+    /// Counts nodes that can be called now and could not before.
+    arrived: watch::Sender<u64>,
     flight: Flight,
 }
 
@@ -82,14 +91,16 @@ enum Happened {
     Asked(Request),
     TimedOut,
     PresenceDue,
+    CallsDue,
     Ended,
 }
 
 impl Owner {
-    pub(super) fn new(own: OwnPresence, linked: Linked) -> Self {
+    pub(super) fn new(own: OwnPresence, linked: Linked, arrived: watch::Sender<u64>) -> Self {
         Self {
             own,
             linked,
+            arrived,
             links: HashMap::new(),
             nodes: HashMap::new(),
             seen: HashSet::new(),
@@ -99,6 +110,7 @@ impl Owner {
             presence_version: 1,
             health_version: 1,
             presence_due: None,
+            calls_due: None,
             flight: Flight::default(),
         }
     }
@@ -113,15 +125,14 @@ impl Owner {
                     request = requests.recv() => request.map_or(Happened::Ended, Happened::Asked),
                     () = until(self.flight.poll_timeout()) => Happened::TimedOut,
                     () = until(self.presence_due) => Happened::PresenceDue,
+                    () = until(self.calls_due) => Happened::CallsDue,
                 },
             };
             match happened {
                 Happened::Asked(request) => self.handle(request),
-                Happened::TimedOut => {
-                    let orders = self.flight.handle_timeout(clock::instant());
-                    self.carry_out(orders);
-                }
+                Happened::TimedOut => self.time_out(),
                 Happened::PresenceDue => self.tell_presence(),
+                Happened::CallsDue => self.tell_calls(),
                 Happened::Ended => return,
             }
         }
@@ -134,9 +145,17 @@ impl Owner {
             Some(Happened::TimedOut)
         } else if self.presence_due.is_some_and(|at| at <= now) {
             Some(Happened::PresenceDue)
+        } else if self.calls_due.is_some_and(|at| at <= now) {
+            Some(Happened::CallsDue)
         } else {
             None
         }
+    }
+
+    fn time_out(&mut self) {
+        let orders = self.flight.handle_timeout(clock::instant());
+        self.carry_out(orders);
+        self.calls_changed();
     }
 
     /// Replies go to callers that may have stopped waiting; that is theirs to do.
@@ -150,12 +169,14 @@ impl Owner {
                 let linked = self.nodes.contains_key(&new.invoke.node);
                 let orders = self.flight.invoke(*new, linked, reply, now);
                 self.carry_out(orders);
+                self.calls_changed();
             }
             Request::Restore(calls) => self.flight.restore(calls, now),
             Request::Attach(call, reply) => self.flight.attach(&call, reply),
             Request::Cancel(call) => {
                 let orders = self.flight.cancel(&call);
                 self.carry_out(orders);
+                self.calls_changed();
             }
             Request::Acknowledge(call) => {
                 let orders = self.flight.acknowledge(&call);
@@ -183,6 +204,7 @@ impl Owner {
             Request::Awaited(node, reply) => self.awaited(node, reply, now),
             Request::Presence(reply) => drop(reply.send(self.presence())),
             Request::Hears(audience, reply) => drop(reply.send(self.hears(&audience))),
+            Request::CallsChanged => self.calls_changed(),
             Request::Calls(reply) => drop(reply.send(self.flight.rows())),
             Request::Goodbye(reply) => {
                 self.goodbye();
@@ -205,6 +227,7 @@ impl Owner {
             connected_at_ms: clock::now_ms(),
             seq: 0,
             host_stats: None,
+            memory: None,
         };
         let arrived = link.up.device.filter(|_| link.up.role == Role::Node);
         self.links.insert(id, link);
@@ -216,6 +239,7 @@ impl Owner {
             // Such a node forgets its calls with its link: what it had is told so now.
             let orders = self.flight.link_up(node, generation, None, clock::instant());
             self.carry_out(orders);
+            self.arrived.send_modify(|count| *count += 1);
         }
         self.presence_changed();
         (id, generation)
@@ -248,17 +272,30 @@ impl Owner {
             self.nodes.remove(&node);
             self.linked.remove(node);
             self.flight.link_down(node, link.generation, now);
+            self.calls_changed();
         }
         self.presence_changed();
     }
 
     fn heard(&mut self, id: LinkId, frame: Frame, now: Instant) {
-        let Some(link) = self.links.get(&id) else { return };
+        let Some(link) = self.links.get_mut(&id) else { return };
         let Some(node) = link.up.device.filter(|_| link.up.role == Role::Node) else {
             return;
         };
-        let orders = self.flight.heard(node, link.generation, frame, now);
+        let generation = link.generation;
+        let is_back = if let Frame::Resume(resume) = &frame {
+            link.memory = Some(resume.boot.as_str().into());
+            true
+        } else {
+            false
+        };
+        let orders = self.flight.heard(node, generation, frame, now);
         self.carry_out(orders);
+        if is_back {
+            self.show(node);
+            self.arrived.send_modify(|count| *count += 1);
+        }
+        self.calls_changed();
     }
 
     fn carry_out(&mut self, mut orders: VecDeque<Order>) {
@@ -369,6 +406,7 @@ impl Owner {
             language: link.up.language,
             connected_at_ms: link.connected_at_ms,
             host_stats: link.host_stats.clone(),
+            memory: link.memory.clone(),
         })
     }
 
@@ -377,6 +415,23 @@ impl Owner {
         self.presence_version += 1;
         self.presence_due
             .get_or_insert_with(|| clock::instant() + PRESENCE_PAUSE);
+    }
+
+    /// Told a moment later, so that thousands of calls a second cost whoever watches a few events.
+    fn calls_changed(&mut self) {
+        self.calls_due.get_or_insert_with(|| clock::instant() + CALLS_PAUSE);
+    }
+
+    fn tell_calls(&mut self) {
+        self.calls_due = None;
+        let audience = Audience::Scope(Scope::Read);
+        if self.hears(&audience) {
+            self.broadcast(&Broadcast {
+                name: "node.calls.changed",
+                payload: json!({"ts": clock::now_ms()}).into(),
+                audience,
+            });
+        }
     }
 
     fn tell_presence(&mut self) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use atoll_protocol::frame::{Acknowledge, Outcome, Resume};
+use atoll_protocol::frame::{Acknowledge, Outcome, Progress, Resume};
 use serde_json::json;
 
 use super::*;
@@ -67,9 +67,13 @@ impl Node {
     }
 
     async fn resume(&self, running: &[&str], finished: &[&str]) {
+        self.resume_as("b", running, finished).await;
+    }
+
+    async fn resume_as(&self, boot: &str, running: &[&str], finished: &[&str]) {
         let ids = |ids: &[&str]| ids.iter().map(|id| call_id(id)).collect();
         let resume = Resume {
-            boot: "b".to_owned(),
+            boot: boot.to_owned(),
             running: ids(running),
             finished: ids(finished),
         };
@@ -135,6 +139,7 @@ fn new_invoke(call: &str, node: DeviceId, keeps: bool) -> NewInvoke {
         deadline: crate::clock::instant() + Duration::from_secs(60),
         idempotent: false,
         keep_until_acknowledged: keeps,
+        caller: "uid:0".into(),
         progress: None,
     }
 }
@@ -282,9 +287,59 @@ async fn what_the_node_does_not_know_any_more_is_lost_and_never_sent_again() {
     let call = invoke(&hub, "a", NODE, false);
     old.hears_invoke().await;
     hub.link_down(old.link).await;
-    let mut new = Node::new(&hub, NODE).await;
+    let mut new = Node::silent(&hub, NODE).await;
+    new.resume_as("another start", &[], &[]).await;
     assert_eq!(call.await.expect("ends"), Err(Failure::Lost));
     assert!(new.hears_nothing().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_lost_on_its_way_is_sent_again_to_a_node_that_forgot_nothing() {
+    let hub = hub();
+    let old = Node::new(&hub, NODE).await;
+    let call = invoke(&hub, "a", NODE, false);
+    drop(hub.calls().await);
+    hub.link_down(old.link).await;
+    let mut new = Node::new(&hub, NODE).await;
+    assert_eq!(new.hears_invoke().await, "a");
+    new.end("a").await;
+    assert!(call.await.expect("ends").is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_watches_the_output_is_told_how_much_is_missing() {
+    let hub = hub();
+    let mut node = Node::new(&hub, NODE).await;
+    let (progress, mut parts) = mpsc::channel(2);
+    let new = NewInvoke {
+        progress: Some(progress),
+        ..new_invoke("a", NODE, false)
+    };
+    let _ended = hub.invoke(new).await;
+    node.hears_invoke().await;
+    let say = async |seq: u64| {
+        let progress = Progress {
+            call: call_id("a"),
+            seq,
+            chunk: seq.to_string(),
+            receipt: None,
+        };
+        hub.heard(node.link, Frame::Progress(progress)).await;
+    };
+    // Part 1 was said while the link was away; 4 and 5 find no room.
+    for seq in [0, 2, 4, 5] {
+        say(seq).await;
+    }
+    drop(hub.calls().await);
+    let mut heard = Vec::new();
+    while let Ok(Part { missed, text }) = parts.try_recv() {
+        heard.push((missed, text));
+    }
+    say(6).await;
+    drop(hub.calls().await);
+    let Part { missed, text } = parts.recv().await.expect("there is room again");
+    heard.push((missed, text));
+    assert_eq!(heard, [(0, "0".to_owned()), (1, "2".to_owned()), (3, "6".to_owned())]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -295,6 +350,9 @@ async fn a_restored_call_waits_for_whoever_asks_for_it() {
         node: NODE,
         command: "system.run".to_owned(),
         deadline: crate::clock::instant() + Duration::from_secs(600),
+        caller: "agent:main".into(),
+        idempotency_key: None,
+        memory: None,
     };
     hub.restore(vec![restored]).await;
     let mut node = Node::silent(&hub, NODE).await;

@@ -68,7 +68,27 @@ pub struct NewCall {
     pub caller: String,
     /// The conversation it belongs to.
     pub session: Option<SessionKey>,
+    /// What more there is to know of it.
+    pub details: Details,
 }
+
+/// What is not known of every call.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Details {
+    /// When it ends at the latest, Unix milliseconds.
+    pub deadline_at: Option<i64>,
+    /// The caller's key.
+    pub idempotency_key: Option<String>,
+    /// What the key stands for: a digest of node, command and parameters.
+    pub fingerprint: Option<Fingerprint>,
+    /// What the node remembered when it was sent; only where the node keeps the end until it is committed here.
+    pub memory: Option<String>,
+    /// All that is needed to make it later, JSON; only until it is sent.
+    pub waiting: Option<String>,
+}
+
+/// A digest.
+pub type Fingerprint = [u8; 16];
 
 /// One call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,8 +131,20 @@ pub struct CallEnd {
     pub result: Option<String>,
 }
 
+/// So many of the last calls are looked through for a list.
+const LATELY: u32 = 20_000;
+
+/// Which of the ended calls.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// On this node alone.
+    pub node: Option<String>,
+    /// Ended so.
+    pub state: Option<CallState>,
+}
+
 const COLUMNS: &str = "call, number, run, tool_call, node, command, caller, session, state, opened_at, sent_at, ended_at, \
-                       error_code, result";
+                       error_code, result, deadline_at, idempotency_key, fingerprint, memory, waiting";
 
 /// Opens a call, unless its key or id is known.
 ///
@@ -128,8 +160,10 @@ pub fn open(db: &Connection, new: &NewCall, now: i64) -> Result<Opened, JournalE
         return Ok(Opened::Before(Box::new(row)));
     }
     db.prepare_cached(
-        "INSERT INTO calls (call, number, run, tool_call, node, command, caller, session, state, opened_at)
-         VALUES (?1, (SELECT coalesce(max(number), 0) + 1 FROM calls), ?2, ?3, ?4, ?5, ?6, ?7, 'queued', ?8)",
+        "INSERT INTO calls (call, number, run, tool_call, node, command, caller, session, state, opened_at,
+                            deadline_at, idempotency_key, fingerprint, memory, waiting)
+         VALUES (?1, (SELECT coalesce(max(number), 0) + 1 FROM calls), ?2, ?3, ?4, ?5, ?6, ?7, 'queued', ?8,
+                 ?9, ?10, ?11, ?12, ?13)",
     )?
     .execute(params![
         new.call.as_str(),
@@ -140,6 +174,11 @@ pub fn open(db: &Connection, new: &NewCall, now: i64) -> Result<Opened, JournalE
         new.caller,
         new.session.as_ref().map(SessionKey::as_str),
         now,
+        new.details.deadline_at,
+        new.details.idempotency_key,
+        new.details.fingerprint,
+        new.details.memory,
+        new.details.waiting,
     ])?;
     Ok(Opened::New)
 }
@@ -164,6 +203,36 @@ pub fn sent_once(db: &Connection, call: &CallId, now: i64) -> Result<(), Journal
         return Ok(());
     }
     Err(JournalError::Value(format!("call {call} was made before")))
+}
+
+/// As [`sent_once`], for a call that has waited: it gets its deadline and its node's memory now.
+///
+/// # Errors
+/// As there.
+pub fn sent_after_waiting(
+    db: &Connection,
+    call: &CallId,
+    deadline_at: i64,
+    memory: Option<&str>,
+    now: i64,
+) -> Result<(), JournalError> {
+    sent_once(db, call, now)?;
+    db.prepare_cached("UPDATE calls SET deadline_at = ?2, memory = ?3 WHERE call = ?1")?
+        .execute(params![call.as_str(), deadline_at, memory])?;
+    Ok(())
+}
+
+/// Takes a call back that was sent and certainly never began: it is queued again.
+///
+/// # Errors
+/// Any SQL error.
+pub fn unsent(db: &Connection, call: &CallId) -> Result<(), JournalError> {
+    db.prepare_cached(
+        "UPDATE calls SET state = 'queued', sent_at = NULL, ended_at = NULL, error_code = NULL, result = NULL
+         WHERE call = ?1 AND (ended_at IS NULL OR state = 'node_away')",
+    )?
+    .execute([call.as_str()])?;
+    Ok(())
 }
 
 /// Marks a sent call as begun on the node. False when it is not on its way.
@@ -212,14 +281,42 @@ pub fn unfinished(db: &Connection) -> Result<Vec<CallRow>, JournalError> {
     Ok(rows)
 }
 
-/// The latest calls, newest first.
+/// The calls that ended lately, newest first, without their results: `limit` at most of the last [`LATELY`] that pass the filter.
 ///
 /// # Errors
 /// Any SQL error.
-pub fn latest(db: &Connection, limit: u32) -> Result<Vec<CallRow>, JournalError> {
-    let mut query = db.prepare_cached(&format!("SELECT {COLUMNS} FROM calls ORDER BY number DESC LIMIT ?1"))?;
-    let rows = query.query_map([limit], read)?.collect::<Result<_, _>>()?;
+pub fn ended_lately(db: &Connection, filter: &Filter, limit: u32) -> Result<Vec<CallRow>, JournalError> {
+    let columns = COLUMNS.replace("result", "NULL AS result");
+    let mut query = db.prepare_cached(&format!(
+        "SELECT {columns} FROM (SELECT * FROM calls ORDER BY number DESC LIMIT {LATELY})
+         WHERE ended_at IS NOT NULL AND (?1 IS NULL OR node = ?1) AND (?2 IS NULL OR state = ?2)
+         ORDER BY number DESC LIMIT ?3"
+    ))?;
+    let rows = query
+        .query_map(params![filter.node, filter.state, limit], read)?
+        .collect::<Result<_, _>>()?;
     Ok(rows)
+}
+
+/// Calls that were opened with a key since then, newest first, `limit` at most.
+///
+/// # Errors
+/// Any SQL error.
+pub fn keyed_since(db: &Connection, since: i64, limit: usize) -> Result<Vec<CallRow>, JournalError> {
+    let columns = COLUMNS.replace("result", "NULL AS result");
+    let mut query = db.prepare_cached(&format!("SELECT {columns} FROM calls ORDER BY number DESC LIMIT ?1"))?;
+    let mut keyed = Vec::new();
+    // Numbers grow with time, so the first one that is too old ends the search.
+    for row in query.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], read)? {
+        let row = row?;
+        if row.opened_at < since {
+            break;
+        }
+        if row.new.details.fingerprint.is_some() {
+            keyed.push(row);
+        }
+    }
+    Ok(keyed)
 }
 
 /// One call.
@@ -275,6 +372,13 @@ fn read(row: &Row<'_>) -> rusqlite::Result<CallRow> {
             command: row.get("command")?,
             caller: row.get("caller")?,
             session: parsed_option(row, "session")?,
+            details: Details {
+                deadline_at: row.get("deadline_at")?,
+                idempotency_key: row.get("idempotency_key")?,
+                fingerprint: row.get("fingerprint")?,
+                memory: row.get("memory")?,
+                waiting: row.get("waiting")?,
+            },
         },
         number: row.get("number")?,
         state: parsed(row, "state")?,
@@ -287,86 +391,4 @@ fn read(row: &Row<'_>) -> rusqlite::Result<CallRow> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::journal::tests::database;
-
-    fn new_call(call: &str, tool_call: Option<&str>) -> NewCall {
-        NewCall {
-            call: CallId::new(call).expect("id"),
-            key: tool_call.map(|tool_call| ToolKey {
-                run: RunId::new("r1").expect("id"),
-                tool_call: tool_call.to_owned(),
-            }),
-            node: "laptop".into(),
-            command: "system.run".into(),
-            caller: "agent main".into(),
-            session: Some(SessionKey::new("agent:main:main").expect("key")),
-        }
-    }
-
-    fn end(state: CallState) -> CallEnd {
-        CallEnd {
-            state,
-            error_code: None,
-            result: Some("out".into()),
-        }
-    }
-
-    #[test]
-    fn a_tool_call_is_one_call_however_often_it_is_opened() {
-        let db = database();
-        assert_eq!(open(&db, &new_call("c1", Some("t1")), 1).expect("opens"), Opened::New);
-        let Opened::Before(row) = open(&db, &new_call("c2", Some("t1")), 2).expect("opens") else {
-            panic!("opened twice");
-        };
-        assert_eq!(row.new, new_call("c1", Some("t1")));
-        assert_eq!(open(&db, &new_call("c3", Some("t2")), 3).expect("opens"), Opened::New);
-        assert_eq!(open(&db, &new_call("c4", None), 3).expect("opens"), Opened::New);
-        assert_eq!(open(&db, &new_call("c5", None), 3).expect("opens"), Opened::New);
-    }
-
-    #[test]
-    fn a_call_goes_from_queued_to_its_end_and_stays_there() {
-        let db = database();
-        let call = CallId::new("c1").expect("id");
-        open(&db, &new_call("c1", None), 1).expect("opens");
-        assert!(!running(&db, &call).expect("asks"));
-        assert!(sent(&db, &call, 2).expect("sends"));
-        assert!(!sent(&db, &call, 2).expect("sends"));
-        assert!(running(&db, &call).expect("runs"));
-        assert_eq!(unfinished(&db).expect("reads").len(), 1);
-        assert!(close(&db, &call, &end(CallState::Ok), 4).expect("closes"));
-        assert!(!close(&db, &call, &end(CallState::Error), 5).expect("closes"));
-        let row = find(&db, &call).expect("reads").expect("is there");
-        assert_eq!((row.state, row.ended_at), (CallState::Ok, Some(4)));
-        assert!(unfinished(&db).expect("reads").is_empty());
-    }
-
-    #[test]
-    fn an_uncertain_call_may_still_learn_its_end() {
-        let db = database();
-        let call = CallId::new("c1").expect("id");
-        open(&db, &new_call("c1", None), 1).expect("opens");
-        assert!(close(&db, &call, &end(CallState::Uncertain), 2).expect("closes"));
-        assert!(!close(&db, &call, &end(CallState::Uncertain), 3).expect("closes"));
-        assert!(close(&db, &call, &end(CallState::Ok), 4).expect("closes"));
-        assert!(!close(&db, &call, &end(CallState::Uncertain), 5).expect("closes"));
-    }
-
-    #[test]
-    fn a_huge_result_is_cut_at_a_character() {
-        let text = "é".repeat(RESULT_BYTES);
-        let kept = bounded(&text);
-        assert!(kept.len() < RESULT_BYTES + 64);
-        assert!(kept.ends_with("more bytes]"));
-        assert_eq!(bounded("short"), "short");
-    }
-
-    #[test]
-    fn a_call_cannot_end_in_a_state_that_is_no_end() {
-        let db = database();
-        open(&db, &new_call("c1", None), 1).expect("opens");
-        assert!(close(&db, &CallId::new("c1").expect("id"), &end(CallState::Running), 2).is_err());
-    }
-}
+mod tests;

@@ -46,6 +46,7 @@ impl Bench {
                 journal,
                 config,
                 leaving: Leaving::default(),
+                repeats: Repeats::default(),
             },
             link,
             queued,

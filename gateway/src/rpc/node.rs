@@ -1,23 +1,20 @@
-//! `node.*`: what is in the ring, calls to it, and what nodes report.
+//! `node.*`: what is in the ring, what an approved command is, and what nodes report. Calls are in `invocation.rs`.
 
-use std::time::Duration;
 
 use atoll_protocol::dialect::denial;
 use atoll_protocol::error::WireError;
 use atoll_protocol::id::DeviceId;
 use atoll_protocol::json::Json;
-use atoll_protocol::limits;
 use atoll_protocol::method::NoParams;
-use atoll_protocol::method::node::{NodeInvoke, NodeNamed, NodeRename};
+use atoll_protocol::method::node::{NodeNamed, NodeRename};
 use serde_json::json;
 
 use super::{Answer, Ask, device, done};
 use crate::clock;
 use crate::house::House;
-use crate::ring::Call;
 
 mod event;
-mod run;
+pub(super) mod run;
 
 pub(super) use event::event;
 
@@ -47,29 +44,6 @@ pub(super) async fn rename(house: &House, ask: Ask) -> Answer {
     done(json!({"nodeId": node, "displayName": params.display_name}))
 }
 
-pub(super) async fn invoke(house: &House, ask: Ask) -> Answer {
-    let params: NodeInvoke = ask.read()?;
-    let node: DeviceId = params
-        .node_id
-        .parse()
-        .map_err(|_| denial::pairing_changed(denial::Interrupted::Invocation))?;
-    let command = params.command.trim().to_owned();
-    if command.is_empty() {
-        return Err(WireError::invalid("nodeId and command required"));
-    }
-    // Clients send 0 for a call without a limit of theirs; every call has one of ours.
-    let timeout = params.timeout_ms.filter(|timeout| *timeout > 0);
-    let timeout = timeout.map_or(limits::CALL_DEADLINE, Duration::from_millis);
-    let mut call = Call::new(node, command.clone(), params.params, timeout);
-    call.idempotency_key = Some(params.idempotency_key.into_string());
-    // Nobody else waits for it, so it ends with the link of whoever asked.
-    call.cancel = ask.caller.gone.clone();
-    if command == "system.run" {
-        run::prepare(house, &ask, &mut call).await?;
-    }
-    let payload = house.ring.call(&ask.caller.principal, call).await?;
-    let text = payload.as_ref().map(Json::as_str);
-    done(json!({"ok": true, "nodeId": node, "command": command, "payload": payload, "payloadJSON": text}))
 }
 
 /// Answers of nodes are frames; one that arrives here came over a native link as a request and has no place.

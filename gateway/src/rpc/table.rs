@@ -6,7 +6,7 @@ use atoll_pairing::access::Method;
 use atoll_protocol::scope::Scope;
 use futures_util::future::BoxFuture;
 
-use super::{Answer, Ask, approval, channel, chat, config, device, gateway, node, policy, session};
+use super::{Answer, Ask, approval, channel, chat, config, device, gateway, invocation, node, policy, session};
 use crate::house::House;
 
 /// Who may call.
@@ -85,9 +85,11 @@ methods! {
     "health" Everybody => gateway::health;
     "logs.tail" Operator(Read) => gateway::logs;
     "models.list" Operator(Read) => session::models;
+    "node.calls.list" Operator(Read) => invocation::list;
     "node.describe" Operator(Read) => node::describe;
     "node.event" Node => node::event;
-    "node.invoke" Operator(Write) => node::invoke;
+    "node.invoke" Operator(Write) => invocation::invoke;
+    "node.invoke.cancel" Operator(Write) => invocation::cancel;
     "node.invoke.progress" Node => node::progress;
     "node.invoke.result" Node => node::result;
     "node.list" Operator(Read) => node::list;

@@ -1,18 +1,21 @@
 //! What was under way when the last life of the gateway ended: calls, messages, conversations and turns, taken up in this order.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use atoll_protocol::calls::Failure;
 use atoll_protocol::id::CallId;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock;
 use crate::house::House;
-use crate::hub::Restored;
+use crate::hub::{RETURN, Restored};
 use crate::intake;
 use crate::journal::Durability;
 use crate::journal::calls::{self, CallEnd, CallRow, CallState};
-use crate::ring::Ring;
+use crate::repeats;
+use crate::ring::{CallRefused, Ring};
 use crate::sessions::SessionError;
+use crate::waiting::{self, Waiting};
 
 /// A call from before a restart is given up after this: as long as a command has that names no time.
 const RESTORED: Duration = Duration::from_secs(30 * 60);
@@ -25,15 +28,24 @@ const LEFT: Duration = Duration::from_secs(60);
 /// # Errors
 /// The journal or a folder of conversations cannot be read.
 pub(super) async fn recover(house: &House) -> Result<(), SessionError> {
-    let open = house.journal.read(calls::unfinished).await?;
-    let (kept, lost): (Vec<_>, Vec<_>) = open.into_iter().partition(is_with_a_node);
+    let since = clock::now() - i64::try_from(repeats::KEPT.as_millis()).unwrap_or_default();
+    let look =
+        move |db: &rusqlite::Connection| Ok((calls::unfinished(db)?, calls::keyed_since(db, since, repeats::KEYS)?));
+    let (open, keyed) = house.journal.read(look).await?;
+    house.ring.repeats.restore(&keyed, clock::instant());
+    let (kept, others): (Vec<_>, Vec<_>) = open.into_iter().partition(is_with_a_node);
     let restored = kept.iter().filter_map(restored).collect();
     house.hub.restore(restored).await;
-    let (ring, stop) = (house.ring.clone(), house.turns.stop.clone());
-    house.tasks.spawn(async move {
-        let kept = kept.into_iter().map(|row| row.new.call).collect();
-        stop.run_until_cancelled(close_left(ring, kept)).await;
-    });
+    take_up(house, kept);
+    let mut lost = Vec::new();
+    for row in others {
+        if !(row.state == CallState::Queued && house.waiting.restore(&row).await) {
+            if let Some(idempotency) = waiting::idempotency_of(&row) {
+                house.ring.repeats.abandon(idempotency.key, clock::instant());
+            }
+            lost.push(row);
+        }
+    }
     house
         .journal
         .write(Durability::Lazy, move |db| {
@@ -62,6 +74,42 @@ pub(super) async fn recover(house: &House) -> Result<(), SessionError> {
     Ok(())
 }
 
+/// Sees calls that are with their nodes to their ends.
+fn take_up(house: &House, kept: Vec<CallRow>) {
+    let (tools, operators): (Vec<_>, Vec<_>) = kept.into_iter().partition(|row| row.new.key.is_some());
+    let (ring, stop) = (house.ring.clone(), house.turns.stop.clone());
+    house.tasks.spawn(async move {
+        let tools = tools.into_iter().map(|row| row.new.call).collect();
+        stop.run_until_cancelled(close_left(ring, tools)).await;
+    });
+    for row in operators {
+        let (ring, waiting, stop) = (house.ring.clone(), house.waiting.clone(), house.turns.stop.clone());
+        house.tasks.spawn(async move {
+            stop.run_until_cancelled(see_to_its_end(ring, waiting, row)).await;
+        });
+    }
+}
+
+/// Whoever asked for it is gone with the last life; its end is written down, and told to whoever repeats it. One that had waited and
+/// turns out never to have begun waits on.
+async fn see_to_its_end(ring: Ring, waiting: Waiting, row: CallRow) {
+    let end = ring.attach(&row.new.call, &CancellationToken::new()).await;
+    let never_began = end == Err(Failure::NotConnected) && row.new.details.waiting.is_some();
+    if never_began && ring.take_back(&row.new.call).await.is_ok() && waiting.restore(&row).await {
+        return;
+    }
+    let Some(idempotency) = waiting::idempotency_of(&row) else {
+        return;
+    };
+    let may_have_run = end.as_ref().err().is_none_or(Failure::may_have_run);
+    let end = end.map_err(|failure| CallRefused::Failed(failure).into());
+    if may_have_run {
+        ring.repeats.end(idempotency.key, &end, clock::instant());
+    } else {
+        ring.repeats.release(idempotency.key, &end);
+    }
+}
+
 /// A turn can have ended without its call: then nobody else would ever close it, nor tell its node to forget it.
 async fn close_left(ring: Ring, calls: Vec<CallId>) {
     tokio::time::sleep(RESTORED + LEFT).await;
@@ -75,21 +123,30 @@ async fn close_left(ring: Ring, calls: Vec<CallId>) {
 }
 
 fn restored(row: &CallRow) -> Option<Restored> {
+    let details = &row.new.details;
+    let deadline = details.deadline_at.map_or_else(
+        || clock::instant() + RESTORED,
+        // Its node may have the end of a call whose time was over meanwhile, and comes back to say so.
+        |at| clock::instant_at(u64::try_from(at).unwrap_or_default()).max(clock::instant() + RETURN),
+    );
     Some(Restored {
         call: row.new.call.clone(),
         node: row.new.node.parse().ok()?,
         command: row.new.command.clone(),
-        deadline: Instant::now() + RESTORED,
+        deadline,
+        caller: row.new.caller.as_str().into(),
+        idempotency_key: details.idempotency_key.clone(),
+        memory: details.memory.as_deref().map(Into::into),
     })
 }
 
-/// A tool's call that its node may still know.
+/// A call that its node may still know.
 fn is_with_a_node(row: &CallRow) -> bool {
-    row.new.key.is_some() && row.sent_at.is_some() && restored(row).is_some()
+    row.sent_at.is_some() && restored(row).is_some()
 }
 
-/// A tool's call that was never sent is made anew by its turn; an operator's has nobody left who waits; one that ran on
-/// this machine ran inside the process that is gone.
+/// A tool's call that was never sent is made anew by its turn; an operator's that was to go at once has nobody left who waits; one
+/// that ran on this machine ran inside the process that is gone.
 fn close_lost(db: &rusqlite::Connection, row: &CallRow) -> Result<(), crate::journal::JournalError> {
     if row.new.key.is_some() && row.sent_at.is_none() {
         return Ok(());

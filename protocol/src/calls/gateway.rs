@@ -1,6 +1,7 @@
 //! The gateway's table.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{CallState, Effect, Failure, Row};
@@ -20,6 +21,9 @@ pub struct NewCall {
     pub wait_until: Option<Instant>,
     /// Running it twice does no harm, so it may be sent again to a node that does not know it.
     pub idempotent: bool,
+    /// For [`Calls::restore`]: the node's [`Resume::boot`] when it was sent. A node that still has this memory and does not
+    /// know the call never began it. None where that cannot be relied on.
+    pub memory: Option<Arc<str>>,
 }
 
 /// There is a call of this id.
@@ -36,8 +40,16 @@ pub struct Calls<W> {
     keys: HashMap<CallId, u64>,
     by_node: HashMap<DeviceId, BTreeSet<u64>>,
     timers: BTreeSet<(Instant, u64)>,
-    links: HashMap<DeviceId, u64>,
+    links: HashMap<DeviceId, Link>,
     next_key: u64,
+}
+
+/// The link of a node in use.
+#[derive(Debug)]
+struct Link {
+    generation: u64,
+    /// None for a node that says nothing of what it knows.
+    memory: Option<Arc<str>>,
 }
 
 #[derive(Debug)]
@@ -50,6 +62,10 @@ struct Call<W> {
     state: CallState,
     since: Instant,
     next_seq: u64,
+    /// What the node remembered when it was sent.
+    memory: Option<Arc<str>>,
+    /// From before a restart: nobody knows its parameters any more.
+    is_restored: bool,
 }
 
 impl<W> Call<W> {
@@ -112,7 +128,13 @@ impl<W: Clone> Calls<W> {
     /// # Errors
     /// [`AlreadyOpen`].
     pub fn restore(&mut self, new: NewCall, waiter: W, now: Instant) -> Result<(), AlreadyOpen> {
-        self.insert(new, waiter, CallState::NodeAway, now).map(drop)
+        let memory = new.memory.clone();
+        let key = self.insert(new, waiter, CallState::NodeAway, now)?;
+        if let Some(call) = self.calls.get_mut(&key) {
+            call.memory = memory;
+            call.is_restored = true;
+        }
+        Ok(())
     }
 
     /// Takes back a [`Effect::Send`] that never reached the link.
@@ -135,7 +157,7 @@ impl<W: Clone> Calls<W> {
     /// A call ended on the node. One that nobody waits for is acknowledged all the same, so that the node forgets it.
     pub fn handle_outcome(&mut self, node: DeviceId, generation: u64, outcome: Outcome) -> Vec<Effect<W>> {
         let mut effects = Vec::new();
-        if self.links.get(&node) != Some(&generation) {
+        if self.generation(&node) != Some(generation) {
             return effects;
         }
         let key = self.key_on(&outcome.call, node);
@@ -163,7 +185,7 @@ impl<W: Clone> Calls<W> {
         now: Instant,
     ) -> Vec<Effect<W>> {
         let mut effects = Vec::new();
-        if self.links.get(&node) != Some(&generation) {
+        if self.generation(&node) != Some(generation) {
             return effects;
         }
         let key = self.key_on(&progress.call, node);
@@ -181,11 +203,13 @@ impl<W: Clone> Calls<W> {
         if let Some(call) = key.and_then(|key| self.calls.get_mut(&key)) {
             call.enter(CallState::Running, now);
             if progress.seq >= call.next_seq {
+                let missed = progress.seq - call.next_seq;
                 call.next_seq = progress.seq.saturating_add(1);
                 effects.push(Effect::Progress {
                     waiter: call.waiter.clone(),
                     call: progress.call,
                     seq: progress.seq,
+                    missed,
                     chunk: progress.chunk,
                 });
             }
@@ -195,8 +219,8 @@ impl<W: Clone> Calls<W> {
 
     /// A node is linked, and says what it knows; a node of the dialect says nothing.
     ///
-    /// What waited is sent. What was sent before and the node does not know is lost. What the node runs and nobody here
-    /// knows is called off.
+    /// What waited is sent. What was sent before and the node does not know is sent again where it certainly never began,
+    /// and lost otherwise. What the node runs and nobody here knows is called off.
     pub fn handle_link_up(
         &mut self,
         node: DeviceId,
@@ -205,10 +229,17 @@ impl<W: Clone> Calls<W> {
         now: Instant,
     ) -> Vec<Effect<W>> {
         let mut effects = Vec::new();
-        if self.links.get(&node).is_some_and(|held| *held >= generation) {
+        if self.generation(&node).is_some_and(|held| held >= generation) {
             return effects;
         }
-        self.links.insert(node, generation);
+        let memory: Option<Arc<str>> = resume.map(|resume| resume.boot.as_str().into());
+        self.links.insert(
+            node,
+            Link {
+                generation,
+                memory: memory.clone(),
+            },
+        );
         let empty = Resume::default();
         let known = resume.unwrap_or(&empty);
         let alive: BTreeSet<&CallId> = known.running.iter().chain(&known.finished).collect();
@@ -219,10 +250,8 @@ impl<W: Clone> Calls<W> {
                 self.send(key, now, &mut effects);
             } else if alive.contains(&call.invoke.call) {
                 self.shift(key, CallState::Running, now);
-            } else if call.idempotent {
-                self.send(key, now, &mut effects);
             } else {
-                self.end(key, Err(Failure::Lost), &mut effects);
+                self.unknown_to_its_node(key, memory.as_ref(), now, &mut effects);
             }
         }
         for call in &known.running {
@@ -235,7 +264,7 @@ impl<W: Clone> Calls<W> {
 
     /// A node's link is gone. An older link than the one in use does not matter.
     pub fn handle_link_down(&mut self, node: DeviceId, generation: u64, now: Instant) {
-        if self.links.get(&node) != Some(&generation) {
+        if self.generation(&node) != Some(generation) {
             return;
         }
         self.links.remove(&node);
@@ -292,6 +321,8 @@ impl<W: Clone> Calls<W> {
             command: call.invoke.command.clone(),
             state: call.state,
             since: call.since,
+            deadline: call.timer(),
+            idempotency_key: call.invoke.idempotency_key.clone(),
         })
     }
 
@@ -320,12 +351,29 @@ impl<W: Clone> Calls<W> {
             state,
             since: now,
             next_seq: 0,
+            memory: None,
+            is_restored: false,
         };
         self.keys.insert(call.invoke.call.clone(), key);
         self.by_node.entry(call.invoke.node).or_default().insert(key);
         self.timers.insert((call.timer(), key));
         self.calls.insert(key, call);
         Ok(key)
+    }
+
+    /// A call that was sent, and that the node does not know. It certainly never began when the node has forgotten nothing since.
+    fn unknown_to_its_node(&mut self, key: u64, memory: Option<&Arc<str>>, now: Instant, effects: &mut Vec<Effect<W>>) {
+        let call = &self.calls[&key];
+        let never_began = memory.is_some() && call.memory.as_ref() == memory;
+        match (never_began || call.idempotent, call.is_restored) {
+            (true, false) => self.send(key, now, effects),
+            (true, true) if never_began => self.end(key, Err(Failure::NotConnected), effects),
+            (true | false, _) => self.end(key, Err(Failure::Lost), effects),
+        }
+    }
+
+    fn generation(&self, node: &DeviceId) -> Option<u64> {
+        self.links.get(node).map(|link| link.generation)
     }
 
     fn key_on(&self, call: &CallId, node: DeviceId) -> Option<u64> {
@@ -344,14 +392,19 @@ impl<W: Clone> Calls<W> {
 
     /// From here on the node may have it: it counts as sent before anybody tries.
     fn send(&mut self, key: u64, now: Instant, effects: &mut Vec<Effect<W>>) {
+        let is_first = !self.calls[&key].was_sent();
         self.shift(key, CallState::Sent, now);
-        let call = &self.calls[&key];
+        let Some(call) = self.calls.get_mut(&key) else { return };
         let mut invoke = call.invoke.clone();
         invoke.timeout_ms = node_budget(call.deadline.saturating_duration_since(now));
-        if let Some(&generation) = self.links.get(&invoke.node) {
+        if let Some(link) = self.links.get(&invoke.node) {
+            if is_first {
+                // Later ones may have forgotten that it began.
+                call.memory.clone_from(&link.memory);
+            }
             effects.push(Effect::Send {
                 node: invoke.node,
-                generation,
+                generation: link.generation,
                 frame: Frame::Invoke(invoke),
             });
         }
@@ -360,7 +413,7 @@ impl<W: Clone> Calls<W> {
     /// Ends a call, and tells the node if it may have it.
     fn call_off(&mut self, key: u64, failure: Failure, effects: &mut Vec<Effect<W>>) {
         let call = &self.calls[&key];
-        if let Some(&generation) = self.links.get(&call.invoke.node).filter(|_| call.was_sent()) {
+        if let Some(generation) = self.generation(&call.invoke.node).filter(|_| call.was_sent()) {
             effects.push(cancel(call.invoke.node, generation, call.invoke.call.clone()));
         }
         self.end(key, Err(failure), effects);

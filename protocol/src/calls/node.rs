@@ -16,8 +16,12 @@ use crate::limits;
 pub struct NodeCalls {
     running: HashSet<CallId>,
     finished: HashMap<CallId, Result<Option<Json>, CallError>>,
+    /// Of all in `finished`.
+    finished_bytes: usize,
     /// Oldest first, the same calls.
     finished_order: VecDeque<(Instant, CallId)>,
+    /// Results that were dropped before anybody had them.
+    dropped: u64,
     past: HashSet<CallId>,
     past_order: VecDeque<(Instant, CallId)>,
 }
@@ -58,12 +62,18 @@ impl NodeCalls {
     /// A call has ended: keeps the result and gives what to send. None when there was no such call.
     pub fn finish(&mut self, call: &CallId, result: Result<Option<Json>, CallError>, now: Instant) -> Option<Outcome> {
         let call = self.running.take(call)?;
+        self.finished_bytes += size(&result);
         self.finished.insert(call.clone(), result);
         self.finished_order.push_back((now, call.clone()));
-        while self.finished.len() > limits::NODE_RESULTS {
+        while self.finished.len() > limits::NODE_RESULTS || self.is_too_much() {
             self.drop_oldest_result(now);
         }
         self.outcome(&call)
+    }
+
+    /// The newest is kept whatever its size.
+    fn is_too_much(&self) -> bool {
+        self.finished_bytes > limits::NODE_RESULT_BYTES && self.finished.len() > 1
     }
 
     /// Whether a call that shall stop runs here. It still ends with [`Self::finish`].
@@ -73,9 +83,10 @@ impl NodeCalls {
 
     /// The gateway has it safe: the result is forgotten, the id is not.
     pub fn acknowledge(&mut self, call: &CallId, now: Instant) {
-        if self.finished.remove(call).is_none() {
+        let Some(result) = self.finished.remove(call) else {
             return;
-        }
+        };
+        self.finished_bytes -= size(&result);
         // At most as many as results are kept, and mostly it is the first.
         if let Some(place) = self.finished_order.iter().position(|(_, kept)| kept == call) {
             self.finished_order.remove(place);
@@ -83,10 +94,13 @@ impl NodeCalls {
         self.remember(call.clone(), now);
     }
 
-    /// What to say first on a new link.
+    /// What to say first on a new link. A memory that has dropped results is another one than it was.
     pub fn resume(&self, boot: &str) -> Resume {
         Resume {
-            boot: boot.to_owned(),
+            boot: match self.dropped {
+                0 => boot.to_owned(),
+                dropped => format!("{boot}#{dropped}"),
+            },
             running: self.running.iter().cloned().collect(),
             finished: self.kept().cloned().collect(),
         }
@@ -95,6 +109,20 @@ impl NodeCalls {
     /// The results to send after [`Self::resume`], oldest first.
     pub fn outcomes_to_offer(&self) -> Vec<Outcome> {
         self.kept().filter_map(|call| self.outcome(call)).collect()
+    }
+
+    /// The calls of [`Self::outcomes_to_offer`].
+    pub fn kept(&self) -> impl Iterator<Item = &CallId> {
+        self.finished_order.iter().map(|(_, call)| call)
+    }
+
+    /// The result of a call as long as it is kept.
+    pub fn outcome(&self, call: &CallId) -> Option<Outcome> {
+        Some(Outcome {
+            call: call.clone(),
+            result: self.finished.get(call)?.clone(),
+            receipt: None,
+        })
     }
 
     /// Forgets what is too old to keep.
@@ -118,23 +146,15 @@ impl NodeCalls {
         self.running.len()
     }
 
-    fn kept(&self) -> impl Iterator<Item = &CallId> {
-        self.finished_order.iter().map(|(_, call)| call)
-    }
-
-    fn outcome(&self, call: &CallId) -> Option<Outcome> {
-        Some(Outcome {
-            call: call.clone(),
-            result: self.finished.get(call)?.clone(),
-            receipt: None,
-        })
-    }
-
     fn drop_oldest_result(&mut self, now: Instant) {
-        if let Some((_, call)) = self.finished_order.pop_front() {
-            self.finished.remove(&call);
-            self.remember(call, now);
+        let Some((_, call)) = self.finished_order.pop_front() else {
+            return;
+        };
+        if let Some(result) = self.finished.remove(&call) {
+            self.finished_bytes -= size(&result);
+            self.dropped += 1;
         }
+        self.remember(call, now);
     }
 
     /// Ids are small: four times as many as results are kept, against an invocation that arrives twice.
@@ -150,6 +170,13 @@ impl NodeCalls {
         if let Some((_, call)) = self.past_order.pop_front() {
             self.past.remove(&call);
         }
+    }
+}
+
+fn size(result: &Result<Option<Json>, CallError>) -> usize {
+    match result {
+        Ok(payload) => payload.as_ref().map_or(0, |payload| payload.as_str().len()),
+        Err(error) => error.code.len() + error.message.len(),
     }
 }
 
@@ -224,5 +251,41 @@ mod tests {
         calls.handle_timeout(at);
         assert_eq!(calls.outcomes_to_offer(), []);
         assert_eq!(calls.poll_timeout(), None);
+    }
+
+    #[test]
+    fn large_results_are_bounded_by_their_bytes_and_the_newest_is_always_kept() {
+        let now = Instant::now();
+        let mut calls = NodeCalls::new();
+        let large = |bytes: usize| Err(CallError::new("X", "x".repeat(bytes)));
+        let mut finish = |number, bytes| {
+            calls.start(&call(number), now);
+            calls.finish(&call(number), large(bytes), now);
+            calls.kept().cloned().collect::<Vec<_>>()
+        };
+        let third = limits::NODE_RESULT_BYTES / 3 - 1;
+        assert_eq!(finish(0, third), [call(0)]);
+        assert_eq!(finish(1, third), [call(0), call(1)]);
+        assert_eq!(finish(2, third), [call(0), call(1), call(2)]);
+        assert_eq!(finish(3, third), [call(1), call(2), call(3)]);
+        assert_eq!(finish(4, limits::NODE_RESULT_BYTES + 1), [call(4)]);
+        assert_eq!(finish(5, 1), [call(5)]);
+        calls.acknowledge(&call(5), now);
+        assert_eq!(calls.finished_bytes, 0);
+    }
+
+    #[test]
+    fn a_memory_that_dropped_a_result_is_another_memory() {
+        let now = Instant::now();
+        let mut calls = NodeCalls::new();
+        assert_eq!(calls.resume("boot").boot, "boot");
+        calls.start(&call(0), now);
+        calls.finish(&call(0), Ok(None), now);
+        calls.acknowledge(&call(0), now);
+        assert_eq!(calls.resume("boot").boot, "boot", "nothing is missing");
+        calls.start(&call(1), now);
+        calls.finish(&call(1), Ok(None), now);
+        calls.handle_timeout(now + limits::NODE_RESULT_AGE);
+        assert_ne!(calls.resume("boot").boot, "boot");
     }
 }

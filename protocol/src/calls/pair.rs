@@ -1,12 +1,14 @@
-//! Both tables against each other, on a virtual clock, under every schedule that proptest thinks of.
+//! Both tables against each other, each with a virtual clock of its own, under every schedule that proptest thinks of: links that
+//! are cut with frames on them, restarts of either side, a machine that sleeps while the other one does not.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::frame::{Invoke, Outcome, Resume};
+use crate::frame::{Invoke, Outcome, Progress, Resume};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -19,6 +21,7 @@ enum Act {
     TwiceToNode,
     TwiceToGateway,
     Finish(usize),
+    Say(usize),
     Cancel(usize),
     Drop,
     Connect,
@@ -26,6 +29,8 @@ enum Act {
     RestartNode,
     RestartGateway,
     Wait(u8),
+    NodeSlept(u8),
+    GatewaySlept(u8),
 }
 
 fn any_act() -> impl Strategy<Value = Act> {
@@ -36,6 +41,7 @@ fn any_act() -> impl Strategy<Value = Act> {
         1 => Just(Act::TwiceToNode),
         1 => Just(Act::TwiceToGateway),
         4 => any::<usize>().prop_map(Act::Finish),
+        4 => any::<usize>().prop_map(Act::Say),
         1 => any::<usize>().prop_map(Act::Cancel),
         2 => Just(Act::Drop),
         3 => Just(Act::Connect),
@@ -43,6 +49,8 @@ fn any_act() -> impl Strategy<Value = Act> {
         1 => Just(Act::RestartNode),
         1 => Just(Act::RestartGateway),
         2 => any::<u8>().prop_map(Act::Wait),
+        1 => any::<u8>().prop_map(Act::NodeSlept),
+        1 => any::<u8>().prop_map(Act::GatewaySlept),
     ]
 }
 
@@ -51,20 +59,34 @@ struct Journal {
     new: NewCall,
     may_be_sent: bool,
     ended: Vec<Result<Option<Json>, Failure>>,
+    /// Parts of the output that were heard or known to be missing, since the gateway's start.
+    heard: u64,
+}
+
+/// A program that the node's system runs.
+struct Program {
+    call: CallId,
+    /// By the node's clock.
+    deadline: Instant,
+    said: u64,
 }
 
 /// A gateway, a node and the link between them.
 struct Pair {
     now: Instant,
     gateway: Calls<usize>,
+    /// The node's own clock.
+    node_now: Instant,
     node: NodeCalls,
-    /// Programs that the node's system runs now; a restart of the node kills them.
-    programs: Vec<CallId>,
+    /// Programs that run now; a restart of the node kills them.
+    programs: Vec<Program>,
     started: BTreeMap<CallId, usize>,
     journal: Vec<Journal>,
     link: Option<u64>,
     generation: u64,
     boot: u64,
+    /// What the gateway was told of the node's memory last.
+    memory: Option<Arc<str>>,
     to_node: VecDeque<Frame>,
     to_gateway: VecDeque<Frame>,
 }
@@ -78,6 +100,7 @@ impl Pair {
         Self {
             now: Instant::now(),
             gateway: Calls::new(),
+            node_now: Instant::now(),
             node: NodeCalls::new(),
             programs: Vec::new(),
             started: BTreeMap::new(),
@@ -85,6 +108,7 @@ impl Pair {
             link: None,
             generation: 0,
             boot: 0,
+            memory: None,
             to_node: VecDeque::new(),
             to_gateway: VecDeque::new(),
         }
@@ -98,6 +122,7 @@ impl Pair {
             Act::TwiceToNode => self.to_node.extend(self.to_node.front().cloned()),
             Act::TwiceToGateway => self.to_gateway.extend(self.to_gateway.front().cloned()),
             Act::Finish(pick) => self.finish(pick),
+            Act::Say(pick) => self.say(pick),
             Act::Cancel(pick) => self.cancel(pick),
             Act::Drop => self.drop_link(),
             Act::Connect if self.link.is_none() => self.connect(),
@@ -105,7 +130,12 @@ impl Pair {
             Act::Replace => self.connect(),
             Act::RestartNode => self.restart_node(),
             Act::RestartGateway => self.restart_gateway(),
-            Act::Wait(seconds) => self.wait(Duration::from_secs(u64::from(seconds) / 16)),
+            Act::Wait(time) => {
+                self.pass_on_node(sixteenths(time));
+                self.pass(sixteenths(time));
+            }
+            Act::NodeSlept(time) => self.pass(sixteenths(time)),
+            Act::GatewaySlept(time) => self.pass_on_node(sixteenths(time)),
         }
     }
 
@@ -124,11 +154,13 @@ impl Pair {
             deadline: self.now + DEADLINE,
             wait_until: waits.then_some(self.now + DEADLINE / 2),
             idempotent,
+            memory: None,
         };
         self.journal.push(Journal {
             new: new.clone(),
             may_be_sent: false,
             ended: Vec::new(),
+            heard: 0,
         });
         let effects = self.gateway.open(new, waiter, self.now).expect("the id is new");
         self.carry_out(effects);
@@ -141,12 +173,21 @@ impl Pair {
                     assert_eq!(Some(generation), self.link, "said on a link that is gone");
                     if let Frame::Invoke(invoke) = &frame {
                         let waiter: usize = invoke.call.as_str()[1..].parse().expect("a number");
-                        self.journal[waiter].may_be_sent = true;
+                        if !self.journal[waiter].may_be_sent {
+                            self.journal[waiter].may_be_sent = true;
+                            self.journal[waiter].new.memory.clone_from(&self.memory);
+                        }
                     }
                     self.to_node.push_back(frame);
                 }
                 Effect::Deliver { waiter, result, .. } => self.journal[waiter].ended.push(result),
-                Effect::Progress { .. } => {}
+                Effect::Progress {
+                    waiter, seq, missed, ..
+                } => {
+                    let heard = &mut self.journal[waiter].heard;
+                    assert_eq!(*heard + missed, seq, "a gap that nobody is told of");
+                    *heard = seq + 1;
+                }
                 Effect::Acknowledge { acknowledge, .. } => self.to_node.push_back(Frame::Acknowledge(acknowledge)),
             }
         }
@@ -154,19 +195,23 @@ impl Pair {
 
     fn step_node(&mut self) {
         match self.to_node.pop_front() {
-            Some(Frame::Invoke(invoke)) => match self.node.start(&invoke.call, self.now) {
+            Some(Frame::Invoke(invoke)) => match self.node.start(&invoke.call, self.node_now) {
                 Start::Run => {
                     *self.started.entry(invoke.call.clone()).or_default() += 1;
-                    self.programs.push(invoke.call);
+                    self.programs.push(Program {
+                        call: invoke.call,
+                        deadline: self.node_now + Duration::from_millis(invoke.timeout_ms),
+                        said: 0,
+                    });
                 }
                 Start::Busy => self.answer(&invoke.call, Err(CallError::new("BUSY", "full"))),
                 Start::Duplicate => {}
             },
             Some(Frame::Cancel(call)) if self.node.cancel(&call) => {
-                self.programs.retain(|program| *program != call);
+                self.programs.retain(|program| program.call != call);
                 self.answer(&call, Err(CallError::new("CANCELLED", "stopped")));
             }
-            Some(Frame::Acknowledge(acknowledge)) => self.node.acknowledge(&acknowledge.call, self.now),
+            Some(Frame::Acknowledge(acknowledge)) => self.node.acknowledge(&acknowledge.call, self.node_now),
             _ => {}
         }
     }
@@ -175,14 +220,18 @@ impl Pair {
         let link = self.link.unwrap_or_default();
         let effects = match self.to_gateway.pop_front() {
             Some(Frame::Outcome(outcome)) => self.gateway.handle_outcome(node_id(), link, outcome),
-            Some(Frame::Resume(resume)) => self.gateway.handle_link_up(node_id(), link, Some(&resume), self.now),
+            Some(Frame::Resume(resume)) => {
+                self.memory = Some(resume.boot.as_str().into());
+                self.gateway.handle_link_up(node_id(), link, Some(&resume), self.now)
+            }
+            Some(Frame::Progress(progress)) => self.gateway.handle_progress(node_id(), link, progress, self.now),
             _ => Vec::new(),
         };
         self.carry_out(effects);
     }
 
     fn answer(&mut self, call: &CallId, result: Result<Option<Json>, CallError>) {
-        let outcome: Outcome = self.node.finish(call, result, self.now).expect("it was started");
+        let outcome: Outcome = self.node.finish(call, result, self.node_now).expect("it was started");
         if self.link.is_some() {
             self.to_gateway.push_back(Frame::Outcome(outcome));
         }
@@ -190,8 +239,26 @@ impl Pair {
 
     fn finish(&mut self, pick: usize) {
         if !self.programs.is_empty() {
-            let call = self.programs.remove(pick % self.programs.len());
-            self.answer(&call, Ok(None));
+            let program = self.programs.remove(pick % self.programs.len());
+            self.answer(&program.call, Ok(None));
+        }
+    }
+
+    /// What is said while there is no link is lost.
+    fn say(&mut self, pick: usize) {
+        let count = self.programs.len().max(1);
+        let Some(program) = self.programs.get_mut(pick % count) else {
+            return;
+        };
+        let progress = Progress {
+            call: program.call.clone(),
+            seq: program.said,
+            chunk: "x".to_owned(),
+            receipt: None,
+        };
+        program.said += 1;
+        if self.link.is_some() {
+            self.to_gateway.push_back(Frame::Progress(progress));
         }
     }
 
@@ -236,6 +303,7 @@ impl Pair {
         self.drop_link();
         self.gateway = Calls::new();
         for (waiter, record) in self.journal.iter_mut().enumerate() {
+            record.heard = 0;
             if !record.ended.is_empty() {
                 continue;
             }
@@ -249,11 +317,25 @@ impl Pair {
         }
     }
 
-    fn wait(&mut self, time: Duration) {
+    fn pass(&mut self, time: Duration) {
         self.now += time;
-        self.node.handle_timeout(self.now);
         let effects = self.gateway.handle_timeout(self.now);
         self.carry_out(effects);
+        let due = self.gateway.poll_timeout().map(|(at, _)| at);
+        assert!(due.is_none_or(|at| at > self.now), "a call outlives its time");
+    }
+
+    fn pass_on_node(&mut self, time: Duration) {
+        self.node_now += time;
+        self.node.handle_timeout(self.node_now);
+        let (over, running) = std::mem::take(&mut self.programs)
+            .into_iter()
+            .partition(|program| program.deadline <= self.node_now);
+        self.programs = running;
+        let over: Vec<Program> = over;
+        for program in over {
+            self.answer(&program.call, Err(CallError::new("TIMEOUT", "too long")));
+        }
     }
 
     /// Everything comes back and works from now on.
@@ -266,6 +348,10 @@ impl Pair {
             self.finish(0);
         }
     }
+}
+
+fn sixteenths(seconds: u8) -> Duration {
+    Duration::from_secs(u64::from(seconds) / 16)
 }
 
 proptest! {
@@ -298,6 +384,36 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn an_invocation_that_was_lost_with_its_link_runs_on_the_next_one() {
+    for restart in [false, true] {
+        let mut pair = Pair::new();
+        pair.connect();
+        pair.open(false, false);
+        assert_eq!(pair.to_node.len(), 1);
+        pair.drop_link();
+        if restart {
+            pair.restart_gateway();
+        }
+        pair.settle();
+        // Another start of the gateway does not know its parameters, but it knows that it has not run.
+        let expected = if restart { Err(Failure::NotConnected) } else { Ok(None) };
+        assert_eq!(pair.journal[0].ended, [expected]);
+        assert_eq!(pair.started.len(), usize::from(!restart));
+    }
+}
+
+#[test]
+fn what_a_restarted_node_had_is_lost_and_never_sent_again() {
+    let mut pair = Pair::new();
+    pair.connect();
+    pair.open(false, false);
+    pair.restart_node();
+    pair.settle();
+    assert_eq!(pair.journal[0].ended, [Err(Failure::Lost)]);
+    assert!(pair.started.is_empty());
 }
 
 #[test]

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserialize, Deserializer, Serialize, de};
 
-use crate::id::{DeviceId, PairingId};
+use crate::id::{CallId, DeviceId, PairingId};
 use crate::json::Json;
 use crate::limits;
-use crate::method::Text;
 use crate::method::device::PairingDecision;
+use crate::method::{Int, Text};
 use crate::strict::{closed, open, words};
 
 words! {
@@ -21,6 +21,16 @@ words! {
         /// What it had before, and it wants more.
         Reapproval = "pending-reapproval",
     }
+}
+
+/// What becomes of a call whose node is away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Offline {
+    /// It fails at once.
+    Fail,
+    /// It waits for its node until then, Unix milliseconds, through restarts of the gateway too.
+    QueueUntil(u64),
 }
 
 closed! {
@@ -44,12 +54,17 @@ closed! {
         node_id: Text,
         /// The command.
         command: Text,
-        /// Passed through to the node; nothing is deduplicated by it.
+        /// Passed through to the node. For five minutes, the same key of the same caller for the same node, command and
+        /// parameters is the same call.
         idempotency_key: Text;
         /// Its parameters.
         params?: Json,
         /// How long it may take.
         timeout_ms?: u64,
+        /// When it ends at the latest, Unix milliseconds; with `timeoutMs` the earlier of the two.
+        deadline?: u64,
+        /// What becomes of it when the node is away; `fail` if left out.
+        offline?: Offline,
         /// The session that wants it.
         session_key?: Text,
         /// Where the wish came from.
@@ -60,6 +75,23 @@ closed! {
         turn_source_account_id?: String,
         /// Where the wish came from: text or a number.
         turn_source_thread_id?: Json,
+    }
+
+    /// `node.invoke.cancel`.
+    pub struct InvokeCancel {
+        /// The call, as `node.calls.list` names it.
+        call_id: Text;
+    }
+
+    /// `node.calls.list`.
+    #[derive(Default)]
+    pub struct CallsList {;
+        /// On this node alone.
+        node_id?: Text,
+        /// In this state alone; or `open`, or `ended`.
+        state?: Text,
+        /// So many at most; 100 if left out.
+        limit?: Int<1, 1000>,
     }
 
     /// `node.invoke.result`, from a node.
@@ -256,6 +288,67 @@ open! {
         /// The same as text.
         #[serde(rename = "payloadJSON")]
         payload_json?: String,
+    }
+
+    /// The first reply of a `node.invoke` that waits for its node; a second one follows with its end.
+    pub struct InvokeQueued {
+        /// `accepted`.
+        status: String,
+        /// The call.
+        call_id: CallId,
+        /// `queued`.
+        state: String,
+        /// The node.
+        node_id: DeviceId,
+        /// Until when it waits, Unix milliseconds.
+        until_ms: u64;
+    }
+
+    /// The reply of `node.invoke.cancel`.
+    pub struct InvokeCancelled {
+        /// True.
+        ok: bool,
+        /// The call.
+        call_id: CallId;
+    }
+
+    /// The reply of `node.calls.list`.
+    pub struct CallsListed {
+        /// Unix milliseconds.
+        ts: u64,
+        /// Open ones first, then those that ended lately; newest first.
+        calls: Vec<CallListed>;
+    }
+
+    /// One call.
+    pub struct CallListed {
+        /// The call.
+        call_id: CallId,
+        /// Where it runs: a device id, or `gateway`.
+        node_id: String,
+        /// What runs.
+        command: String,
+        /// `queued`, `sent`, `running`, `running (node away)`; ended: `ok`, `error`, `timed out`, `cancelled`, `node away`,
+        /// `uncertain`.
+        state: String,
+        /// Whether it has not ended.
+        open: bool,
+        /// Since when it is in this state, Unix milliseconds.
+        since_ms: u64,
+        /// On whose behalf.
+        caller: String;
+        /// When it ends at the latest, Unix milliseconds.
+        deadline_ms?: u64,
+        /// The caller's key.
+        idempotency_key?: String,
+        /// The code of its error.
+        error_code?: String,
+    }
+
+    /// The event `node.calls.changed`: `node.calls.list` would say something else now.
+    pub struct CallsChanged {
+        /// Unix milliseconds.
+        ts: u64;
     }
 
     /// The reply of `node.event`.

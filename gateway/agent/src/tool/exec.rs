@@ -6,7 +6,7 @@ use atoll_protocol::json::Json;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{ToolDescriptor, arguments, untrusted};
+use super::{ToolDescriptor, arguments, nodes, untrusted};
 use crate::port::{Caller, Exec, ExecHost, ExecRequest, ToolReply};
 
 /// `tools.exec.{host, node}`.
@@ -78,7 +78,7 @@ pub(super) fn descriptor(defaults: &ExecDefaults, any_node: bool) -> Option<Tool
     });
     if any_node {
         parameters["properties"]["node"] = json!({
-            "type": "string", "description": "Which node: its id, a unique prefix of it, or its name. Implies host node.",
+            "type": "string", "description": format!("Which node; implies host node. {}", nodes::WHICH),
         });
     }
     let description = "Run a shell command and return its output and exit code.\n\

@@ -8,6 +8,10 @@ use serde_json::{Value, json};
 use super::{ToolDescriptor, arguments, untrusted};
 use crate::port::{Caller, Nodes, ToolReply};
 
+/// How a model names a node.
+pub(super) const WHICH: &str = "Its name, the beginning of its id, its address, or conditions joined by commas: \
+    os=linux, cap=camera, cmd=system.run; with any, one of those that fit.";
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Args {
@@ -29,7 +33,7 @@ pub(super) fn descriptor() -> ToolDescriptor {
             "type": "object",
             "properties": {
                 "action": {"type": "string", "enum": ["list", "status", "describe", "invoke"]},
-                "node": {"type": "string", "description": "Its id, a unique prefix of it, or its name."},
+                "node": {"type": "string", "description": WHICH},
                 "invokeCommand": {"type": "string", "description": "For invoke, e.g. device.info."},
                 "invokeParamsJson": {"type": "string", "description": "For invoke: the parameters, a JSON object as text."},
             },

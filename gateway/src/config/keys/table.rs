@@ -111,7 +111,11 @@ const ROOT: &[Key] = &[
         "\"auto\"",
         "Where commands run; auto: the gateway's own machine, as its user.",
     ),
-    optional("tools.exec.node", Kind::Text, "The node for host node: id or name."),
+    optional(
+        "tools.exec.node",
+        Kind::Text,
+        "The node for host node: name, id or e.g. any,os=linux.",
+    ),
     optional(
         "tools.exec.mode",
         Kind::Words(&["deny", "allowlist", "ask", "full"]),

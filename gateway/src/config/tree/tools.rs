@@ -19,7 +19,7 @@ pub struct Tools {
 pub struct Exec {
     /// Where commands run.
     pub host: ExecHost,
-    /// The node for [`ExecHost::Node`].
+    /// The node for [`ExecHost::Node`], in the words of `docs/nodes.md`.
     pub node: Option<String>,
     /// As written; [`Exec::policy`] is what holds.
     pub mode: Option<ExecMode>,

@@ -35,7 +35,7 @@ const KNOWN: &[&str] = &[
 ];
 
 /// Nobody can send "approved": either the gateway holds a yes for this very run, or the words are taken out.
-pub(super) async fn prepare(house: &House, ask: &Ask, call: &mut Call) -> Result<(), WireError> {
+pub(in crate::rpc) async fn prepare(house: &House, ask: &Ask, call: &mut Call) -> Result<(), WireError> {
     let mut params = call.params.as_ref().map(Json::tree).unwrap_or_else(|| json!({}));
     let Some(fields) = params.as_object_mut() else {
         return Err(WireError::invalid(

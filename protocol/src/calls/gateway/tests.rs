@@ -27,6 +27,7 @@ fn new(name: &str, now: Instant) -> NewCall {
         deadline: now + LIMIT,
         wait_until: None,
         idempotent: false,
+        memory: None,
     }
 }
 
@@ -47,7 +48,7 @@ fn linked(now: Instant) -> Calls<u8> {
 fn resume(running: &[&str], finished: &[&str]) -> Resume {
     let ids = |names: &[&str]| names.iter().map(|name| id(name)).collect();
     Resume {
-        boot: "b".to_owned(),
+        boot: "another".to_owned(),
         running: ids(running),
         finished: ids(finished),
     }
@@ -236,12 +237,12 @@ fn another_node_cannot_end_a_call() {
 }
 
 #[test]
-fn progress_arrives_in_order_and_once() {
+fn progress_arrives_in_order_and_once_and_tells_of_gaps() {
     let now = Instant::now();
     let mut calls = linked(now);
     calls.open(new("a", now), 1, now).expect("opens");
     let mut seqs = Vec::new();
-    for seq in [0, 1, 1, 0, 2] {
+    for seq in [0, 1, 1, 0, 2, 5, 4] {
         let progress = Progress {
             call: id("a"),
             seq,
@@ -249,12 +250,12 @@ fn progress_arrives_in_order_and_once() {
             receipt: None,
         };
         for effect in calls.handle_progress(node(), 1, progress, now) {
-            if let Effect::Progress { seq, .. } = effect {
-                seqs.push(seq);
+            if let Effect::Progress { seq, missed, .. } = effect {
+                seqs.push((seq, missed));
             }
         }
     }
-    assert_eq!(seqs, [0, 1, 2]);
+    assert_eq!(seqs, [(0, 0), (1, 0), (2, 0), (5, 2)]);
     assert_eq!(states(&calls), ["running"]);
 }
 
