@@ -11,5 +11,6 @@ mod mutated;
 mod openclaw;
 mod pairing;
 mod peers;
+mod pipes;
 mod telegram;
 mod tidy;
