@@ -93,6 +93,7 @@ fn impatient(address: &str, name: &str, state: &std::path::Path) -> (Cancellatio
     let stop = CancellationToken::new();
     let config = Config {
         gateway: address.parse().expect("an address"),
+        found: None,
         dialect: Dialect::Native,
         token: Some(TOKEN.into()),
         name: name.to_owned(),

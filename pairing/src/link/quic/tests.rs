@@ -23,8 +23,7 @@ async fn soon<T>(what: impl Future<Output = T>) -> T {
 }
 
 fn listener(identity: &Identity) -> Listener {
-    let folder = tempfile::tempdir().unwrap();
-    let web = WebCertificate::load_or_create(&folder.path().join("web.pem"), &["test".to_owned()]).unwrap();
+    let web = WebCertificate::ephemeral(&["test".to_owned()]).unwrap();
     let tls = Server::new(identity, &web).unwrap();
     Listener::bind((Ipv4Addr::LOCALHOST, 0).into(), &tls, identity).unwrap()
 }
