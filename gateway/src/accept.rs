@@ -1,5 +1,6 @@
-//! Listeners: TCP (plain and TLS on one port, told apart by the first byte) and the Unix socket. Owns permits and the deadlines up to
-//! the HTTP head; turns sockets into HTTP connections. Never waits for one peer while others knock.
+//! Listeners: TCP (plain and TLS on one port, told apart by the first byte), QUIC on the UDP port of the same number, and the Unix socket.
+//! Owns permits and the deadlines up to the HTTP head or the first stream; turns sockets into HTTP connections and pipes. Never waits for
+//! one peer while others knock.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use atoll_pairing::link::Facts;
+use atoll_pairing::link::quic;
 use atoll_pairing::link::ws::Io;
+use atoll_pairing::link::{Facts, Pipe};
 use atoll_pairing::tls;
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -17,13 +19,15 @@ use tokio_util::task::TaskTracker;
 
 use crate::http::Peer;
 
-/// Sockets that are open at once. More wait in the kernel's queue until one closes.
+mod udp;
+
+/// Sockets and QUIC connections that are open at once. More wait in the kernel's queue until one closes.
 const CONNECTIONS: usize = 16 * 1024;
 
 /// Of those, on the Unix socket, which the network cannot fill.
 const LOCAL_CONNECTIONS: usize = 256;
 
-/// The first byte must be here by then, and the TLS handshake done.
+/// The first byte must be here by then, and the TLS handshake done; over QUIC the handshake and the first stream.
 const OPENING: Duration = Duration::from_secs(10);
 
 /// Pause when the process is out of file descriptors: closing sockets frees some.
@@ -35,6 +39,7 @@ const TLS_HANDSHAKE: u8 = 0x16;
 /// What the listeners are bound to.
 pub(crate) struct Listeners {
     tcp: Vec<TcpListener>,
+    udp: Vec<quic::Listener>,
     unix: UnixListener,
     unix_path: PathBuf,
 }
@@ -59,24 +64,20 @@ pub enum BindError {
 }
 
 impl Listeners {
-    /// Binds every address (all on the port that the first one gets, where it is 0) and the Unix socket.
-    pub(crate) async fn bind(addresses: &[SocketAddr], unix_path: &Path) -> Result<Self, BindError> {
-        let mut tcp = Vec::with_capacity(addresses.len());
-        let mut port = None;
-        for address in addresses {
-            let address = SocketAddr::new(address.ip(), port.unwrap_or(address.port()));
-            let listener = TcpListener::bind(address)
-                .await
-                .map_err(|source| bind_error(address, source))?;
-            port = port.or(listener.local_addr().ok().map(|bound| bound.port()));
-            tcp.push(listener);
-        }
+    /// Binds every address (all on the port that the first one gets, where it is 0), with `udp` beside each, and the Unix socket.
+    pub(crate) async fn bind(
+        addresses: &[SocketAddr],
+        unix_path: &Path,
+        udp: impl Fn(SocketAddr) -> io::Result<quic::Listener>,
+    ) -> Result<Self, BindError> {
+        let (tcp, udp) = udp::bind_both(addresses, udp).await?;
         let unix = bind_unix(unix_path).map_err(|source| BindError::Other {
             place: unix_path.display().to_string(),
             source,
         })?;
         Ok(Self {
             tcp,
+            udp,
             unix,
             unix_path: unix_path.to_owned(),
         })
@@ -102,6 +103,9 @@ impl Listeners {
         for listener in self.tcp {
             loops.spawn(accept.clone().tcp(listener, stop.clone()));
         }
+        for listener in self.udp {
+            loops.spawn(accept.clone().udp(listener, stop.clone()));
+        }
         let local = Accept {
             permits: Arc::new(Semaphore::new(LOCAL_CONNECTIONS)),
             ..accept
@@ -116,6 +120,9 @@ impl Listeners {
 pub(crate) trait Serve: Clone + Send + Sync + 'static {
     /// Serves it to its end.
     fn serve<I: Io + 'static>(&self, io: I, facts: Facts, peer: Peer) -> impl Future<Output = ()> + Send;
+
+    /// The same for a pipe that needs no HTTP.
+    fn link(&self, pipe: Pipe, address: SocketAddr) -> impl Future<Output = ()> + Send;
 }
 
 #[derive(Clone)]
@@ -194,6 +201,20 @@ async fn open<S: Serve>(stream: TcpStream, address: SocketAddr, serve: S, tls: t
         Ok(Err(error)) => tracing::debug!(%address, %error, "TLS handshake failed"),
         Err(_) => tracing::debug!(%address, "TLS handshake took too long"),
     }
+}
+
+async fn bind_tcp(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, BindError> {
+    let mut tcp = Vec::with_capacity(addresses.len());
+    let mut port = None;
+    for address in addresses {
+        let address = SocketAddr::new(address.ip(), port.unwrap_or(address.port()));
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|source| bind_error(address, source))?;
+        port = port.or(listener.local_addr().ok().map(|bound| bound.port()));
+        tcp.push(listener);
+    }
+    Ok(tcp)
 }
 
 /// The folder keeps others out already; this holds when somebody opens the folder.

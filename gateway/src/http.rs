@@ -354,6 +354,19 @@ fn check(headers: &HeaderMap, peer: Peer, policy: &HttpPolicy) -> Result<Origin,
     })
 }
 
+/// A peer that speaks no HTTP: its address is all there is to know.
+pub(crate) fn direct(address: SocketAddr, policy: &HttpPolicy) -> Origin {
+    let address = address.ip().to_canonical();
+    let trusted = policy.trusted_proxies.iter().any(|network| network.contains(address));
+    Origin {
+        address: address.to_string(),
+        is_direct_loopback: address.is_loopback() && !trusted,
+        local_user: None,
+        browser: None,
+        proxy_user: None,
+    }
+}
+
 fn local(uid: u32) -> Origin {
     Origin {
         address: "unix".to_owned(),

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use atoll_agent::model::{CONNECT_DEADLINE, HttpModels};
 use atoll_pairing::identity::Identity;
-use atoll_pairing::link::Facts;
 use atoll_pairing::link::ws::{self, Io};
+use atoll_pairing::link::{Facts, Pipe, quic};
 use atoll_pairing::proven::Language;
 use atoll_pairing::tls;
 use atoll_protocol::limits;
@@ -69,7 +69,7 @@ const GRACE: Duration = Duration::from_secs(5);
 pub struct Options {
     /// The state folder.
     pub state_dir: Option<PathBuf>,
-    /// The TCP port; 0 takes a free one.
+    /// The TCP and UDP port; 0 takes a free one.
     pub port: Option<u16>,
     /// `gateway.bind`.
     pub bind: Option<String>,
@@ -133,7 +133,8 @@ impl Life {
         let tls_config = &config.current().gateway.tls;
         let certificates = Keeper::open(tls_config, state.root(), certificate_names(), clock::now_ms())?;
         let tls = tls::Server::new(&identity, certificates.shown())?;
-        let listeners = Listeners::bind(&exposure.addresses, &state.socket()).await?;
+        let udp = |address| quic::Listener::bind(address, &tls, &identity);
+        let listeners = Listeners::bind(&exposure.addresses, &state.socket(), udp).await?;
         let addresses = listeners.addresses();
         let port = addresses.first().map_or(0, SocketAddr::port);
         let (stop, closed, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
@@ -390,6 +391,11 @@ impl Serve for Door {
             connection::serve(house, pipe, upgrade.origin).await;
         };
         http::serve(io, peer, self.0.clone(), serve).await;
+    }
+
+    async fn link(&self, pipe: Pipe, address: SocketAddr) {
+        let origin = http::direct(address, &Pages::policy(&*self.0));
+        connection::serve(self.0.clone(), pipe, origin).await;
     }
 }
 

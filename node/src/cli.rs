@@ -17,7 +17,7 @@ use secrecy::SecretString;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, Dialect, Found, host_name};
+use crate::config::{Config, Dialect, Found, QUIC_PAUSE, host_name};
 use crate::daemon::{self, Notice, RunError};
 use crate::find;
 use crate::state::{Phase, StateDir, StateError, Status};
@@ -27,7 +27,7 @@ use crate::state::{Phase, StateDir, StateError, Status};
 #[command(
     name = "atoll-node",
     version,
-    after_help = "Example:\n  ATOLL_GATEWAY_TOKEN=… atoll-node run --gateway ws://127.0.0.1:18789\n\n\
+    after_help = "Example:\n  ATOLL_GATEWAY_TOKEN=… atoll-node run --gateway atoll://gateway.example\n\n\
                   Exit codes: 0 done, 1 failed, 2 wrong arguments, 3 not connected (status)"
 )]
 struct Cli {
@@ -49,8 +49,8 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct Run {
-    /// The gateway: ws://host:port (this machine or an SSH tunnel) or wss://host:port [default: the one it is paired with,
-    /// else one in the local network]
+    /// The gateway: atoll://host:port, or one pipe: quic://, wss://, ws:// (this machine or an SSH tunnel) [default: the one it is
+    /// paired with, else one in the local network]
     #[arg(long, env = "ATOLL_GATEWAY")]
     gateway: Option<Target>,
     /// The gateway's token, the first time; better in the environment as ATOLL_GATEWAY_TOKEN
@@ -170,6 +170,7 @@ impl Run {
             name: self.name.unwrap_or_else(host_name),
             state_dir: self.folder.path()?,
             tls_fingerprint: self.tls_fingerprint,
+            quic_pause: QUIC_PAUSE,
         })
     }
 }
@@ -265,9 +266,13 @@ fn show(notice: Notice) {
             let compare = compare.unwrap_or_default();
             format!("Waiting to be approved. On the gateway run:\n  atoll devices approve {request}{compare}\n{after}.")
         }
-        Notice::Connected { gateway, commands } => {
+        Notice::Connected {
+            gateway,
+            pipe,
+            commands,
+        } => {
             let gateway = gateway.map(|id| format!(" to gateway {id}")).unwrap_or_default();
-            format!("Connected{gateway}, serving {}", listed(&commands))
+            format!("Connected{gateway} over {pipe}, serving {}", listed(&commands))
         }
         Notice::Granted { commands } => format!("Now serving {}", listed(&commands)),
         Notice::Retrying { why, wait } => format!("Not connected: {why}. Next try in {:.1} s", wait.as_secs_f64()),
@@ -342,6 +347,10 @@ fn describe(is_running: bool, status: Option<&Status>) -> String {
     let mut lines = vec![
         format!("state    {phase}"),
         format!("gateway  {} ({})", status.gateway, status.dialect),
+        format!(
+            "pipe     {}",
+            status.pipe.map_or("none".to_owned(), |pipe| pipe.to_string())
+        ),
         format!("paired   {paired}"),
         format!("device   {}", status.device_id),
         format!("calls    {}", status.calls),

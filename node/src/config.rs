@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use atoll_pairing::dial::Target;
 use atoll_pairing::tls::Fingerprint;
@@ -59,7 +60,12 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// The gateway's certificate (dialect over TLS).
     pub tls_fingerprint: Option<Fingerprint>,
+    /// How soon QUIC is looked for again on a link that had to do without; then ever more rarely.
+    pub quic_pause: Duration,
 }
+
+/// The usual [`Config::quic_pause`].
+pub const QUIC_PAUSE: Duration = Duration::from_secs(20);
 
 /// How a gateway was found that nobody named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

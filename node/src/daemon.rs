@@ -9,7 +9,7 @@ use atoll_capabilities::Capabilities;
 use atoll_capabilities::device::Device;
 use atoll_capabilities::system_run::SystemRun;
 use atoll_pairing::access::commands::NATIVE_CLIENT;
-use atoll_pairing::dial::{Dial, DialError, Dialled, Speak, Target, dial};
+use atoll_pairing::dial::{Dial, DialError, Dialled, PipeKind, Speak, Target, dial};
 use atoll_pairing::digits::Digits;
 use atoll_pairing::handshake::{Ask, HandshakeError, Outcome, Waiting};
 use atoll_pairing::identity::Identity;
@@ -26,6 +26,7 @@ use crate::beacon::Beacon;
 use crate::config::{Config, Dialect, platform};
 use crate::consent::Consent;
 use crate::desk::Desk;
+use crate::roam::Roam;
 use crate::serve::{Ended, FAREWELL, Session, Told, serve};
 use crate::state::{Gateways, Known, Lock, Phase, StateDir, StateError, Status, unix_ms};
 
@@ -66,6 +67,8 @@ pub enum Notice {
     Connected {
         /// The short id of its key; none in the dialect.
         gateway: Option<String>,
+        /// What carries the link.
+        pipe: PipeKind,
         /// The commands in force.
         commands: Vec<String>,
     },
@@ -130,7 +133,8 @@ pub async fn run(config: Config, stop: CancellationToken, notify: impl FnMut(Not
 
 struct Daemon<N> {
     config: Config,
-    address: String,
+    /// What is known of the gateway is known by this.
+    place: String,
     stop: CancellationToken,
     notify: N,
     face: Face,
@@ -174,7 +178,7 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
                 dialect: config.dialect,
                 state,
             },
-            address: config.gateway.to_string(),
+            place: config.gateway.place(),
             desk: Desk::new(identity.device_id(), config.dialect, &capabilities),
             config,
             stop,
@@ -229,7 +233,7 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
     }
 
     fn how(&self) -> Dial {
-        let known = self.gateways.known(&self.address);
+        let known = self.gateways.known(&self.place);
         let speak = match self.config.dialect {
             Dialect::Native => Speak::Native {
                 pin: self.pin(&known),
@@ -242,6 +246,7 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
         };
         Dial {
             target: self.config.gateway.clone(),
+            first: known.pipe(),
             identity: Some(Arc::clone(&self.identity)),
             ask: self.ask(),
             speak,
@@ -298,10 +303,21 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
         });
     }
 
+    /// Serves a link, and the better one that is found meanwhile, until one ends.
+    async fn admitted(&mut self, mut dialled: Dialled) -> Result<Next, RunError> {
+        loop {
+            match self.hold(dialled).await? {
+                Ended::Moved(better) => dialled = *better,
+                Ended::Stopped => return Ok(Next::Stop),
+                Ended::Lost(error) => return Ok(self.lost(&error)),
+            }
+        }
+    }
+
     /// Remembers whom it is linked to, then serves.
-    async fn admitted(&mut self, dialled: Dialled) -> Result<Next, RunError> {
-        let Dialled { link, outcome } = dialled;
-        self.remember(&outcome)?;
+    async fn hold(&mut self, dialled: Dialled) -> Result<Ended, RunError> {
+        let Dialled { link, pipe, outcome } = dialled;
+        self.remember(&outcome, pipe)?;
         self.shown = None;
         self.beacon = None;
         self.consent
@@ -309,17 +325,19 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
         let mut commands = outcome.admitted.surface.commands.clone();
         (self.notify)(Notice::Connected {
             gateway: outcome.gateway.map(|gateway| gateway.id.short()),
+            pipe,
             commands: commands.clone(),
         });
         let session = Session {
             tick: Duration::from_millis(outcome.admitted.tick_ms),
             folder: self.face.state.path(),
             stop: &self.stop,
+            roam: self.roam(pipe),
         };
         let began = Instant::now();
         let (notify, face, mut calls) = (&mut self.notify, &self.face, self.desk.running());
-        face.connected(&commands, calls);
-        let ended = serve(link, &mut self.desk, &session, |told| {
+        face.connected(pipe, &commands, calls);
+        let ended = serve(link, &mut self.desk, session, |told| {
             match told {
                 Told::Granted(surface) => {
                     commands = surface.commands;
@@ -329,33 +347,45 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
                 }
                 Told::Running(count) => calls = count,
             }
-            face.connected(&commands, calls);
+            face.connected(pipe, &commands, calls);
         })
         .await;
         if began.elapsed() >= SUCCESS {
             self.backoff.reset();
         }
-        match ended {
-            Ended::Stopped => Ok(Next::Stop),
-            Ended::Lost(error) => Ok(self.lost(&error)),
-        }
+        Ok(ended)
     }
 
-    fn remember(&mut self, outcome: &Outcome) -> Result<(), RunError> {
-        let address = self.config.gateway.to_string();
-        if address != self.address {
-            self.gateways.moved(&self.address, &address)?;
-            self.address = address;
+    /// Only where the address leaves the pipe open, and only from the second best.
+    fn roam(&self, pipe: PipeKind) -> Option<Roam> {
+        let Target::Any { host, port } = &self.config.gateway else {
+            return None;
+        };
+        let target = Target::Quic {
+            host: host.clone(),
+            port: *port,
+        };
+        (pipe != PipeKind::Quic).then(|| Roam::new(Dial { target, ..self.how() }, self.config.quic_pause))
+    }
+
+    fn remember(&mut self, outcome: &Outcome, pipe: PipeKind) -> Result<(), RunError> {
+        let place = self.config.gateway.place();
+        if place != self.place {
+            self.gateways.moved(&self.place, &place)?;
+            self.place = place;
+        }
+        if matches!(self.config.gateway, Target::Any { .. }) {
+            self.gateways.set_pipe(&self.place, pipe)?;
         }
         if let Some(gateway) = outcome.gateway
-            && self.gateways.pin(&self.address, gateway.public_key)?.is_err()
+            && self.gateways.pin(&self.place, gateway.public_key)?.is_err()
         {
             // The handshake insists on the pin, so this is never reached; if it were, nothing must be served.
             return Err(RunError::Dial(DialError::Handshake(HandshakeError::Unproven)));
         }
         if let Some(token) = &outcome.device_token {
             let token = token.expose_secret().to_owned();
-            self.gateways.set_device_token(&self.address, Some(token))?;
+            self.gateways.set_device_token(&self.place, Some(token))?;
         }
         Ok(())
     }
@@ -371,7 +401,7 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
     }
 
     fn failed(&mut self, error: DialError) -> Result<Next, RunError> {
-        let known = self.gateways.known(&self.address);
+        let known = self.gateways.known(&self.place);
         if let Some(request) = error.needs_pairing() {
             self.waiting(&request, None);
             self.backoff.reset();
@@ -380,13 +410,13 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
             return Ok(Next::After(wait + part_of(Duration::from_secs(1), random())));
         }
         if error.is_stale_device_token() && known.device_token().is_some() {
-            self.gateways.set_device_token(&self.address, None)?;
+            self.gateways.set_device_token(&self.place, None)?;
             return Ok(self.retry(error.to_string(), Duration::from_secs(1)));
         }
         if let Some(error) = self.other_key(&error, &known) {
             return Err(error);
         }
-        if is_wrong_gateway(&error) {
+        if error.is_wrong_gateway() {
             (self.notify)(Notice::WrongGateway {
                 why: error.to_string(),
                 pins: self.gateways.path().display().to_string(),
@@ -407,7 +437,10 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
     fn fatal(&mut self, error: DialError, known: &Known) -> Result<Next, RunError> {
         let is_own = matches!(
             error,
-            DialError::TooOpen { .. } | DialError::NoFingerprint { .. } | DialError::NoIdentity
+            DialError::TooOpen { .. }
+                | DialError::NativeOnly { .. }
+                | DialError::NoFingerprint { .. }
+                | DialError::NoIdentity
         );
         if is_own || !known.was_admitted() {
             return Err(RunError::Dial(error));
@@ -423,7 +456,7 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
 
     fn write_status(&self, phase: Phase, fill: impl FnOnce(&mut Status)) {
         self.face.write(phase, |status| {
-            status.paired = self.gateways.known(&self.address).was_admitted();
+            status.paired = self.gateways.known(&self.place).was_admitted();
             status.calls = self.desk.running();
             fill(status);
         });
@@ -439,8 +472,9 @@ struct Face {
 }
 
 impl Face {
-    fn connected(&self, commands: &[String], calls: usize) {
+    fn connected(&self, pipe: PipeKind, commands: &[String], calls: usize) {
         self.write(Phase::Connected, |status| {
+            status.pipe = Some(pipe);
             status.paired = true;
             status.commands = commands.to_vec();
             status.calls = calls;
@@ -454,6 +488,7 @@ impl Face {
             gateway: self.gateway.clone(),
             dialect: self.dialect.as_str().to_owned(),
             phase,
+            pipe: None,
             paired: false,
             request_id: None,
             digits: None,
@@ -468,13 +503,6 @@ impl Face {
             tracing::warn!(%error, "the status was not written");
         }
     }
-}
-
-fn is_wrong_gateway(error: &DialError) -> bool {
-    matches!(
-        error,
-        DialError::WrongCertificate { .. } | DialError::Handshake(HandshakeError::WrongGateway { .. })
-    )
 }
 
 fn random() -> u64 {

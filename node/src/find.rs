@@ -14,8 +14,8 @@ use crate::beacon::Beacon;
 use crate::config::Found;
 use crate::state::{Gateways, StateDir, StateError};
 
-/// The pipe that is tried with a gateway that was found.
-const SCHEME: &str = "wss";
+/// Whichever pipe works with a gateway that was found.
+const SCHEME: &str = "atoll";
 
 /// How long one look around takes; an answer comes within about a second.
 pub(crate) const LOOK: Duration = Duration::from_secs(3);
@@ -234,7 +234,7 @@ mod tests {
         ];
         let found = found(all, &[]);
         assert_eq!(found.len(), 1);
-        assert_eq!(found[0].target.to_string(), "wss://10.0.0.2:18789");
+        assert_eq!(found[0].target.to_string(), "atoll://10.0.0.2:18789");
         assert_eq!((found[0].key, found[0].is_paired), ([2; 32], false));
     }
 
@@ -261,8 +261,8 @@ mod tests {
         ];
         let text = FindError::Several(found(two, &[2])).to_string();
         for needed in [
-            "--gateway wss://10.0.0.1:18789 ",
-            "--gateway wss://10.0.0.2:18789 ",
+            "--gateway atoll://10.0.0.1:18789 ",
+            "--gateway atoll://10.0.0.2:18789 ",
             "home, key",
             ", paired)",
         ] {
@@ -274,7 +274,7 @@ mod tests {
     fn an_address_is_remembered_with_its_pipe_or_without() {
         for (address, expected) in [
             ("ws://127.0.0.1:1", Some("ws://127.0.0.1:1")),
-            ("10.0.0.1:1", Some("wss://10.0.0.1:1")),
+            ("10.0.0.1:1", Some("atoll://10.0.0.1:1")),
             ("", None),
         ] {
             let target = remembered(address).map(|target| target.to_string());

@@ -12,6 +12,7 @@ pub mod daemon;
 mod desk;
 mod exec_event;
 pub mod find;
+mod roam;
 mod serve;
 pub mod state;
 mod worker;

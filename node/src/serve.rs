@@ -3,21 +3,26 @@
 
 use std::collections::VecDeque;
 use std::path::Path;
+use std::pin::pin;
 use std::time::Duration;
 
 use atoll_capabilities::device::host_stats;
+use atoll_pairing::dial::Dialled;
 use atoll_pairing::link::{Link, LinkError, LinkTx, Received};
 use atoll_protocol::capability::Surface;
 use atoll_protocol::error::CallError;
 use atoll_protocol::frame::{Frame, Outcome};
 use atoll_protocol::id::CallId;
 use atoll_protocol::limits;
+use futures_util::future::FutureExt;
 use tokio::sync::mpsc::{self, PermitIterator};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::desk::{Desk, NEWS_FRAMES, node_event};
+use crate::roam::Roam;
 
 /// Frames on their way to the writer. More: news of calls wait; a pong or a figure is left out.
 const OUTBOX: usize = 32;
@@ -35,6 +40,8 @@ pub(crate) enum Ended {
     Stopped,
     /// The link failed or was closed.
     Lost(LinkError),
+    /// There is a better one.
+    Moved(Box<Dialled>),
 }
 
 /// What whoever holds the link is told meanwhile.
@@ -54,6 +61,8 @@ pub(crate) struct Session<'a> {
     pub(crate) folder: &'a Path,
     /// Told when the daemon shall stop.
     pub(crate) stop: &'a CancellationToken,
+    /// Looks for a better link meanwhile.
+    pub(crate) roam: Option<Roam>,
 }
 
 /// What a turn of the loop is about.
@@ -67,11 +76,12 @@ enum Turn<'a> {
     Work(PermitIterator<'a, Frame>, Vec<Frame>),
     Stats,
     Quiet,
+    Moved(Box<Dialled>),
     WriterEnded,
 }
 
 /// Serves one link until it ends.
-pub(crate) async fn serve(link: Link, desk: &mut Desk, session: &Session<'_>, mut tell: impl FnMut(Told)) -> Ended {
+pub(crate) async fn serve(link: Link, desk: &mut Desk, mut session: Session<'_>, mut tell: impl FnMut(Told)) -> Ended {
     let (tx, mut rx) = link.split();
     let (outbox, queue) = mpsc::channel(OUTBOX);
     let mut writer = tokio::spawn(write(tx, queue));
@@ -81,41 +91,60 @@ pub(crate) async fn serve(link: Link, desk: &mut Desk, session: &Session<'_>, mu
     let _ = outbox.try_send(Frame::Resume(resume));
     let mut stats = interval(STATS);
     let mut silence = Silence::new(session.tick);
-    let lost = loop {
+    let (quiet, is_quiet) = watch::channel(false);
+    let mut better = pin!(roam(session.roam.take(), is_quiet));
+    let ended = loop {
+        quiet.send_replace(desk.running() == 0 && offers.is_empty());
         let turn = tokio::select! {
             () = session.stop.cancelled() => Turn::Stop,
             received = rx.recv() => Turn::Received(received),
             (room, frames) = work(&outbox, desk, &mut offers) => Turn::Work(room, frames),
             _ = stats.tick() => Turn::Stats,
             () = sleep_until(silence.next()) => Turn::Quiet,
+            dialled = &mut better => Turn::Moved(Box::new(dialled)),
             () = outbox.closed() => Turn::WriterEnded,
         };
         match turn {
-            Turn::Stop => break None,
+            Turn::Stop => break Ended::Stopped,
+            Turn::Moved(dialled) => break Ended::Moved(dialled),
             Turn::Received(Ok(received)) => {
                 silence.heard();
                 route(received, desk, &outbox, &mut offers, &mut tell);
             }
-            Turn::Received(Err(error)) => break Some(error),
+            Turn::Received(Err(error)) => break Ended::Lost(error),
             Turn::Work(room, frames) => room.zip(frames).for_each(|(place, frame)| place.send(frame)),
             Turn::Stats => {
                 drop(outbox.try_send(stats_event(session.folder)));
                 tell(Told::Running(desk.running()));
             }
-            Turn::Quiet if silence.is_over() => break Some(LinkError::Silent),
+            Turn::Quiet if silence.is_over() => break Ended::Lost(LinkError::Silent),
             Turn::Quiet => drop(outbox.try_send(silence.ask())),
-            Turn::WriterEnded => break Some((&mut writer).await.ok().flatten().unwrap_or(LinkError::ClosedHere)),
+            Turn::WriterEnded => {
+                break Ended::Lost((&mut writer).await.ok().flatten().unwrap_or(LinkError::ClosedHere));
+            }
         }
     };
-    match lost {
-        Some(error) => {
-            writer.abort();
-            Ended::Lost(error)
-        }
-        None => {
+    match &ended {
+        Ended::Lost(_) => writer.abort(),
+        Ended::Stopped => {
+            desk.cancel_all();
             farewell(desk, outbox, writer).await;
-            Ended::Stopped
         }
+        Ended::Moved(_) => {
+            // What came on this link before the gateway knew of the new one.
+            while let Some(Ok(received)) = rx.recv().now_or_never() {
+                route(received, desk, &outbox, &mut offers, &mut tell);
+            }
+            hang_up(outbox, writer).await;
+        }
+    }
+    ended
+}
+
+async fn roam(roam: Option<Roam>, is_quiet: watch::Receiver<bool>) -> Dialled {
+    match roam {
+        Some(roam) => roam.run(is_quiet).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -202,9 +231,8 @@ fn route(
     }
 }
 
-/// Stops the calls, sends their ends, says goodbye.
-async fn farewell(desk: &mut Desk, outbox: mpsc::Sender<Frame>, mut writer: JoinHandle<Option<LinkError>>) {
-    desk.cancel_all();
+/// Sends the ends of calls that are being stopped, says goodbye.
+async fn farewell(desk: &mut Desk, outbox: mpsc::Sender<Frame>, writer: JoinHandle<Option<LinkError>>) {
     let _ = timeout(FAREWELL, async {
         while desk.running() > 0 {
             for frame in desk.next().await {
@@ -215,6 +243,10 @@ async fn farewell(desk: &mut Desk, outbox: mpsc::Sender<Frame>, mut writer: Join
         }
     })
     .await;
+    hang_up(outbox, writer).await;
+}
+
+async fn hang_up(outbox: mpsc::Sender<Frame>, mut writer: JoinHandle<Option<LinkError>>) {
     drop(outbox);
     if timeout(FAREWELL, &mut writer).await.is_err() {
         writer.abort();
@@ -236,7 +268,7 @@ async fn write(mut tx: LinkTx, mut queue: mpsc::Receiver<Frame>) -> Option<LinkE
             return Some(error);
         }
     }
-    tx.close(1000, "node stopped").await;
+    tx.close(1000, "done").await;
     None
 }
 

@@ -1,10 +1,7 @@
 //! From the address of a gateway to an admitted link, as a node and the command line need it.
 //!
-//! Owns the order (connect, TLS, upgrade, handshake), a deadline for each, and the randomness and clock that the
-//! handshake takes. Never tries again by itself: it says whether that makes sense.
+//! Owns the order (a pipe, then the handshake), a deadline for each, and the randomness and clock that the handshake takes. Never tries again by itself: it says whether that makes sense.
 
-use std::future::Future;
-use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -12,24 +9,22 @@ use atoll_protocol::dialect;
 use atoll_protocol::dialect::connect::{CURRENT, LOWEST};
 use atoll_protocol::id::DeviceId;
 use secrecy::SecretString;
-use tokio::net::TcpStream;
-use tokio::time::timeout;
 
 use crate::handshake::{Ask, Client, ClientStep, DialectClient, NativeClient, Now, Outcome, Waiting};
 use crate::identity::Identity;
-use crate::link::ws::{self, Io};
 use crate::link::{Codec, Facts, Link, Pipe};
 use crate::proven::{Language, Offered};
-use crate::tls::{self, Fingerprint, Trust};
+use crate::tls::Fingerprint;
 
 mod error;
+mod open;
+mod race;
 mod target;
 
 pub use error::DialError;
-pub use target::{BadTarget, Target};
-
-/// How long each of connecting, TLS and the upgrade may take.
-const STEP: Duration = Duration::from_secs(10);
+use open::open;
+pub use open::quic_answers;
+pub use target::{BadTarget, PipeKind, Target};
 
 /// What a real node waits before it speaks the older protocol.
 const FALLBACK_PAUSE: Duration = Duration::from_millis(250);
@@ -39,6 +34,8 @@ const FALLBACK_PAUSE: Duration = Duration::from_millis(250);
 pub struct Dial {
     /// Where the gateway is.
     pub target: Target,
+    /// Which pipe to try first where the target leaves that open: the one that worked last.
+    pub first: Option<PipeKind>,
     /// This device. Only an operator's program that speaks the dialect may come without.
     pub identity: Option<Arc<Identity>>,
     /// What it says and asks for.
@@ -80,6 +77,8 @@ impl Speak {
 pub struct Dialled {
     /// Frames both ways.
     pub link: Link,
+    /// What carries them.
+    pub pipe: PipeKind,
     /// What was agreed; `outcome.gateway` is the key to pin.
     pub outcome: Outcome,
 }
@@ -101,7 +100,7 @@ pub async fn dial(dial: &Dial, mut on_waiting: impl FnMut(Waiting)) -> Result<Di
 }
 
 async fn dial_once(dial: &Dial, protocol: u64, on_waiting: &mut impl FnMut(Waiting)) -> Result<Dialled, DialError> {
-    let mut pipe = open(dial).await?;
+    let (mut pipe, kind) = open(dial).await?;
     let (mut machine, steps) = machine(dial, protocol, pipe.facts())?;
     let mut pending = steps;
     let outcome = loop {
@@ -114,6 +113,7 @@ async fn dial_once(dial: &Dial, protocol: u64, on_waiting: &mut impl FnMut(Waiti
     match outcome {
         Ok(outcome) => Ok(Dialled {
             link: Link::new(pipe, codec(dial)),
+            pipe: kind,
             outcome: *outcome,
         }),
         Err(error) => {
@@ -204,103 +204,6 @@ fn codec(dial: &Dial) -> Codec {
                 .map_or(DeviceId::from_digest([0; 32]), |identity| identity.device_id()),
         }),
     }
-}
-
-/// A pipe to the gateway, nobody proven yet.
-async fn open(dial: &Dial) -> Result<Pipe, DialError> {
-    let language = dial.speak.language();
-    let target = &dial.target;
-    if target.is_too_open(language) {
-        return Err(DialError::TooOpen { target: target.clone() });
-    }
-    match target {
-        Target::Unix(path) => upgrade(dial, unix(dial, path).await?, "/", Facts::default()).await,
-        Target::Tcp {
-            tls: false, path, host, ..
-        } => {
-            let stream = tcp(dial).await?;
-            // A name of this machine that leads elsewhere is no way around the rule above.
-            let is_here = stream.peer_addr().is_ok_and(|peer| peer.ip().is_loopback());
-            if host == "localhost" && !is_here {
-                return Err(DialError::TooOpen { target: target.clone() });
-            }
-            upgrade(dial, stream, path, Facts::default()).await
-        }
-        Target::Tcp {
-            tls: true, path, host, ..
-        } => {
-            let trust = trust(dial)?;
-            let stream = tcp(dial).await?;
-            let secured = tls::connect(stream, host, trust);
-            let secured = bounded(dial, "set up TLS", secured).await?;
-            let (stream, facts) = secured.map_err(|source| tls_error(target, source))?;
-            upgrade(dial, stream, path, facts).await
-        }
-    }
-}
-
-fn trust(dial: &Dial) -> Result<Trust, DialError> {
-    match &dial.speak {
-        Speak::Native { pin, .. } => Ok(pin.map_or(Trust::AnyDevice, Trust::Device)),
-        Speak::Dialect { certificate, .. } => {
-            certificate
-                .map(Trust::Certificate)
-                .ok_or_else(|| DialError::NoFingerprint {
-                    target: dial.target.clone(),
-                })
-        }
-    }
-}
-
-fn tls_error(target: &Target, source: io::Error) -> DialError {
-    let inner = source.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
-    let target = target.clone();
-    if matches!(inner, Some(rustls::Error::InvalidCertificate(_))) {
-        DialError::WrongCertificate { target }
-    } else {
-        DialError::Tls { target, source }
-    }
-}
-
-async fn tcp(dial: &Dial) -> Result<TcpStream, DialError> {
-    let authority = dial.target.authority();
-    let connecting = async {
-        let stream = TcpStream::connect(authority).await?;
-        stream.set_nodelay(true)?;
-        Ok(stream)
-    };
-    reach(dial, connecting).await
-}
-
-#[cfg(unix)]
-async fn unix(dial: &Dial, path: &std::path::Path) -> Result<tokio::net::UnixStream, DialError> {
-    reach(dial, tokio::net::UnixStream::connect(path)).await
-}
-
-#[cfg(not(unix))]
-async fn unix(dial: &Dial, _path: &std::path::Path) -> Result<TcpStream, DialError> {
-    reach(dial, async { Err(io::ErrorKind::Unsupported.into()) }).await
-}
-
-async fn reach<T>(dial: &Dial, connecting: impl Future<Output = io::Result<T>>) -> Result<T, DialError> {
-    let connected = bounded(dial, "accept the connection", connecting).await?;
-    connected.map_err(|source| DialError::Unreachable {
-        target: dial.target.clone(),
-        source,
-    })
-}
-
-async fn upgrade(dial: &Dial, io: impl Io + 'static, path: &str, facts: Facts) -> Result<Pipe, DialError> {
-    let authority = dial.target.authority();
-    let upgrading = ws::upgrade(io, &authority, path, dial.speak.language(), facts);
-    Ok(bounded(dial, "answer the WebSocket upgrade", upgrading).await??)
-}
-
-async fn bounded<T>(dial: &Dial, what: &'static str, step: impl Future<Output = T>) -> Result<T, DialError> {
-    timeout(STEP, step).await.map_err(|_| DialError::Timeout {
-        target: dial.target.clone(),
-        what,
-    })
 }
 
 #[cfg(test)]

@@ -129,6 +129,13 @@ impl Identity {
         Zeroizing::new([&PKCS8_PREFIX[..], self.key.as_bytes()].concat())
     }
 
+    /// A secret of this device for one purpose, the same at every start. The context ends with a zero byte.
+    pub(crate) fn derive(&self, context: &'static [u8]) -> Zeroizing<[u8; 32]> {
+        debug_assert!(context.last() == Some(&0), "a context ends with a zero byte");
+        let digest = Sha256::new().chain_update(context).chain_update(self.key.as_bytes());
+        Zeroizing::new(digest.finalize().into())
+    }
+
     fn load(path: &Path, file: File) -> Result<Self, IdentityError> {
         check_mode(path, &file)?;
         let mut text = Zeroizing::new(String::new());

@@ -14,6 +14,7 @@ use crate::proven::Language;
 
 mod codec;
 pub mod memory;
+pub mod quic;
 pub mod stream;
 pub mod ws;
 
@@ -99,8 +100,8 @@ pub enum LinkError {
     /// It does not read what is sent to it.
     #[error("the peer does not read")]
     Stalled,
-    /// What came is not WebSocket.
-    #[error("broken WebSocket: {0}")]
+    /// What came is not what the pipe carries.
+    #[error("the connection is broken: {0}")]
     Broken(String),
     /// What came is not in the language of this link.
     #[error(transparent)]
@@ -141,12 +142,14 @@ pub struct Pipe {
 #[derive(Debug)]
 enum PipeTx {
     Ws(ws::Tx),
+    Quic(Box<quic::Tx>),
     Memory(memory::Tx),
 }
 
 #[derive(Debug)]
 enum PipeRx {
     Ws(ws::Rx),
+    Quic(Box<quic::Rx>),
     Memory(memory::Rx),
 }
 
@@ -194,9 +197,18 @@ impl PipeTx {
         self.flush().await
     }
 
+    /// As [`Self::feed`], on the stream of the frame's call where the pipe has streams.
+    async fn feed_frame(&mut self, frame: &Frame, message: Message) -> Result<(), LinkError> {
+        match self {
+            Self::Quic(tx) => tx.feed_frame(frame, message).await,
+            Self::Ws(_) | Self::Memory(_) => self.feed(message).await,
+        }
+    }
+
     async fn feed(&mut self, message: Message) -> Result<(), LinkError> {
         match self {
             Self::Ws(tx) => tx.feed(message).await,
+            Self::Quic(tx) => tx.feed(message).await,
             Self::Memory(tx) => tx.send(message).await,
         }
     }
@@ -204,6 +216,7 @@ impl PipeTx {
     async fn flush(&mut self) -> Result<(), LinkError> {
         match self {
             Self::Ws(tx) => tx.flush().await,
+            Self::Quic(tx) => tx.flush().await,
             // What was fed has arrived.
             Self::Memory(_) => Ok(()),
         }
@@ -212,6 +225,7 @@ impl PipeTx {
     async fn close(&mut self, code: u16, reason: &str) {
         match self {
             Self::Ws(tx) => tx.close(code, reason).await,
+            Self::Quic(tx) => tx.close(code, reason).await,
             Self::Memory(tx) => tx.close(code, reason).await,
         }
     }
@@ -221,6 +235,7 @@ impl PipeRx {
     async fn recv(&mut self) -> Result<Message, LinkError> {
         match self {
             Self::Ws(rx) => rx.recv().await,
+            Self::Quic(rx) => rx.recv().await,
             Self::Memory(rx) => rx.recv().await,
         }
     }
@@ -228,7 +243,24 @@ impl PipeRx {
     fn set_limit(&mut self, bytes: usize) {
         match self {
             Self::Ws(rx) => rx.set_limit(bytes),
+            Self::Quic(rx) => rx.set_limit(bytes),
             Self::Memory(rx) => rx.set_limit(bytes),
+        }
+    }
+
+    /// The peer is admitted: what a stranger may not do is allowed from now on.
+    fn admit(&mut self) {
+        match self {
+            Self::Quic(rx) => rx.admit(),
+            Self::Ws(_) | Self::Memory(_) => {}
+        }
+    }
+
+    /// What the message was that [`Self::recv`] gave last.
+    fn note(&mut self, frame: &Frame) {
+        match self {
+            Self::Quic(rx) => rx.note(frame),
+            Self::Ws(_) | Self::Memory(_) => {}
         }
     }
 }
@@ -246,6 +278,7 @@ impl Link {
     /// Speaks `codec` on `pipe` from now on, with the limit that is due after authentication.
     pub fn new(mut pipe: Pipe, codec: Codec) -> Self {
         pipe.set_limit(codec.limit());
+        pipe.rx.admit();
         let shared = codec.has_streams().then(stream::Shared::new);
         let end = |shared: &Option<Arc<stream::Shared>>| shared.clone().map(stream::End);
         Self {
@@ -323,7 +356,7 @@ impl LinkTx {
     /// Those of [`Self::send`].
     pub async fn feed(&mut self, frame: &Frame) -> Result<(), LinkError> {
         match self.codec.write(frame)? {
-            Some(message) => self.pipe.feed(message).await,
+            Some(message) => self.pipe.feed_frame(frame, message).await,
             None => Ok(()),
         }
     }
@@ -373,7 +406,7 @@ impl LinkTx {
                 Outbound::Frame(frame) => {
                     if let Some(message) = self.codec.write(&frame)? {
                         fed += message.len();
-                        self.pipe.feed(message).await?;
+                        self.pipe.feed_frame(&frame, message).await?;
                     }
                 }
             }
@@ -404,11 +437,14 @@ impl LinkRx {
         loop {
             let message = self.pipe.recv().await?;
             match self.codec.read(message) {
-                Ok(Some(Received::Frame(frame))) => match self.sort(frame) {
-                    Ok(Some(frame)) => return Ok(Received::Frame(frame)),
-                    Ok(None) => {}
-                    Err(reason) => return Err(self.see_off(reason).await),
-                },
+                Ok(Some(Received::Frame(frame))) => {
+                    self.pipe.note(&frame);
+                    match self.sort(frame) {
+                        Ok(Some(frame)) => return Ok(Received::Frame(frame)),
+                        Ok(None) => {}
+                        Err(reason) => return Err(self.see_off(reason).await),
+                    }
+                }
                 Ok(Some(reject)) => return Ok(reject),
                 Ok(None) => {}
                 Err(error) if error.is_skippable() => tracing::debug!(%error, "skipped a frame"),

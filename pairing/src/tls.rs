@@ -29,6 +29,7 @@ use crate::link::ws::Io;
 use crate::proven::Language;
 
 mod certificate;
+pub(crate) mod quic;
 mod rotation;
 mod validity;
 

@@ -1,12 +1,40 @@
 //! The bare thing that calls are compared with: an operator, a relay and an echo, three processes with nothing between
-//! them but WebSockets on the loopback address.
+//! them but pipes on the loopback address. The operator's is a WebSocket; the one between relay and echo is chosen.
 
+use std::net::Ipv4Addr;
+
+use atoll_pairing::identity::Identity;
+use atoll_pairing::link::quic::{self, Listener};
+use atoll_pairing::link::ws::Io;
+use atoll_pairing::link::{Message as PipeMessage, Pipe as Messages};
+use atoll_pairing::tls::{self, Server, Trust, WebCertificate};
+use atoll_tests::mesh::Pipe;
 use atoll_tests::program::Program;
 use atoll_tests::wait::within;
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::Role;
+
+/// The words for pipes among the arguments of a child.
+const WORDS: [(&str, Pipe); 3] = [("ws", Pipe::Ws), ("wss", Pipe::Wss), ("quic", Pipe::Quic)];
+
+fn word(pipe: Pipe) -> &'static str {
+    WORDS
+        .iter()
+        .find_map(|(word, named)| (*named == pipe).then_some(*word))
+        .expect("a pipe that has a word")
+}
+
+/// What a child was told to use.
+pub(crate) fn pipe(word: &str) -> Pipe {
+    WORDS
+        .iter()
+        .find_map(|(named, pipe)| (*named == word).then_some(*pipe))
+        .expect("a word for a pipe")
+}
 
 /// A running chain, and the port where it begins.
 pub(crate) struct Chain {
@@ -16,8 +44,13 @@ pub(crate) struct Chain {
 
 impl Chain {
     pub(crate) async fn start() -> Self {
-        let (echo, port) = child(&["echo"]).await;
-        let (relay, port) = child(&["relay", &port.to_string()]).await;
+        Self::over(Pipe::Ws).await
+    }
+
+    /// With this pipe between relay and echo.
+    pub(crate) async fn over(pipe: Pipe) -> Self {
+        let (echo, port) = child(&["echo", word(pipe)]).await;
+        let (relay, port) = child(&["relay", word(pipe), &port.to_string()]).await;
         Self {
             port,
             _programs: vec![echo, relay],
@@ -26,7 +59,7 @@ impl Chain {
 
     /// The last link of it alone.
     pub(crate) async fn echo() -> Self {
-        let (echo, port) = child(&["echo"]).await;
+        let (echo, port) = child(&["echo", "ws"]).await;
         Self {
             port,
             _programs: vec![echo],
@@ -51,34 +84,114 @@ pub(crate) async fn dial(port: u16) -> WebSocketStream<TcpStream> {
     within("an upgrade", opening).await.expect("an upgrade").0
 }
 
-/// Answers every message: itself, or by what the program at `next` answers.
-#[expect(clippy::print_stdout, reason = "how the parent learns the port")]
-pub(crate) async fn serve(next: Option<u16>) {
+/// What a child dials and is dialled over.
+enum Far {
+    Plain(WebSocketStream<TcpStream>),
+    Secured(Box<WebSocketStream<Box<dyn Io>>>),
+    Quic(Box<Messages>),
+}
+
+impl Far {
+    async fn to(pipe: Pipe, port: u16) -> Self {
+        match pipe {
+            Pipe::Ws => Self::Plain(dial(port).await),
+            Pipe::Wss => {
+                let stream = TcpStream::connect(("127.0.0.1", port)).await.expect("a listener");
+                stream.set_nodelay(true).expect("a fresh socket");
+                let secured = tls::connect(stream, "127.0.0.1", Trust::AnyDevice).await.expect("TLS");
+                Self::Secured(Box::new(bare(secured.0, Role::Client).await))
+            }
+            Pipe::Quic | Pipe::Any => {
+                let connected = quic::connect("127.0.0.1", port, Trust::AnyDevice).await;
+                Self::Quic(Box::new(connected.expect("a listener")))
+            }
+        }
+    }
+
+    async fn next(&mut self) -> Option<Message> {
+        match self {
+            Self::Plain(socket) => socket.next().await?.ok(),
+            Self::Secured(socket) => socket.next().await?.ok(),
+            Self::Quic(pipe) => pipe.recv().await.ok()?.into_text().map(Message::text),
+        }
+    }
+
+    async fn send(&mut self, message: Message) -> Option<()> {
+        match self {
+            Self::Plain(socket) => socket.send(message).await.ok(),
+            Self::Secured(socket) => socket.send(message).await.ok(),
+            Self::Quic(pipe) => {
+                let bytes = message.into_data().to_vec();
+                pipe.send(PipeMessage::Binary(bytes)).await.ok()
+            }
+        }
+    }
+
+    /// Answers every message: itself, or by what `onward` answers.
+    async fn answer(mut self, mut onward: Option<Self>) {
+        while let Some(message) = self.next().await {
+            let answer = match &mut onward {
+                Some(onward) => {
+                    onward.send(message).await.expect("a living chain");
+                    onward.next().await.expect("a living chain")
+                }
+                None => message,
+            };
+            if self.send(answer).await.is_none() {
+                break;
+            }
+        }
+    }
+}
+
+/// WebSocket frames and no upgrade.
+async fn bare(io: impl Io + 'static, role: Role) -> WebSocketStream<Box<dyn Io>> {
+    WebSocketStream::from_raw_socket(Box::new(io) as Box<dyn Io>, role, None).await
+}
+
+/// An echo over that pipe.
+pub(crate) async fn echo(pipe: Pipe) {
+    let identity = Identity::from_seed(&[1; 32]);
+    let web = WebCertificate::ephemeral(&["localhost".to_owned()]).expect("a certificate");
+    let server = Server::new(&identity, &web).expect("a key");
+    if pipe == Pipe::Quic {
+        let listener = Listener::bind((Ipv4Addr::LOCALHOST, 0).into(), &server, &identity).expect("a free port");
+        say(listener.address().expect("a bound address").port());
+        while let Some(knock) = listener.accept().await {
+            let pipe = knock.open().await.expect("a client");
+            tokio::spawn(Far::Quic(Box::new(pipe)).answer(None));
+        }
+        return;
+    }
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
-    println!(
-        "listening on {}",
-        listener.local_addr().expect("a bound address").port()
-    );
+    say(listener.local_addr().expect("a bound address").port());
+    while let Ok((stream, _)) = listener.accept().await {
+        stream.set_nodelay(true).expect("a fresh socket");
+        let far = if pipe == Pipe::Wss {
+            let secured = server.accept(stream).await.expect("TLS");
+            Far::Secured(Box::new(bare(secured.0, Role::Server).await))
+        } else {
+            Far::Plain(tokio_tungstenite::accept_async(stream).await.expect("an upgrade"))
+        };
+        tokio::spawn(far.answer(None));
+    }
+}
+
+/// Takes WebSockets, and answers each message by what the program at `next` answers.
+pub(crate) async fn relay(pipe: Pipe, next: u16) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
+    say(listener.local_addr().expect("a bound address").port());
     while let Ok((stream, _)) = listener.accept().await {
         tokio::spawn(async move {
             stream.set_nodelay(true).expect("a fresh socket");
-            let mut socket = tokio_tungstenite::accept_async(stream).await.expect("an upgrade");
-            let mut onward = match next {
-                Some(port) => Some(dial(port).await),
-                None => None,
-            };
-            while let Some(Ok(message)) = socket.next().await {
-                let answer = match &mut onward {
-                    Some(onward) => {
-                        onward.send(message).await.expect("a living chain");
-                        onward.next().await.expect("a living chain").expect("a living chain")
-                    }
-                    None => message,
-                };
-                if socket.send(answer).await.is_err() {
-                    break;
-                }
-            }
+            let near = Far::Plain(tokio_tungstenite::accept_async(stream).await.expect("an upgrade"));
+            near.answer(Some(Far::to(pipe, next).await)).await;
         });
     }
+}
+
+/// How the parent learns the port.
+#[expect(clippy::print_stdout, reason = "it is read by the parent")]
+fn say(port: u16) {
+    println!("listening on {port}");
 }

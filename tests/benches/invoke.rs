@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use atoll_tests::mesh::Mesh;
+use atoll_tests::mesh::{Mesh, Pipe};
 use atoll_tests::wire::Wire;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
@@ -198,6 +198,38 @@ pub(crate) async fn latency(table: &mut Table) {
             value: times.percentile(percent),
             bare: Some(bare_times.percentile(percent)),
             budget,
+        });
+    }
+}
+
+/// The same call over the other pipes, each next to two bare echoes of which the second is over that pipe.
+pub(crate) async fn pipes(table: &mut Table) {
+    let rows = [
+        (
+            Pipe::Wss,
+            "invoke.wss.p50",
+            "node.invoke over TLS WebSocket: p50 (× bare echoes of the same)",
+        ),
+        (
+            Pipe::Quic,
+            "invoke.quic.p50",
+            "node.invoke over QUIC: p50 (× bare echoes of the same)",
+        ),
+    ];
+    for (pipe, key, what) in rows {
+        let mesh = Mesh::start().await.over(pipe);
+        let _node = mesh.node("bench").await;
+        let call = call(&mesh.connected("bench").await);
+        let chain = Chain::over(pipe).await;
+        let (mut ours, mut bares) = (operators(&mesh, 1).await, bare(&chain, 1).await);
+        let (mut times, mut bare_times) = latencies(&mut ours[0], &mut bares[0], &call).await;
+        table.row(Row {
+            key,
+            what,
+            unit: Unit::Seconds,
+            value: times.median(),
+            bare: Some(bare_times.median()),
+            budget: Budget::Times(1.5),
         });
     }
 }

@@ -40,6 +40,7 @@ measurements! {
     "memory" => process::memory,
     "health" => invoke::health,
     "invoke" => invoke::latency,
+    "pipes" => invoke::pipes,
     "operators" => invoke::throughput,
     "messages" => messages::messages,
     "session" => session::load,
@@ -50,8 +51,8 @@ async fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         // The bare chain runs in processes of its own, as the programs do.
-        ["echo"] => return echo::serve(None).await,
-        ["relay", port] => return echo::serve(Some(port.parse().expect("a port"))).await,
+        ["echo", pipe] => return echo::echo(echo::pipe(pipe)).await,
+        ["relay", pipe, port] => return echo::relay(echo::pipe(pipe), port.parse().expect("a port")).await,
         _ => {}
     }
     let (options, chosen): (Vec<_>, Vec<_>) = arguments.into_iter().partition(|argument| argument.starts_with("--"));

@@ -222,7 +222,7 @@ async fn two_gateways_of_one_name_are_a_question_that_nobody_answers_for_its_own
     assert!(!program.exit().await.success());
     let log = program.log();
     for (gateway, machine) in [(&home, 0), (&rogue, 2)] {
-        let typed = format!("atoll-node run --gateway wss://{}:18789 ", Lan::address(machine));
+        let typed = format!("atoll-node run --gateway atoll://{}:18789 ", Lan::address(machine));
         assert!(log.contains(&typed) && log.contains(&gateway.key(&lan).await), "{log}");
         assert_eq!(gateway.pending(&lan).await, Vec::<Value>::new());
     }

@@ -4,10 +4,15 @@
 use std::time::{Duration, Instant};
 
 use atoll_tests::fake_node::FakeNode;
-use atoll_tests::mesh::Mesh;
+use atoll_tests::mesh::{Mesh, Pipe};
 use atoll_tests::wait::until;
 use atoll_tests::wire::{ALL_SCOPES, Target, Wire, operator};
 use serde_json::{Value, json};
+
+atoll_tests::over_every_pipe! {
+    the_command_line_invokes_a_real_node,
+    a_real_node_comes_back_after_the_gateway_was_killed,
+}
 
 /// Allowed on a Linux node without further configuration, and never called by a gateway itself.
 const COMMAND: &str = "system.notify";
@@ -301,9 +306,8 @@ async fn a_slow_call_holds_up_no_other_call_and_no_other_method() {
     assert_eq!(operator.answer(&slow).await.expect("a result")["payload"]["n"], 0);
 }
 
-#[tokio::test]
-async fn the_command_line_invokes_a_real_node() {
-    let mesh = Mesh::start().await;
+async fn the_command_line_invokes_a_real_node(pipe: Pipe) {
+    let mesh = Mesh::start().await.over(pipe);
     let _node = mesh.node("laptop").await;
     let params = json!({"bins": ["sh", "surely-no-such-program"]}).to_string();
     let arguments = [
@@ -327,9 +331,8 @@ async fn the_command_line_invokes_a_real_node() {
     assert_eq!(answer["payload"]["bins"].get("surely-no-such-program"), None);
 }
 
-#[tokio::test]
-async fn a_real_node_comes_back_after_the_gateway_was_killed() {
-    let mut mesh = Mesh::start().await;
+async fn a_real_node_comes_back_after_the_gateway_was_killed(pipe: Pipe) {
+    let mut mesh = Mesh::start().await.over(pipe);
     let _node = mesh.node("laptop").await;
     mesh.kill().await;
     mesh.run().await;

@@ -6,8 +6,8 @@ mod tally;
 use std::time::Duration;
 
 use atoll_tests::chance::{Chance, seed};
-use atoll_tests::mesh::admit;
-use atoll_tests::scene::{Heard, NODE, OWNER, Scene};
+use atoll_tests::mesh::{Pipe, admit};
+use atoll_tests::scene::{Heard, NODE, OWNER, Scene, Setting};
 use atoll_tests::wait::{until, until_time};
 use tally::Tally;
 
@@ -81,7 +81,7 @@ async fn storm(victim: Victim, scenes: usize) -> Tally {
     println!("{victim:?}: {} times, ATOLL_SEED={seed}", scenes * KILLS);
     let storms = (0..scenes).map(|stream| {
         let chance = Chance::new(seed, u64::try_from(stream).expect("a few"));
-        Storm::run(victim, chance, stream)
+        Storm::run(victim, chance, stream, Pipe::EACH[stream % Pipe::EACH.len()])
     });
     let mut tally = Tally::default();
     for part in futures_util::future::join_all(storms).await {
@@ -96,15 +96,15 @@ async fn storm(victim: Victim, scenes: usize) -> Tally {
 /// One scene under fire.
 struct Storm {
     scene: Scene,
-    /// Which scene it is, for what is printed.
+    /// Which scene it is, for what is printed; it decides the pipe too.
     stream: usize,
     /// The cards that were answered, by their messages: each once.
     pressed: Vec<i64>,
 }
 
 impl Storm {
-    async fn run(victim: Victim, mut chance: Chance, stream: usize) -> Tally {
-        let scene = Scene::new().await;
+    async fn run(victim: Victim, mut chance: Chance, stream: usize, pipe: Pipe) -> Tally {
+        let scene = Setting::default().over(pipe).start().await;
         let pressed = Vec::new();
         let mut storm = Self { scene, stream, pressed };
         let mut names = Vec::new();

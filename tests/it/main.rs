@@ -13,5 +13,6 @@ mod openclaw;
 mod pairing;
 mod peers;
 mod shape;
+mod pipes;
 mod telegram;
 mod tidy;

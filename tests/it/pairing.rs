@@ -1,10 +1,15 @@
 //! Who is let in for what, by whose approval, and how that ends. Whatever a peer says of itself, the record decides.
 
 use atoll_tests::fake_node::{FakeNode, approve};
-use atoll_tests::mesh::{Mesh, TOKEN};
+use atoll_tests::mesh::{Mesh, Node, Pipe, TOKEN};
 use atoll_tests::wait::until;
 use atoll_tests::wire::{ALL_SCOPES, Device, Refusal, Target, Wire, node, operator};
 use serde_json::{Value, json};
+
+atoll_tests::over_every_pipe! {
+    a_waiting_native_node_continues_the_moment_it_is_approved,
+    the_command_line_approves_what_the_node_prints,
+}
 
 mod digits;
 
@@ -384,9 +389,8 @@ async fn what_was_approved_survives_a_kill() {
     }
 }
 
-#[tokio::test]
-async fn a_waiting_native_node_continues_the_moment_it_is_approved() {
-    let mesh = Mesh::start().await;
+async fn a_waiting_native_node_continues_the_moment_it_is_approved(pipe: Pipe) {
+    let mesh = Mesh::start().await.over(pipe);
     let mut node = mesh.node("laptop").await;
     assert!(node.program().ended().is_none(), "it never had to be started again");
     let devices = mesh.cli_json(&["devices", "list", "--json"]).await;
@@ -394,10 +398,13 @@ async fn a_waiting_native_node_continues_the_moment_it_is_approved() {
     assert_eq!(devices["paired"].as_array().map(Vec::len), Some(1), "{devices}");
 }
 
-#[tokio::test]
-async fn the_command_line_approves_what_the_node_prints() {
-    let mesh = Mesh::start().await;
-    let _node = atoll_tests::mesh::Node::start(&mesh.target(), "printer", &[]);
+async fn the_command_line_approves_what_the_node_prints(pipe: Pipe) {
+    let mesh = Mesh::start().await.over(pipe);
+    let _node = {
+        let mut node = Node::prepare(&mesh.target(), "printer", &[]).over(pipe);
+        node.run();
+        node
+    };
     let request = until("a pending request", async || {
         let devices = mesh.cli_json(&["devices", "list", "--json"]).await;
         devices["pending"][0]["requestId"].as_str().map(str::to_owned)

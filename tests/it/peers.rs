@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use atoll_protocol::frame::{Challenge, Frame};
 use atoll_tests::fake_node::FakeNode;
-use atoll_tests::mesh::{Mesh, Node, TOKEN};
+use atoll_tests::mesh::{Mesh, Node, Pipe, TOKEN};
 use atoll_tests::wait::{until, until_time, within};
 use atoll_tests::wire::{Target, Wire};
 use futures_util::{SinkExt, StreamExt};
@@ -14,6 +14,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
+
+atoll_tests::over_every_pipe! {
+    nobody_but_the_nodes_owner_can_have_a_command_approved,
+    a_long_command_holds_up_no_other_command_on_its_node,
+    output_beyond_the_cap_is_cut_and_the_node_stays_small,
+}
 
 /// Needs no further configuration on a Linux node.
 const COMMAND: &str = "system.notify";
@@ -91,9 +97,8 @@ async fn a_node_cannot_answer_for_another() {
     assert_eq!(operator.answer(&id).await.expect("a result")["payload"], "genuine");
 }
 
-#[tokio::test]
-async fn nobody_but_the_nodes_owner_can_have_a_command_approved() {
-    let mesh = Mesh::start().await;
+async fn nobody_but_the_nodes_owner_can_have_a_command_approved(pipe: Pipe) {
+    let mesh = Mesh::start().await.over(pipe);
     let _node = mesh.node("careful").await;
     let id = mesh.connected("careful").await;
     let mut operator = mesh.operator().await;
@@ -116,9 +121,8 @@ async fn nobody_but_the_nodes_owner_can_have_a_command_approved() {
     }
 }
 
-#[tokio::test]
-async fn a_long_command_holds_up_no_other_command_on_its_node() {
-    let mesh = Mesh::start().await;
+async fn a_long_command_holds_up_no_other_command_on_its_node(pipe: Pipe) {
+    let mesh = Mesh::start().await.over(pipe);
     let _node = mesh.permissive_node("busy").await;
     let id = mesh.connected("busy").await;
     let mut operator = mesh.operator().await;
@@ -177,9 +181,8 @@ async fn a_deadline_kills_everything_that_the_command_started() {
     .await;
 }
 
-#[tokio::test]
-async fn output_beyond_the_cap_is_cut_and_the_node_stays_small() {
-    let mesh = Mesh::start().await;
+async fn output_beyond_the_cap_is_cut_and_the_node_stays_small(pipe: Pipe) {
+    let mesh = Mesh::start().await.over(pipe);
     let mut node = mesh.permissive_node("loud").await;
     let id = mesh.connected("loud").await;
     let mut operator = mesh.operator().await;
@@ -273,7 +276,16 @@ async fn a_node_signs_nothing_and_tells_nothing_to_a_gateway_that_cannot_prove_i
 
 #[tokio::test]
 async fn a_node_that_stops_answering_is_seen_as_gone() {
-    let mesh = Mesh::start().await;
+    stop_answering(Pipe::Ws).await;
+}
+
+#[tokio::test]
+async fn a_node_that_stops_answering_over_quic_is_seen_as_gone() {
+    stop_answering(Pipe::Quic).await;
+}
+
+async fn stop_answering(pipe: Pipe) {
+    let mesh = Mesh::start().await.over(pipe);
     let mut node = mesh.node("asleep").await;
     let id = mesh.connected("asleep").await;
     let mut signal = async |name: &str| {
@@ -283,7 +295,7 @@ async fn a_node_that_stops_answering_is_seen_as_gone() {
     };
     signal("-STOP").await;
     let mut operator = mesh.operator().await;
-    // Two pings of 25 seconds; the socket itself stays open for minutes.
+    // Two pings of 25 seconds, or 20 seconds without a packet; the socket itself stays open for minutes.
     until_time("the gateway to give it up", Duration::from_secs(80), async || {
         let row = operator.call("node.describe", json!({"nodeId": id})).await.ok()?;
         (row["connected"] == false).then_some(())

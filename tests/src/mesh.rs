@@ -15,6 +15,60 @@ use crate::wire::{ALL_SCOPES, Refusal, Target, Wire, operator};
 /// The shared secret of every mesh; long enough to be allowed anywhere.
 pub const TOKEN: &str = "a-shared-secret-of-the-tests-0123456789abcdef";
 
+/// How a node reaches its gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pipe {
+    /// Plain WebSocket.
+    Ws,
+    /// WebSocket over TLS.
+    Wss,
+    /// QUIC.
+    Quic,
+    /// Whichever of the two that encrypt works.
+    Any,
+}
+
+impl Pipe {
+    /// Those that a node can be told to use.
+    pub const EACH: [Self; 3] = [Self::Ws, Self::Wss, Self::Quic];
+
+    /// The address of a gateway.
+    pub fn address(self, port: u16) -> String {
+        let scheme = match self {
+            Self::Ws => "ws",
+            Self::Wss => "wss",
+            Self::Quic => "quic",
+            Self::Any => "atoll",
+        };
+        format!("{scheme}://127.0.0.1:{port}")
+    }
+}
+
+/// The same scenario over every pipe that a node can use: an `async fn` of a [`Pipe`] becomes a module of three tests.
+#[macro_export]
+macro_rules! over_every_pipe {
+    ($($name:ident),* $(,)?) => {$(
+        mod $name {
+            use $crate::mesh::Pipe;
+
+            #[tokio::test]
+            async fn over_ws() {
+                super::$name(Pipe::Ws).await;
+            }
+
+            #[tokio::test]
+            async fn over_wss() {
+                super::$name(Pipe::Wss).await;
+            }
+
+            #[tokio::test]
+            async fn over_quic() {
+                super::$name(Pipe::Quic).await;
+            }
+        }
+    )*};
+}
+
 /// One gateway, running or stopped, that keeps its port and state between runs.
 #[derive(Debug)]
 pub struct Mesh {
@@ -22,6 +76,7 @@ pub struct Mesh {
     port: u16,
     environment: Vec<(String, String)>,
     gateway: Option<Program>,
+    pipe: Pipe,
 }
 
 impl Mesh {
@@ -40,6 +95,18 @@ impl Mesh {
     /// # Panics
     /// When the gateway does not become ready.
     pub async fn with_environment(config: &Value, environment: &[(&str, &str)]) -> Self {
+        Self::build(config, environment, 0).await
+    }
+
+    /// A gateway with the default configuration on this port, ready.
+    ///
+    /// # Panics
+    /// When the gateway does not become ready.
+    pub async fn on_port(port: u16) -> Self {
+        Self::build(&json!({}), &[], port).await
+    }
+
+    async fn build(config: &Value, environment: &[(&str, &str)], port: u16) -> Self {
         let state = tempfile::tempdir().expect("a temporary folder");
         let text = serde_json::to_string_pretty(config).expect("a tree");
         std::fs::write(state.path().join("atoll.json"), text).expect("a writable folder");
@@ -48,12 +115,20 @@ impl Mesh {
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let mut mesh = Self {
             state,
-            port: 0,
+            port,
             environment: environment.collect(),
             gateway: None,
+            pipe: Pipe::Ws,
         };
         mesh.run().await;
         mesh
+    }
+
+    /// Its nodes use this from now on, in place of plain WebSocket.
+    #[must_use]
+    pub fn over(mut self, pipe: Pipe) -> Self {
+        self.pipe = pipe;
+        self
     }
 
     /// Starts the gateway (again, on the port it had) and waits until it is ready.
@@ -196,12 +271,14 @@ impl Mesh {
 
     /// A real node of that name with the closed defaults: started, approved, connected.
     pub async fn node(&self, name: &str) -> Node {
-        self.admit(name, Node::start(&self.target(), name, &[])).await
+        let mut node = Node::prepare(&self.target(), name, &[]).over(self.pipe);
+        node.run();
+        self.admit(name, node).await
     }
 
     /// A real node whose owner lets it run any argument vector unasked.
     pub async fn permissive_node(&self, name: &str) -> Node {
-        let mut node = Node::prepare(&self.target(), name, &[]);
+        let mut node = Node::prepare(&self.target(), name, &[]).over(self.pipe);
         node.consent(&json!({"version": 1, "defaults": {"security": "full", "ask": "off"}}));
         node.run();
         self.admit(name, node).await
@@ -255,6 +332,8 @@ async fn connected(operator: &mut Wire, name: &str) -> Option<String> {
 pub struct Node {
     state: TempDir,
     target: Target,
+    /// Where it finds its gateway.
+    address: String,
     name: String,
     address: String,
     arguments: Vec<String>,
@@ -277,11 +356,26 @@ impl Node {
         Self {
             state: tempfile::tempdir().expect("a temporary folder"),
             target: target.clone(),
+            address: target.ws(),
             name: name.to_owned(),
             address: target.ws(),
             arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
             program: None,
         }
+    }
+
+    /// It reaches its gateway by this pipe.
+    #[must_use]
+    pub fn over(self, pipe: Pipe) -> Self {
+        let port = self.target.port;
+        self.at(&pipe.address(port))
+    }
+
+    /// It finds its gateway there.
+    #[must_use]
+    pub fn at(mut self, address: &str) -> Self {
+        address.clone_into(&mut self.address);
+        self
     }
 
     /// Writes what its owner allows.

@@ -13,8 +13,8 @@ use crate::fake::anthropic::FakeAnthropic;
 use crate::fake::model::{Asked, ModelServer, Step};
 use crate::fake::openai::FakeOpenAi;
 use crate::fake::telegram::{ClickAnswer, FakeTelegram, Person, Sent};
-use crate::mesh::{Mesh, Node};
-use crate::wait::until;
+use crate::mesh::{Mesh, Node, Pipe};
+use crate::wait::{PATIENCE, until, until_time};
 
 /// The owner's id, which is the id of their chat with the bot too.
 pub const OWNER: i64 = 42;
@@ -96,6 +96,7 @@ pub struct Setting {
     api: Api,
     patches: Vec<Value>,
     script: Script,
+    pipe: Pipe,
 }
 
 impl Default for Setting {
@@ -104,6 +105,7 @@ impl Default for Setting {
             api: Api::OpenAi,
             patches: Vec::new(),
             script: Box::new(|_| None),
+            pipe: Pipe::Ws,
         }
     }
 }
@@ -113,6 +115,13 @@ impl Setting {
     #[must_use]
     pub fn api(mut self, api: Api) -> Self {
         self.api = api;
+        self
+    }
+
+    /// With a node that uses this pipe.
+    #[must_use]
+    pub fn over(mut self, pipe: Pipe) -> Self {
+        self.pipe = pipe;
         self
     }
 
@@ -146,7 +155,7 @@ impl Setting {
         for patch in &self.patches {
             merge(&mut config, patch);
         }
-        let mesh = Mesh::with(&config).await;
+        let mesh = Mesh::with(&config).await.over(self.pipe);
         let node = mesh.node(NODE).await;
         Scene {
             telegram,
@@ -351,7 +360,8 @@ impl Scene {
     /// Waits until the gateway has seen the node leave.
     pub async fn node_away(&self) {
         let mut operator = self.mesh.operator().await;
-        until("the node to be seen leaving", async || {
+        // Over QUIC nothing tells of a process that was killed but its silence.
+        until_time("the node to be seen leaving", 3 * PATIENCE, async || {
             let list = operator.call("node.list", json!({})).await.ok()?;
             (list["nodes"][0]["connected"] == false).then_some(())
         })

@@ -157,6 +157,7 @@ fn dial(
     };
     Dial {
         target,
+        first: None,
         identity,
         ask,
         speak: Speak::Dialect {
@@ -168,12 +169,8 @@ fn dial(
 
 /// Only on the gateway's own machine does the shared secret admit a program without a device.
 fn needs_device(target: &Target) -> bool {
-    match target {
-        Target::Unix(_) => false,
-        Target::Tcp { host, .. } => {
-            host != "localhost" && !host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-        }
-    }
+    let is_here = |host: &str| host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    target.host().is_some_and(|host| !is_here(host))
 }
 
 fn credentials(reach: &Reach) -> Result<Offered, CliError> {
@@ -206,7 +203,9 @@ fn first_of(names: &[&str]) -> Option<String> {
 pub(super) fn not_connected(way: &Way, error: DialError) -> CliError {
     match error {
         DialError::Refused(refusal) => CliError::Refused(refusal),
-        DialError::Unreachable { .. } | DialError::Timeout { .. } => unreachable(way, &error.to_string()),
+        DialError::Unreachable { .. } | DialError::Timeout { .. } | DialError::Neither { .. } => {
+            unreachable(way, &error.to_string())
+        }
         DialError::Upgrade(_) | DialError::Link(_) | DialError::Handshake(_) | DialError::Tls { .. } => {
             let target = &way.dial.target;
             CliError::Unreachable(format!(
@@ -220,6 +219,7 @@ pub(super) fn not_connected(way: &Way, error: DialError) -> CliError {
         DialError::WrongCertificate { .. } => CliError::Unreachable(format!(
             "{error}\nnext: compare --tls-fingerprint with `atoll gateway status` on the gateway's machine"
         )),
+        DialError::NativeOnly { .. } => CliError::Usage(error.to_string()),
         DialError::NoIdentity | DialError::Random => CliError::local(error),
     }
 }

@@ -5,7 +5,7 @@ use atoll_pairing::discovery::{Air, Kind, browse};
 use atoll_pairing::identity::device_id_of;
 use secrecy::SecretString;
 
-use super::{Daemon, Notice, RunError, is_wrong_gateway};
+use super::{Daemon, Notice, RunError};
 use crate::beacon::Beacon;
 use crate::config::Found;
 use crate::find::{LOOK, candidates};
@@ -29,7 +29,7 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
 
     /// Announces this device while no gateway has let it in, unless a person said where to go.
     pub(super) fn begin_beacon(&mut self) {
-        let is_paired = self.gateways.known(&self.address).was_admitted();
+        let is_paired = self.gateways.known(&self.place).was_admitted();
         if self.config.found.is_some() && !is_paired {
             self.beacon = Some(Beacon::start(&self.identity, &self.config.name));
         }
@@ -38,7 +38,7 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
     /// The end of a device that was led to somebody else by what was announced.
     pub(super) fn other_key(&self, error: &DialError, known: &Known) -> Option<RunError> {
         let announced = self.announced().filter(|_| !known.was_admitted())?;
-        is_wrong_gateway(error).then(|| RunError::OtherKey {
+        error.is_wrong_gateway().then(|| RunError::OtherKey {
             target: self.config.gateway.clone(),
             key: device_id_of(&announced).short(),
         })
@@ -46,8 +46,12 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
 
     /// Looks whether a gateway that is not reached announces itself elsewhere; goes there next time. Calls go on meanwhile.
     pub(super) async fn seek(&mut self, error: &DialError) {
-        let is_away = matches!(error, DialError::Unreachable { .. } | DialError::Timeout { .. });
-        let key = self.gateways.known(&self.address).pin();
+        let is_silent = matches!(
+            error,
+            DialError::Unreachable { .. } | DialError::Timeout { .. } | DialError::Neither { .. }
+        );
+        let is_away = is_silent && !error.is_wrong_gateway();
+        let key = self.gateways.known(&self.place).pin();
         let (Some(key), true, true) = (key, is_away, self.config.found.is_some()) else {
             return;
         };

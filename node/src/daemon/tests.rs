@@ -166,6 +166,7 @@ impl Node {
             name: "desk".to_owned(),
             state_dir: state.to_owned(),
             tls_fingerprint: None,
+            quic_pause: crate::config::QUIC_PAUSE,
         };
         let stop = CancellationToken::new();
         let (sender, notices) = mpsc::channel(64);

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
+use atoll_pairing::dial::{PipeKind, Target};
 use atoll_protocol::id::DeviceId;
 use serde::{Deserialize, Serialize};
 
 use super::{StateError, json_text, read, replace};
 
-/// What is remembered of one gateway, by the address it was reached at.
+/// What is remembered of one gateway, by its place ([`Target::place`]), whatever pipe it was reached by.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Known {
@@ -19,6 +20,9 @@ pub struct Known {
     /// The dialect's token of this device there.
     #[serde(skip_serializing_if = "Option::is_none")]
     device_token: Option<String>,
+    /// The pipe that worked last, where the address left that open.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pipe: Option<PipeKind>,
 }
 
 impl fmt::Debug for Known {
@@ -26,6 +30,7 @@ impl fmt::Debug for Known {
         f.debug_struct("Known")
             .field("public_key", &self.public_key)
             .field("device_token", &self.device_token.as_ref().map(|_| "…"))
+            .field("pipe", &self.pipe)
             .finish()
     }
 }
@@ -40,6 +45,11 @@ impl Known {
     /// The dialect's token.
     pub fn device_token(&self) -> Option<&str> {
         self.device_token.as_deref()
+    }
+
+    /// The pipe that worked last.
+    pub fn pipe(&self) -> Option<PipeKind> {
+        self.pipe
     }
 
     /// Whether it ever let this device in.
@@ -62,14 +72,20 @@ pub struct PinnedOtherwise;
 
 impl Gateways {
     pub(super) fn load(path: PathBuf) -> Result<Self, StateError> {
-        let known = match read(&path)? {
+        let known: BTreeMap<String, Known> = match read(&path)? {
             None => BTreeMap::new(),
             Some(text) => serde_json::from_str(&text).map_err(|error| StateError::Malformed {
                 path: path.clone(),
                 reason: error.to_string(),
             })?,
         };
-        Ok(Self { path, known })
+        Ok(Self {
+            path,
+            known: known
+                .into_iter()
+                .map(|(address, known)| (place(address), known))
+                .collect(),
+        })
     }
 
     /// Where it is.
@@ -77,9 +93,9 @@ impl Gateways {
         &self.path
     }
 
-    /// What is known of the gateway at an address.
-    pub fn known(&self, address: &str) -> Known {
-        self.known.get(address).cloned().unwrap_or_default()
+    /// What is known of the gateway at a place.
+    pub fn known(&self, place: &str) -> Known {
+        self.known.get(place).cloned().unwrap_or_default()
     }
 
     /// Whether a gateway with this key ever let this device in.
@@ -112,8 +128,8 @@ impl Gateways {
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn pin(&mut self, address: &str, key: [u8; 32]) -> Result<Result<(), PinnedOtherwise>, StateError> {
-        let known = self.known.entry(address.to_owned()).or_default();
+    pub fn pin(&mut self, place: &str, key: [u8; 32]) -> Result<Result<(), PinnedOtherwise>, StateError> {
+        let known = self.known.entry(place.to_owned()).or_default();
         match known.pin() {
             Some(pinned) if pinned == key => Ok(Ok(())),
             Some(_) => Ok(Err(PinnedOtherwise)),
@@ -128,12 +144,25 @@ impl Gateways {
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn set_device_token(&mut self, address: &str, token: Option<String>) -> Result<(), StateError> {
-        let known = self.known.entry(address.to_owned()).or_default();
+    pub fn set_device_token(&mut self, place: &str, token: Option<String>) -> Result<(), StateError> {
+        let known = self.known.entry(place.to_owned()).or_default();
         if known.device_token == token {
             return Ok(());
         }
         known.device_token = token;
+        self.save()
+    }
+
+    /// Remembers the pipe that worked.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn set_pipe(&mut self, place: &str, pipe: PipeKind) -> Result<(), StateError> {
+        let known = self.known.entry(place.to_owned()).or_default();
+        if known.pipe == Some(pipe) {
+            return Ok(());
+        }
+        known.pipe = Some(pipe);
         self.save()
     }
 
@@ -142,23 +171,45 @@ impl Gateways {
     }
 }
 
+/// Earlier versions wrote whole addresses.
+fn place(address: String) -> String {
+    let target = address.parse::<Target>();
+    target.map_or(address, |target| target.place())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_written_by_address_is_found_by_place_and_the_pipe_is_remembered_beside_it() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("gateways.json");
+        let key = "07".repeat(32);
+        let text = serde_json::json!({"wss://Box:7/": {"publicKey": key}, "unix:/run/a": {"deviceToken": "t"}});
+        std::fs::write(&path, text.to_string()).expect("written");
+        let mut gateways = Gateways::load(path.clone()).expect("reads");
+        assert_eq!(gateways.known("box:7").pin(), Some([7; 32]));
+        assert_eq!(gateways.known("unix:/run/a").device_token(), Some("t"));
+        assert_eq!(gateways.known("box:7").pipe(), None);
+        gateways.set_pipe("box:7", PipeKind::Wss).expect("written");
+        let known = Gateways::load(path).expect("reads").known("box:7");
+        assert_eq!((known.pin(), known.pipe()), (Some([7; 32]), Some(PipeKind::Wss)));
+    }
 
     #[test]
     fn a_pinned_key_stays_whatever_comes() {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("gateways.json");
         let mut gateways = Gateways::load(path.clone()).expect("empty");
-        assert!(!gateways.known("ws://a").was_admitted());
-        assert_eq!(gateways.pin("ws://a", [1; 32]).expect("written"), Ok(()));
-        assert_eq!(gateways.pin("ws://a", [1; 32]).expect("same"), Ok(()));
-        assert_eq!(gateways.pin("ws://a", [2; 32]).expect("refused"), Err(PinnedOtherwise));
-        assert_eq!(gateways.pin("ws://b", [2; 32]).expect("another address"), Ok(()));
+        assert!(!gateways.known("a:1").was_admitted());
+        assert_eq!(gateways.pin("a:1", [1; 32]).expect("written"), Ok(()));
+        assert_eq!(gateways.pin("a:1", [1; 32]).expect("same"), Ok(()));
+        assert_eq!(gateways.pin("a:1", [2; 32]).expect("refused"), Err(PinnedOtherwise));
+        assert_eq!(gateways.pin("b:1", [2; 32]).expect("another address"), Ok(()));
         let again = Gateways::load(path).expect("reads");
-        assert_eq!(again.known("ws://a").pin(), Some([1; 32]));
-        assert_eq!(again.known("ws://b").pin(), Some([2; 32]));
+        assert_eq!(again.known("a:1").pin(), Some([1; 32]));
+        assert_eq!(again.known("b:1").pin(), Some([2; 32]));
     }
 
     #[test]
@@ -167,17 +218,14 @@ mod tests {
         let path = folder.path().join("gateways.json");
         let mut gateways = Gateways::load(path.clone()).expect("empty");
         gateways
-            .set_device_token("ws://a", Some("hunter2".to_owned()))
+            .set_device_token("a:1", Some("hunter2".to_owned()))
             .expect("written");
-        gateways.pin("ws://a", [1; 32]).expect("written").expect("first");
-        let known = Gateways::load(path.clone()).expect("reads").known("ws://a");
+        gateways.pin("a:1", [1; 32]).expect("written").expect("first");
+        let known = Gateways::load(path.clone()).expect("reads").known("a:1");
         assert_eq!((known.device_token(), known.pin()), (Some("hunter2"), Some([1; 32])));
         assert!(!format!("{known:?}").contains("hunter2"));
-        gateways.set_device_token("ws://a", None).expect("written");
-        assert_eq!(
-            Gateways::load(path).expect("reads").known("ws://a").device_token(),
-            None
-        );
+        gateways.set_device_token("a:1", None).expect("written");
+        assert_eq!(Gateways::load(path).expect("reads").known("a:1").device_token(), None);
     }
 
     #[test]

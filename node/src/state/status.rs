@@ -1,5 +1,6 @@
 //! What the daemon says of itself to `atoll-node status`, in a small file. Holds no secret.
 
+use atoll_pairing::dial::PipeKind;
 use serde::{Deserialize, Serialize};
 
 /// Where the daemon stands.
@@ -32,6 +33,9 @@ pub struct Status {
     pub dialect: String,
     /// Where it stands.
     pub phase: Phase,
+    /// What carries the link, while it is connected: `quic`, `wss` or `ws`.
+    #[serde(default)]
+    pub pipe: Option<PipeKind>,
     /// Whether a gateway at that address ever let it in.
     pub paired: bool,
     /// The request to approve, while it waits.

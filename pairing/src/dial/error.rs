@@ -6,7 +6,7 @@ use std::time::Duration;
 use atoll_protocol::dialect::connect::LOWEST;
 use atoll_protocol::error::WireError;
 
-use super::Target;
+use super::{Dial, Target};
 use crate::handshake::HandshakeError;
 use crate::link::LinkError;
 use crate::link::ws::UpgradeError;
@@ -22,6 +22,22 @@ pub enum DialError {
     TooOpen {
         /// The address.
         target: Target,
+    },
+    /// Only the native language is spoken over QUIC.
+    #[error("only nodes in the native language go to {target}; JSON is spoken at wss:// or ws://")]
+    NativeOnly {
+        /// The address.
+        target: Target,
+    },
+    /// Neither pipe could be opened.
+    #[error("there is no way to {target}: over QUIC: {quic}; over TLS WebSocket: {wss}")]
+    Neither {
+        /// The address.
+        target: Target,
+        /// Why not over QUIC.
+        quic: Box<Self>,
+        /// Why not over TLS WebSocket.
+        wss: Box<Self>,
     },
     /// The dialect has no other way to know the gateway.
     #[error(
@@ -100,10 +116,38 @@ const CREDENTIAL_FAULTS: &[&str] = &[
 ];
 
 impl DialError {
+    pub(super) fn neither(dial: &Dial, quic: Self, wss: Self) -> Self {
+        Self::Neither {
+            target: dial.target.clone(),
+            quic: Box::new(quic),
+            wss: Box::new(wss),
+        }
+    }
+
+    /// QUIC took too long next to the other pipe.
+    pub(super) fn outrun(dial: &Dial) -> Self {
+        Self::Timeout {
+            target: dial.target.clone(),
+            what: "answer over QUIC",
+        }
+    }
+
+    /// Whether somebody else answers than the gateway that is trusted.
+    pub fn is_wrong_gateway(&self) -> bool {
+        if let Self::Neither { quic, wss, .. } = self {
+            return quic.is_wrong_gateway() || wss.is_wrong_gateway();
+        }
+        matches!(
+            self,
+            Self::WrongCertificate { .. } | Self::Handshake(HandshakeError::WrongGateway { .. })
+        )
+    }
+
     /// Whether the very same dial can succeed later.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::TooOpen { .. } | Self::NoFingerprint { .. } | Self::NoIdentity => false,
+            Self::TooOpen { .. } | Self::NativeOnly { .. } | Self::NoFingerprint { .. } | Self::NoIdentity => false,
+            Self::Neither { quic, wss, .. } => quic.is_retryable() || wss.is_retryable(),
             // Whoever sits at that address now may be gone tomorrow, and nothing secret was said.
             Self::WrongCertificate { .. } | Self::Unreachable { .. } | Self::Tls { .. } | Self::Timeout { .. } => true,
             Self::Upgrade(_) | Self::Link(_) | Self::Random => true,
@@ -147,6 +191,8 @@ impl DialError {
         match self {
             Self::Refused(error) => Some(error),
             Self::TooOpen { .. }
+            | Self::NativeOnly { .. }
+            | Self::Neither { .. }
             | Self::NoFingerprint { .. }
             | Self::NoIdentity
             | Self::Unreachable { .. }

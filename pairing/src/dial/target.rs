@@ -6,12 +6,50 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use atoll_protocol::limits;
+use serde::{Deserialize, Serialize};
 
 use crate::proven::Language;
 
-/// The address of a gateway: `ws://host[:port][/path]`, `wss://host[:port][/path]` or `unix:/path`.
+/// What carries a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PipeKind {
+    /// QUIC.
+    Quic,
+    /// WebSocket over TLS.
+    Wss,
+    /// Plain WebSocket within this machine.
+    Ws,
+}
+
+impl fmt::Display for PipeKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Quic => "quic",
+            Self::Wss => "wss",
+            Self::Ws => "ws",
+        })
+    }
+}
+
+/// The address of a gateway: `atoll://host[:port]` for whichever encrypted pipe works, or one pipe by name: `quic://host[:port]`,
+/// `wss://host[:port][/path]`, `ws://host[:port][/path]`, `unix:/path`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
+    /// Over QUIC or TLS WebSocket.
+    Any {
+        /// A name or an address, an IPv6 one without brackets.
+        host: String,
+        /// The port, the same for TCP and UDP.
+        port: u16,
+    },
+    /// Over QUIC.
+    Quic {
+        /// A name or an address, an IPv6 one without brackets.
+        host: String,
+        /// The port.
+        port: u16,
+    },
     /// Over TCP, with or without TLS.
     Tcp {
         /// `wss`.
@@ -29,7 +67,9 @@ pub enum Target {
 
 /// Not the address of a gateway.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not the address of a gateway; write ws://host:port, wss://host:port or unix:/path")]
+#[error(
+    "{0:?} is not the address of a gateway; write atoll://host:port, or quic://, wss:// or ws:// for one pipe, or unix:/path"
+)]
 pub struct BadTarget(String);
 
 impl FromStr for Target {
@@ -45,11 +85,7 @@ impl FromStr for Target {
                 Ok(Self::Unix(path.into()))
             };
         }
-        let (tls, rest) = match text.split_once("://").ok_or_else(bad)? {
-            ("ws" | "http", rest) => (false, rest),
-            ("wss" | "https", rest) => (true, rest),
-            _ => return Err(bad()),
-        };
+        let (scheme, rest) = text.split_once("://").ok_or_else(bad)?;
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let (host, port) = split_port(authority).ok_or_else(bad)?;
         // What could break out of the request line, or say who somebody is in an address that gets logged.
@@ -57,13 +93,20 @@ impl FromStr for Target {
         if host.is_empty() || !is_clean(host) || !is_clean(path) {
             return Err(bad());
         }
-        Ok(Self::Tcp {
-            tls,
-            host: host.to_ascii_lowercase(),
-            port,
-            path: if path.is_empty() { "/" } else { path }.to_owned(),
-        })
+        let (host, has_path) = (host.to_ascii_lowercase(), !path.is_empty() && path != "/");
+        let path = if has_path { path } else { "/" }.to_owned();
+        match scheme {
+            "atoll" if !has_path => Ok(Self::Any { host, port }),
+            "quic" if !has_path => Ok(Self::Quic { host, port }),
+            "ws" | "http" => Ok(tcp(false, host, port, path)),
+            "wss" | "https" => Ok(tcp(true, host, port, path)),
+            _ => Err(bad()),
+        }
     }
+}
+
+fn tcp(tls: bool, host: String, port: u16, path: String) -> Target {
+    Target::Tcp { tls, host, port, path }
 }
 
 fn split_port(authority: &str) -> Option<(&str, u16)> {
@@ -90,6 +133,8 @@ impl fmt::Display for Target {
                 let path = if path == "/" { "" } else { path };
                 write!(f, "{scheme}://{}{path}", self.authority())
             }
+            Self::Any { .. } => write!(f, "atoll://{}", self.authority()),
+            Self::Quic { .. } => write!(f, "quic://{}", self.authority()),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
@@ -99,9 +144,30 @@ impl Target {
     /// Host and port, as in a `Host` header.
     pub(super) fn authority(&self) -> String {
         match self {
-            Self::Tcp { host, port, .. } if host.contains(':') => format!("[{host}]:{port}"),
-            Self::Tcp { host, port, .. } => format!("{host}:{port}"),
+            Self::Any { host, port } | Self::Quic { host, port } | Self::Tcp { host, port, .. } => {
+                if host.contains(':') {
+                    format!("[{host}]:{port}")
+                } else {
+                    format!("{host}:{port}")
+                }
+            }
             Self::Unix(_) => "localhost".to_owned(),
+        }
+    }
+
+    /// The gateway's place, the same for every pipe to it: what is known of the gateway is known by this.
+    pub fn place(&self) -> String {
+        match self {
+            Self::Any { .. } | Self::Quic { .. } | Self::Tcp { .. } => self.authority(),
+            Self::Unix(_) => self.to_string(),
+        }
+    }
+
+    /// The name or address of its machine; none for a socket in the file system.
+    pub fn host(&self) -> Option<&str> {
+        match self {
+            Self::Any { host, .. } | Self::Quic { host, .. } | Self::Tcp { host, .. } => Some(host),
+            Self::Unix(_) => None,
         }
     }
 
@@ -111,7 +177,7 @@ impl Target {
     /// OpenClaw's programs are used plainly in private networks, so the dialect allows those too.
     pub fn is_too_open(&self, language: Language) -> bool {
         match self {
-            Self::Unix(_) | Self::Tcp { tls: true, .. } => false,
+            Self::Unix(_) | Self::Any { .. } | Self::Quic { .. } | Self::Tcp { tls: true, .. } => false,
             Self::Tcp { host, .. } => match language {
                 Language::Native => !is_loopback(host),
                 Language::Dialect => !is_loopback(host) && !is_private(host),
@@ -149,6 +215,9 @@ mod tests {
             ("wss://Example.org", "wss://example.org:18789"),
             ("wss://[::1]:2/a/b", "wss://[::1]:2/a/b"),
             ("http://host:3/", "ws://host:3"),
+            ("atoll://Example.org", "atoll://example.org:18789"),
+            ("atoll://[::1]:2/", "atoll://[::1]:2"),
+            ("quic://10.0.0.1:3", "quic://10.0.0.1:3"),
             ("unix:/run/atoll.sock", "unix:/run/atoll.sock"),
             ("unix:///run/atoll.sock", "unix:/run/atoll.sock"),
         ] {
@@ -165,9 +234,21 @@ mod tests {
             "ws://h/\r\nx",
             "ws://[::1",
             "unix:",
+            "quic://host/path",
+            "atoll://host/path",
         ] {
             assert!(bad.parse::<Target>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn every_pipe_to_one_gateway_leads_to_the_same_place() {
+        for scheme in ["atoll", "quic", "wss", "ws"] {
+            let target: Target = format!("{scheme}://[FD00::1]:7").parse().unwrap();
+            assert_eq!(target.place(), "[fd00::1]:7", "{scheme}");
+        }
+        let socket: Target = "unix:/run/atoll.sock".parse().unwrap();
+        assert_eq!(socket.place(), "unix:/run/atoll.sock");
     }
 
     #[test]

@@ -12,12 +12,15 @@ use atoll_protocol::scope::{Role, Scopes};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinHandle;
 
+use super::open::STEP;
 use super::*;
 use crate::greet::{GreetError, Guest, greet};
 use crate::handshake::HandshakeError;
 use crate::link::Received;
 use crate::link::ws::fixture;
-use crate::tls::WebCertificate;
+use crate::tls::{self, WebCertificate};
+
+mod race;
 
 const GATEWAY: u8 = 2;
 
@@ -45,6 +48,7 @@ fn ask() -> Ask {
 fn native(target: &Target, pin: Option<u8>) -> Dial {
     Dial {
         target: target.clone(),
+        first: None,
         identity: Some(identity(1)),
         ask: ask(),
         speak: Speak::Native {

@@ -26,6 +26,7 @@ mod socket;
 
 use halves::Beat;
 pub(super) use halves::{Rx, Tx};
+pub(super) use socket::cut;
 use socket::{Blocking, Both, Shared, blocking};
 
 /// The subprotocol of the native language.

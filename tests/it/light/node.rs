@@ -1,11 +1,16 @@
 //! Nodes that are away, die, or are told to stop.
 
-use atoll_tests::scene::{OWNER, Scene};
+use atoll_tests::mesh::Pipe;
+use atoll_tests::scene::{OWNER, Scene, Setting};
 use atoll_tests::wait::until;
 
-#[tokio::test]
-async fn a_command_for_an_absent_node_is_refused_at_once_and_runs_nowhere() {
-    let mut scene = Scene::new().await;
+atoll_tests::over_every_pipe! {
+    a_command_for_an_absent_node_is_refused_at_once_and_runs_nowhere,
+    a_node_killed_in_mid_run_leaves_one_visible_uncertainty_and_no_second_run,
+}
+
+async fn a_command_for_an_absent_node_is_refused_at_once_and_runs_nowhere(pipe: Pipe) {
+    let mut scene = Setting::default().over(pipe).start().await;
     scene.node.kill().await;
     scene.node_away().await;
     scene.ask("nowhere");
@@ -28,9 +33,8 @@ async fn a_node_that_leaves_before_the_yes_makes_it_a_clear_no() {
     assert_eq!(scene.runs("gone"), 0);
 }
 
-#[tokio::test]
-async fn a_node_killed_in_mid_run_leaves_one_visible_uncertainty_and_no_second_run() {
-    let mut scene = Scene::new().await;
+async fn a_node_killed_in_mid_run_leaves_one_visible_uncertainty_and_no_second_run(pipe: Pipe) {
+    let mut scene = Setting::default().over(pipe).start().await;
     scene.write(&scene.job("torn", "exec sleep 5"));
     scene.allow("torn").await;
     scene.begun("torn").await;

@@ -180,7 +180,7 @@ pub(super) fn pending<T>(result: Result<T, WsError>) -> Poll<Result<T, WsError>>
     }
 }
 
-fn cut(reason: &str) -> &str {
+pub(in crate::link) fn cut(reason: &str) -> &str {
     let mut end = reason.len().min(REASON);
     while !reason.is_char_boundary(end) {
         end -= 1;
