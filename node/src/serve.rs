@@ -94,7 +94,7 @@ pub(crate) async fn serve(link: Link, desk: &mut Desk, mut session: Session<'_>,
     let (quiet, is_quiet) = watch::channel(false);
     let mut better = pin!(roam(session.roam.take(), is_quiet));
     let ended = loop {
-        quiet.send_replace(desk.running() == 0 && offers.is_empty());
+        quiet.send_replace(desk.running() == 0 && offers.0.is_empty());
         let turn = tokio::select! {
             () = session.stop.cancelled() => Turn::Stop,
             received = rx.recv() => Turn::Received(received),

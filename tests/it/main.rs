@@ -12,7 +12,7 @@ mod mutated;
 mod openclaw;
 mod pairing;
 mod peers;
-mod shape;
 mod pipes;
+mod shape;
 mod telegram;
 mod tidy;

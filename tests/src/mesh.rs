@@ -335,7 +335,6 @@ pub struct Node {
     /// Where it finds its gateway.
     address: String,
     name: String,
-    address: String,
     arguments: Vec<String>,
     program: Option<Program>,
 }
@@ -358,7 +357,6 @@ impl Node {
             target: target.clone(),
             address: target.ws(),
             name: name.to_owned(),
-            address: target.ws(),
             arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
             program: None,
         }
@@ -387,12 +385,6 @@ impl Node {
         std::fs::write(&path, document.to_string()).expect("a writable folder");
         let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
         std::fs::set_permissions(&path, private).expect("a file of our own");
-    }
-
-    /// Dials another address than the plain one.
-    #[must_use]
-    pub fn dialling(self, address: String) -> Self {
-        Self { address, ..self }
     }
 
     /// What `atoll-node status --json` says of it.

@@ -9,8 +9,8 @@ use atoll_protocol::id::{DeviceId, PairingId};
 use atoll_protocol::method::device::{
     DeviceRemove, DeviceRename, PairingApproval, PairingRequest, TokenRevoke, TokenRotate,
 };
-use atoll_protocol::method::{NoParams, Text};
 use atoll_protocol::method::node::NodeNamed;
+use atoll_protocol::method::{NoParams, Text};
 use atoll_protocol::scope::{Role, Scope, Scopes};
 use secrecy::ExposeSecret;
 use serde_json::json;

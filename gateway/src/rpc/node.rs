@@ -1,10 +1,8 @@
 //! `node.*`: what is in the ring, what an approved command is, and what nodes report. Calls are in `invocation.rs`.
 
-
 use atoll_protocol::dialect::denial;
 use atoll_protocol::error::WireError;
 use atoll_protocol::id::DeviceId;
-use atoll_protocol::json::Json;
 use atoll_protocol::method::NoParams;
 use atoll_protocol::method::node::{NodeNamed, NodeRename};
 use serde_json::json;
@@ -42,8 +40,6 @@ pub(super) async fn rename(house: &House, ask: Ask) -> Answer {
     let node = params.node_id.parse().map_err(|_| denial::unknown_node())?;
     device::rename_device(house, &ask, node, params.display_name.as_str()).await?;
     done(json!({"nodeId": node, "displayName": params.display_name}))
-}
-
 }
 
 /// Answers of nodes are frames; one that arrives here came over a native link as a request and has no place.

@@ -41,7 +41,7 @@ async fn the_digits_on_the_node_are_those_of_every_list_and_they_approve() {
     let mesh = Mesh::start().await;
     let mut owner = mesh.operator().await;
     for (name, address) in [("plain", mesh.target().ws()), ("secured", mesh.target().wss())] {
-        let mut node = Node::prepare(&mesh.target(), name, &[]).dialling(address);
+        let mut node = Node::prepare(&mesh.target(), name, &[]).at(&address);
         node.run();
         let (request, digits) = shown(&mut node).await;
         let asked = owner.event("device.pair.requested").await;
