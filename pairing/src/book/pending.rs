@@ -286,6 +286,8 @@ mod tests {
             is_repair: false,
             vouched,
             address: address.map(str::to_owned),
+            digits: None,
+            wrong_codes: 0,
             created_ms: 1,
             retried_ms: n as u64,
         }
