@@ -9,7 +9,7 @@ use hyper::header::HeaderMap;
 ///
 /// `real_ip`: `X-Real-IP` counts where nothing else is there. A client can send it too, if the proxy lets it pass.
 pub(super) fn client(headers: &HeaderMap, is_trusted: impl Fn(IpAddr) -> bool, real_ip: bool) -> Option<IpAddr> {
-    let listed = hops(headers, "x-forwarded-for", |hop| Some(hop));
+    let listed = hops(headers, "x-forwarded-for", Some);
     let described = hops(headers, "forwarded", forwarded_for);
     let nearest = |hops: &[Option<IpAddr>]| nearest_untrusted(hops, &is_trusted);
     match (listed.as_slice(), described.as_slice()) {
@@ -66,7 +66,9 @@ mod tests {
 
     use super::*;
 
-    fn seen(pairs: &[(&'static str, &'static str)], real_ip: bool) -> Option<String> {
+    type Header = (&'static str, &'static str);
+
+    fn seen(pairs: &[Header], real_ip: bool) -> Option<String> {
         let headers = pairs
             .iter()
             .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
@@ -80,7 +82,7 @@ mod tests {
 
     #[test]
     fn the_client_is_the_nearest_hop_that_is_no_proxy_of_ours() {
-        let table: [(&'static [(&'static str, &'static str)], Option<&str>); 13] = [
+        let table: [(&[Header], Option<&str>); 13] = [
             (&[("x-forwarded-for", "203.0.113.7")], Some("203.0.113.7")),
             // What is before the nearest stranger was written by that stranger.
             (
