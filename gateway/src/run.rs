@@ -162,17 +162,9 @@ impl Life {
         tasks.spawn(vital.keep("listeners", accepting));
         spawn_loops(&house, &stop);
         // Not vital: a gateway that nobody finds is still one.
-        tasks.spawn(discovery::run(
-            house.clone(),
-            addresses,
-            exposure::is_container(),
-            stop.clone(),
-        ));
-        let port_file = house.port_file();
-        state::write_atomically(&port_file, port.to_string().as_bytes()).map_err(|source| StartError::PortFile {
-            path: port_file,
-            source,
-        })?;
+        let is_container = exposure::is_container();
+        tasks.spawn(discovery::run(house.clone(), addresses, is_container, stop.clone()));
+        write_port(&house)?;
         tracing::info!(port, state = %house.state.root().display(), ms = started.elapsed().as_millis(), "listening");
         Ok(Self {
             house,
@@ -197,6 +189,13 @@ impl Life {
         self.house.journal.close().await;
         let _ = std::fs::remove_file(self.house.port_file());
     }
+}
+
+/// Tells other programs on this machine which port was taken.
+fn write_port(house: &House) -> Result<(), StartError> {
+    let path = house.port_file();
+    let written = state::write_atomically(&path, house.port.to_string().as_bytes());
+    written.map_err(|source| StartError::PortFile { path, source })
 }
 
 /// What is known by the time the owners start.

@@ -15,7 +15,7 @@ pub(crate) struct Beacon {
 
 impl Beacon {
     /// Announces this device under the name that its owner gave it.
-    pub(crate) fn start(identity: &Identity, name: &str) -> Self {
+    pub(crate) fn start(air: Air, identity: &Identity, name: &str) -> Self {
         let card = NodeCard {
             name: name.to_owned(),
             key: identity.device(),
@@ -23,7 +23,7 @@ impl Beacon {
         };
         let stop = CancellationToken::new();
         let (want, wanted) = watch::channel(vec![card.advert()]);
-        let announcing = announce(Air::lan(), wanted, stop.clone());
+        let announcing = announce(air, wanted, stop.clone());
         tokio::spawn(async move {
             announcing.await;
             // Held until then: nobody wants anything else meanwhile.

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use atoll_pairing::dial::Target;
+use atoll_pairing::discovery::Air;
 use atoll_pairing::tls::Fingerprint;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -146,7 +147,7 @@ impl Run {
         );
         let state = StateDir::open(&self.folder.path()?)?;
         let name = self.name.clone().unwrap_or_else(host_name);
-        let place = find::find(&state, &name, searching(), choose::choose).await?;
+        let place = find::find(Air::lan(), &state, &name, searching(), choose::choose).await?;
         Ok((place.target, Some(place.found)))
     }
 

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use atoll_pairing::dial::Target;
+use atoll_pairing::discovery::Air;
 use atoll_pairing::tls::Fingerprint;
 use secrecy::SecretString;
 
@@ -68,22 +69,12 @@ pub struct Config {
 pub const QUIC_PAUSE: Duration = Duration::from_secs(20);
 
 /// How a gateway was found that nobody named.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Found {
-    /// It is the one that is remembered.
-    Remembered,
-    /// It announced itself, with this key.
-    Announced([u8; 32]),
-}
-
-impl Found {
-    /// The key that it must prove, though nobody has vouched for it.
-    pub fn announced(self) -> Option<[u8; 32]> {
-        match self {
-            Self::Remembered => None,
-            Self::Announced(key) => Some(key),
-        }
-    }
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The key that it announced, which it must prove though nobody has vouched for it; none for the one that is remembered.
+    pub announced: Option<[u8; 32]>,
+    /// Where to look for it when it is not reached any more.
+    pub air: Air,
 }
 
 /// The host's name, which a device has until its owner names it.

@@ -140,6 +140,7 @@ fn choose(mut found: Vec<Candidate>) -> Choice {
 /// # Errors
 /// See [`FindError`].
 pub async fn find(
+    air: Air,
     state: &StateDir,
     name: &str,
     mut tell: impl FnMut(Search),
@@ -148,16 +149,16 @@ pub async fn find(
     let gateways = state.gateways()?;
     if let Some(address) = gateways.only() {
         let target = remembered(address);
-        let found = Found::Remembered;
+        let found = Found { announced: None, air };
         return target
             .map(|target| Place { target, found })
             .ok_or_else(|| FindError::BadAddress(address.to_owned()));
     }
     let identity = state.identity()?;
-    let _beacon = Beacon::start(&identity, name);
+    let _beacon = Beacon::start(air.clone(), &identity, name);
     let mut pause = PAUSE;
     loop {
-        let nearby = browse(Air::lan(), &[Kind::Gateway], LOOK).await?;
+        let nearby = browse(air.clone(), &[Kind::Gateway], LOOK).await?;
         let one = match choose(candidates(&nearby, &gateways)) {
             Choice::One(one) => one,
             Choice::Several(mut several) => match ask(&several).await? {
@@ -174,7 +175,10 @@ pub async fn find(
         tell(Search::Found(one.clone()));
         return Ok(Place {
             target: one.target,
-            found: Found::Announced(one.key),
+            found: Found {
+                announced: Some(one.key),
+                air,
+            },
         });
     }
 }

@@ -131,18 +131,34 @@ impl Node {
     }
 }
 
+/// What the node asks for, once it does.
+async fn request(lan: &Lan, gateway: &Gateway) -> Value {
+    let request = until("the node to ask", async || gateway.pending(lan).await.pop()).await;
+    assert_eq!(request["displayName"], "laptop");
+    request
+}
+
+/// The owner reads the digits off the node and types them at the gateway.
+async fn approve(lan: &Lan, gateway: &Gateway, request: &Value, node: &Program) {
+    let shown = node.line("these digits").await;
+    let digits = shown.rsplit(": ").next().unwrap_or_default().replace(' ', "");
+    assert_eq!(request["code"], digits, "{shown}");
+    let id = request["requestId"].as_str().expect("an id");
+    let approved = gateway.cli(lan, &["devices", "approve", id, "--code", &digits]).await;
+    assert!(approved.status.success(), "{approved:?}");
+}
+
 #[tokio::test]
-async fn a_node_finds_its_gateway_is_approved_and_serves_and_follows_it_to_another_address() {
+async fn a_node_finds_its_gateway_is_approved_and_runs_a_command() {
     let lan = Lan::new(2).await;
-    let mut gateway = Gateway::start(&lan, 0).await;
+    let gateway = Gateway::start(&lan, 0).await;
     let node = Node::new(1);
     let mut program = node.run(&lan);
     let found = program.line("Found ").await;
     let (address, key) = (Lan::address(0).to_string(), gateway.key(&lan).await);
     assert!(found.contains(&address) && found.contains(&key), "{found}");
 
-    let request = until("the node to ask", async || gateway.pending(&lan).await.pop()).await;
-    assert_eq!(request["displayName"], "laptop");
+    let request = request(&lan, &gateway).await;
     let near = until_time("the node to be seen", PATIENCE * LOOKS, async || {
         let found = gateway.json(&lan, &["gateway", "discover"]).await;
         found["nodes"].get(0).cloned()
@@ -154,9 +170,7 @@ async fn a_node_finds_its_gateway_is_approved_and_serves_and_follows_it_to_anoth
     );
     assert_eq!(near["deviceId"], request["deviceId"]);
 
-    let id = request["requestId"].as_str().expect("an id");
-    let approved = gateway.cli(&lan, &["devices", "approve", id]).await;
-    assert!(approved.status.success(), "{approved:?}");
+    approve(&lan, &gateway, &request, &program).await;
     program.line("Connected").await;
     let params = json!({"command": ["uname", "-a"]}).to_string();
     let call = [
@@ -179,10 +193,20 @@ async fn a_node_finds_its_gateway_is_approved_and_serves_and_follows_it_to_anoth
     })
     .await;
     let seen = node.discover(&lan).await;
-    assert_eq!(
-        (&seen["gateways"][0]["paired"], &seen["gateways"][0]["kind"]),
-        (&json!(true), &json!("atoll"))
-    );
+    let seen = &seen["gateways"][0];
+    assert_eq!((&seen["paired"], &seen["kind"]), (&json!(true), &json!("atoll")));
+    program.terminate().await;
+}
+
+#[tokio::test]
+async fn a_gateway_that_has_moved_is_found_again_and_a_restarted_node_remembers_it() {
+    let lan = Lan::new(2).await;
+    let mut gateway = Gateway::start(&lan, 0).await;
+    let node = Node::new(1);
+    let mut program = node.run(&lan);
+    let asked = request(&lan, &gateway).await;
+    approve(&lan, &gateway, &asked, &program).await;
+    program.line("Connected").await;
 
     gateway.stop().await;
     lan.readdress(0, Ipv4Addr::new(10, 77, 0, 200)).await;
@@ -196,11 +220,8 @@ async fn a_node_finds_its_gateway_is_approved_and_serves_and_follows_it_to_anoth
     program.terminate().await;
     let mut again = node.run(&lan);
     again.line("Connected").await;
-    assert!(
-        !again.log().contains("Found "),
-        "it remembers where to go:\n{}",
-        again.log()
-    );
+    let log = again.log();
+    assert!(!log.contains("Found "), "it remembers where to go:\n{log}");
     again.terminate().await;
 }
 

@@ -1,13 +1,12 @@
 //! A gateway that nobody named: what is insisted on before it is paired, and where it has gone when it is not reached any more.
 
 use atoll_pairing::dial::{DialError, Target};
-use atoll_pairing::discovery::{Air, Kind, browse};
+use atoll_pairing::discovery::{Kind, browse};
 use atoll_pairing::identity::device_id_of;
 use secrecy::SecretString;
 
 use super::{Daemon, Notice, RunError};
 use crate::beacon::Beacon;
-use crate::config::Found;
 use crate::find::{LOOK, candidates};
 use crate::state::Known;
 
@@ -24,15 +23,14 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
     }
 
     fn announced(&self) -> Option<[u8; 32]> {
-        self.config.found.and_then(Found::announced)
+        self.config.found.as_ref()?.announced
     }
 
     /// Announces this device while no gateway has let it in, unless a person said where to go.
     pub(super) fn begin_beacon(&mut self) {
         let is_paired = self.gateways.known(&self.place).was_admitted();
-        if self.config.found.is_some() && !is_paired {
-            self.beacon = Some(Beacon::start(&self.identity, &self.config.name));
-        }
+        let found = self.config.found.as_ref().filter(|_| !is_paired);
+        self.beacon = found.map(|found| Beacon::start(found.air.clone(), &self.identity, &self.config.name));
     }
 
     /// The end of a device that was led to somebody else by what was announced.
@@ -52,11 +50,11 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
         );
         let is_away = is_silent && !error.is_wrong_gateway();
         let key = self.gateways.known(&self.place).pin();
-        let (Some(key), true, true) = (key, is_away, self.config.found.is_some()) else {
+        let (Some(key), true, Some(found)) = (key, is_away, &self.config.found) else {
             return;
         };
         let stop = self.stop.clone();
-        let looking = browse(Air::lan(), &[Kind::Gateway], LOOK);
+        let looking = browse(found.air.clone(), &[Kind::Gateway], LOOK);
         tokio::pin!(looking);
         let found = loop {
             tokio::select! {

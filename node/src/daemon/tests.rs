@@ -21,8 +21,10 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::*;
+use crate::config::Found;
 
 mod dialect;
+mod found;
 mod resume;
 
 /// Whatever a test waits for comes long before that.
@@ -157,10 +159,14 @@ struct Node {
 
 impl Node {
     fn start(gateway: &TestGateway, state: &Path, dialect: Dialect) -> Self {
+        Self::start_found(gateway, state, dialect, None)
+    }
+
+    fn start_found(gateway: &TestGateway, state: &Path, dialect: Dialect, found: Option<Found>) -> Self {
         let port = gateway.listener.local_addr().expect("bound").port();
         let config = Config {
             gateway: format!("ws://127.0.0.1:{port}").parse().expect("an address"),
-            found: None,
+            found,
             dialect,
             token: Some("shared-token".into()),
             name: "desk".to_owned(),
