@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use atoll_capabilities::Capabilities;
 use atoll_capabilities::device::Device;
+use atoll_capabilities::file::Files;
 use atoll_capabilities::system_run::SystemRun;
 use atoll_pairing::access::commands::NATIVE_CLIENT;
 use atoll_pairing::dial::{Dial, DialError, Dialled, Speak, Target, dial};
@@ -162,6 +163,7 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
         let capabilities: Capabilities = vec![
             Arc::new(SystemRun::new(state.path(), Arc::clone(&consent) as _)),
             Arc::new(Device::new(config.name.clone(), state.path())),
+            Arc::new(Files::new(state.path())),
         ];
         notify(Notice::Started {
             device: identity.device_id().to_string(),
@@ -300,7 +302,7 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
 
     /// Remembers whom it is linked to, then serves.
     async fn admitted(&mut self, dialled: Dialled) -> Result<Next, RunError> {
-        let Dialled { link, outcome } = dialled;
+        let Dialled { mut link, outcome } = dialled;
         self.remember(&outcome)?;
         self.shown = None;
         self.beacon = None;
@@ -319,7 +321,8 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
         let began = Instant::now();
         let (notify, face, mut calls) = (&mut self.notify, &self.face, self.desk.running());
         face.connected(&commands, calls);
-        let ended = serve(link, &mut self.desk, &session, |told| {
+        let (streams, shelf) = (link.take_streams(), Arc::clone(self.desk.shelf()));
+        let served = serve(link, &mut self.desk, &session, |told| {
             match told {
                 Told::Granted(surface) => {
                     commands = surface.commands;
@@ -330,8 +333,11 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
                 Told::Running(count) => calls = count,
             }
             face.connected(&commands, calls);
-        })
-        .await;
+        });
+        let ended = tokio::select! {
+            ended = served => ended,
+            never = shelf.serve(streams) => match never {},
+        };
         if began.elapsed() >= SUCCESS {
             self.backoff.reset();
         }

@@ -23,9 +23,11 @@ use crate::proven::{Language, Offered};
 use crate::tls::{self, Fingerprint, Trust};
 
 mod error;
+mod plain;
 mod target;
 
 pub use error::DialError;
+pub use plain::connect;
 pub use target::{BadTarget, Target};
 
 /// How long each of connecting, TLS and the upgrade may take.

@@ -23,6 +23,16 @@ words! {
     }
 }
 
+words! {
+    /// How the blobs of a result are handed over.
+    BlobForm {
+        /// As `base64` in the result, as far as that goes.
+        Inline = "inline",
+        /// As handles, to be fetched from `/media/<id>`.
+        Handles = "handles",
+    }
+}
+
 closed! {
     /// `node.describe` and `node.pair.remove`.
     pub struct NodeNamed {
@@ -50,6 +60,8 @@ closed! {
         params?: Json,
         /// How long it may take.
         timeout_ms?: u64,
+        /// How the caller takes blobs of the result; as base64 if it does not say.
+        blobs?: BlobForm,
         /// The session that wants it.
         session_key?: Text,
         /// Where the wish came from.
