@@ -35,6 +35,7 @@ use crate::journal::audit::{self, Entry};
 use crate::journal::{Durability, Journal};
 use crate::lane::Lanes;
 use crate::logs::Logs;
+use crate::media::{Media, Tickets};
 use crate::ring::Ring;
 use crate::seats::Seats;
 use crate::sessions::Sessions;
@@ -80,6 +81,10 @@ pub(crate) struct House {
     pub(crate) cards: Cards,
     /// The devices.
     pub(crate) ring: Ring,
+    /// Blobs.
+    pub(crate) media: Media,
+    /// Who may fetch blobs over HTTP.
+    pub(crate) tickets: Tickets,
     /// Commands on this machine and on nodes.
     pub(crate) exec: Commands,
     /// Conversations.

@@ -36,6 +36,7 @@ mod intake;
 pub mod journal;
 mod lane;
 pub mod logs;
+mod media;
 mod nodes;
 mod ring;
 pub mod route;

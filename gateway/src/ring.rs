@@ -2,7 +2,7 @@
 //! on a node. Joins the book (who is paired) with the hub (who is linked); owns neither.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use atoll_pairing::access::{self, Door, InvokeCommand, Policy, Principal};
 use atoll_pairing::book::DeviceRecord;
@@ -25,8 +25,10 @@ use crate::config::ConfigStore;
 use crate::hub::{self, Hub, LiveNode, NewInvoke};
 use crate::journal::calls::{self, CallEnd, CallRow, CallState, NewCall, ToolKey};
 use crate::journal::{Durability, Journal};
+use crate::media::{FETCH_AFTER_RESTART, Live, Media, Offers};
 use crate::select::{self, Candidate, SelectError};
 
+mod blobs;
 mod leaving;
 
 pub(crate) use leaving::Leaving;
@@ -39,6 +41,9 @@ pub(crate) struct Ring {
     pub(crate) journal: Journal,
     pub(crate) config: ConfigStore,
     pub(crate) leaving: Leaving,
+    pub(crate) media: Media,
+    pub(crate) offers: Offers,
+    pub(crate) live: Live,
 }
 
 /// One call to make.
@@ -155,11 +160,16 @@ impl Ring {
         let granted = access::decide(principal, action, &self.policy(), clock::now_ms())
             .map_err(|denied| CallRefused::Denied(denied.into()))?;
         let caller = granted.principal().label();
+        let load = self.load(call.node, live.language, call.params.clone()).await?;
+        let deadline = clock::instant() + call.timeout.min(limits::CALL_DEADLINE_MAX);
         let leaving = self.leaving.set_out().await;
         self.record_start(&call, caller).await?;
-        let ended = self.dispatch(&call, &live).await;
+        let ended = self.dispatch(&call, &live, load.params.as_ref(), deadline).await;
         drop(leaving);
         let end = self.until_called_off(ended, &call.id, &call.cancel).await;
+        let progress = call.progress.as_ref();
+        let end = self.unload(call.node, end, deadline, progress, &call.cancel).await;
+        drop(load);
         self.record_end(&call, &end).await;
         Ok(end?)
     }
@@ -189,11 +199,17 @@ impl Ring {
     }
 
     /// Hands the call to the hub; what it gives back waits for the end.
-    async fn dispatch(&self, call: &Call, live: &LiveNode) -> impl Future<Output = hub::CallEnd> + use<> {
+    async fn dispatch(
+        &self,
+        call: &Call,
+        live: &LiveNode,
+        params: Option<&Json>,
+        deadline: Instant,
+    ) -> impl Future<Output = hub::CallEnd> + use<> {
         let params = match (&call.plan, live.language) {
             // The dialect has no signature: the gateway's word goes into the parameters.
-            (Some(_), Language::Dialect) => call.params.as_ref().map(approved),
-            (Some(_) | None, _) => call.params.clone(),
+            (Some(_), Language::Dialect) => params.map(approved),
+            (Some(_) | None, _) => params.cloned(),
         };
         let invoke = Invoke {
             call: call.id.clone(),
@@ -206,7 +222,7 @@ impl Ring {
         };
         let new = NewInvoke {
             invoke,
-            deadline: clock::instant() + call.timeout.min(limits::CALL_DEADLINE_MAX),
+            deadline,
             idempotent: call.idempotent,
             keep_until_acknowledged: call.key.is_some(),
             progress: call.progress.clone(),
@@ -261,14 +277,19 @@ impl Ring {
         if row.state.is_end() {
             return Ok(Some(Before::Ended(row)));
         }
-        let end = self.attach(&row.new.call, cancel).await;
+        let end = self.attach(&row, cancel).await;
         Ok(Some(Before::Open(end)))
     }
 
     /// Waits for a call from before a restart.
-    pub(crate) async fn attach(&self, call: &CallId, cancel: &CancellationToken) -> Result<Option<Json>, Failure> {
+    pub(crate) async fn attach(&self, row: &CallRow, cancel: &CancellationToken) -> Result<Option<Json>, Failure> {
+        let call = &row.new.call;
         let ended = self.hub.attach(call.clone());
-        let end = self.until_called_off(ended, call, cancel).await;
+        let mut end = self.until_called_off(ended, call, cancel).await;
+        if let Ok(node) = row.new.node.parse() {
+            let deadline = clock::instant() + FETCH_AFTER_RESTART;
+            end = self.unload(node, end, deadline, None, cancel).await;
+        }
         let (id, row) = (call.clone(), end_row(&end));
         let close = move |db: &rusqlite::Connection| calls::close(db, &id, &row, clock::now()).map(drop);
         if self.journal.write(Durability::Lazy, close).await.is_ok() {

@@ -28,6 +28,7 @@ mod chat;
 mod config;
 mod device;
 mod gateway;
+mod media;
 mod node;
 mod policy;
 mod session;

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::client::Client;
 use super::output::{self, ago, list, short, text};
+use super::transfer::{Get, Put};
 use super::{CliError, Reach};
 use crate::clock;
 
@@ -21,6 +22,10 @@ pub(super) enum Nodes {
     },
     /// Run one command of a node
     Invoke(Invoke),
+    /// Copy a file of a node to here
+    Get(Get),
+    /// Copy a file from here to a node
+    Put(Put),
     /// Give a node another name
     #[command(after_help = "Example: atoll nodes rename --node 4cac --name laptop")]
     Rename {
@@ -76,6 +81,8 @@ impl Nodes {
                 }
             }
             Self::Invoke(invoke) => invoke.run(reach, &mut client).await,
+            Self::Get(get) => get.run(reach, &mut client).await,
+            Self::Put(put) => put.run(reach, &mut client).await,
         }
     }
 }
@@ -99,7 +106,7 @@ impl Invoke {
     }
 }
 
-async fn find(client: &mut Client, asked: &str) -> Result<String, CliError> {
+pub(super) async fn find(client: &mut Client, asked: &str) -> Result<String, CliError> {
     let reply = client.call("node.list", json!({})).await?;
     let rows = list(&reply, "nodes");
     let candidates: Vec<_> = rows.iter().filter_map(candidate).collect();

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use atoll_pairing::approval::plan::plan_of;
 use atoll_pairing::approval::{Approval, Question, Requester, Spend};
+use atoll_protocol::blob;
 use atoll_protocol::dialect::denial;
 use atoll_protocol::error::WireError;
 use atoll_protocol::id::{ApprovalId, CallId, DeviceId};
 use atoll_protocol::json::Json;
 use atoll_protocol::limits;
-use atoll_protocol::method::node::{HostStats, NodeEvent, NodeInvoke, NodeNamed, NodeRename};
+use atoll_protocol::method::node::{BlobForm, HostStats, NodeEvent, NodeInvoke, NodeNamed, NodeRename};
 use atoll_protocol::scope::Scope;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -19,6 +20,7 @@ use super::{Answer, Ask, device, done};
 use crate::clock;
 use crate::house::House;
 use crate::hub::Broadcast;
+use crate::media::as_base64;
 use crate::ring::Call;
 
 pub(super) async fn list(house: &House, _: Ask) -> Answer {
@@ -51,6 +53,7 @@ pub(super) async fn invoke(house: &House, ask: Ask) -> Answer {
         .map_err(|_| denial::pairing_changed(denial::Interrupted::Invocation))?;
     let timeout = params.timeout_ms.map_or(limits::CALL_DEADLINE, Duration::from_millis);
     let command = params.command.into_string();
+    let form = params.blobs.unwrap_or(BlobForm::Inline);
     let mut call = Call::new(node, command.clone(), params.params, timeout);
     call.idempotency_key = Some(params.idempotency_key.into_string());
     // Nobody else waits for it, so it ends with the link of whoever asked.
@@ -59,8 +62,25 @@ pub(super) async fn invoke(house: &House, ask: Ask) -> Answer {
         prepare_run(house, &ask, &mut call).await?;
     }
     let payload = house.ring.call(&ask.caller.principal, call).await?;
+    let payload = hand_over(house, payload, form).await?;
     let text = payload.as_ref().map(Json::as_str);
     done(json!({"ok": true, "nodeId": node, "command": command, "payload": payload, "payloadJSON": text}))
+}
+
+/// Whoever knows nothing of blobs gets them in the result.
+async fn hand_over(house: &House, payload: Option<Json>, form: BlobForm) -> Result<Option<Json>, WireError> {
+    let is_plain = |payload: &Json| blob::handles(payload).is_empty();
+    let Some(result) = payload
+        .clone()
+        .filter(|payload| form == BlobForm::Inline && !is_plain(payload))
+    else {
+        return Ok(payload);
+    };
+    let media = house.media.clone();
+    let inlined = tokio::task::spawn_blocking(move || as_base64(&media, &result)).await;
+    let failed =
+        |error: tokio::task::JoinError| WireError::unavailable(format!("the blobs could not be read: {error}"));
+    inlined.map_err(failed)?.map(Some)
 }
 
 /// Nobody can send "approved": either the gateway holds a yes for this very run, or the words are taken out.

@@ -6,7 +6,7 @@ use atoll_pairing::access::Method;
 use atoll_protocol::scope::Scope;
 use futures_util::future::BoxFuture;
 
-use super::{Answer, Ask, approval, channel, chat, config, device, gateway, node, policy, session};
+use super::{Answer, Ask, approval, channel, chat, config, device, gateway, media, node, policy, session};
 use crate::house::House;
 
 /// Who may call.
@@ -84,6 +84,7 @@ methods! {
     "exec.approvals.node.set" Operator(Admin) => policy::change_node;
     "health" Everybody => gateway::health;
     "logs.tail" Operator(Read) => gateway::logs;
+    "media.ticket" Operator(Read) => media::ticket;
     "models.list" Operator(Read) => session::models;
     "node.describe" Operator(Read) => node::describe;
     "node.event" Node => node::event;

@@ -68,8 +68,8 @@ async fn close_left(ring: Ring, calls: Vec<CallId>) {
     for call in calls {
         let wanted = call.clone();
         let row = ring.journal.read(move |db| calls::find(db, &wanted)).await;
-        if matches!(row, Ok(Some(row)) if !row.state.is_end()) {
-            let _ = ring.attach(&call, &CancellationToken::new()).await;
+        if let Ok(Some(row)) = row.map(|row| row.filter(|row| !row.state.is_end())) {
+            let _ = ring.attach(&row, &CancellationToken::new()).await;
         }
     }
 }
