@@ -3,8 +3,10 @@
 //! A capability describes itself and runs one command at a time; many run at once. Whoever calls it has decided already that it may
 //! run, except where the decision needs the command itself (`system.run`, see [`exec_policy`]).
 
+pub mod blob;
 pub mod device;
 pub mod exec_policy;
+pub mod file;
 mod hex;
 pub mod system_run;
 
@@ -47,6 +49,8 @@ pub struct Call {
     pub cancel: CancellationToken,
     /// Where parts of the output go; bounded, and a full one slows the work down.
     pub progress: mpsc::Sender<String>,
+    /// Carries bytes beside the result; none where everything has to be in it.
+    pub blobs: Option<Arc<dyn blob::Blobs>>,
 }
 
 /// A family of commands on this device.

@@ -144,6 +144,7 @@ async fn run(inner: Arc<Inner>, call: Call) -> Result<Json, CallError> {
         cancel,
         progress,
         command: _,
+        blobs: _,
     } = call;
     let began = tokio::time::Instant::now();
     let admitted = blocking(move || inner.admit(params.as_ref(), plan.as_ref(), &id)).await?;

@@ -18,7 +18,9 @@ mod output;
 mod prompt;
 mod reach;
 mod sessions;
+mod transfer;
 mod up;
+mod web;
 
 pub use error::CliError;
 use reach::Reach;

@@ -1,6 +1,7 @@
 //! One WebSocket from its upgrade to its end: handshake, verdict, then frames both ways. Owns the deadlines of that way. Never decides
 //! who may come in ([`atoll_pairing::admission`]) nor what a frame means ([`crate::rpc`], [`crate::hub`]).
 
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
@@ -10,6 +11,7 @@ use atoll_pairing::access::commands::NodeFacts;
 use atoll_pairing::admission::{self, Method, Verdict};
 use atoll_pairing::book::SurfaceApproval;
 use atoll_pairing::greet::{Guest, greet};
+use atoll_pairing::link::stream::{Incoming, Streams};
 use atoll_pairing::link::{Link, LinkError, LinkRx, LinkTx, Pipe, Received};
 use atoll_pairing::proven::{Language, Origin, Proven};
 use atoll_protocol::capability::Surface;
@@ -160,7 +162,12 @@ async fn enter(house: &Arc<House>, guest: Guest, origin: &Origin, admitted: admi
         hub: house.hub.clone(),
         link,
     };
-    if let Ok(opened) = welcome(house, guest, &admitted, &connection, generation).await {
+    if let Ok(mut opened) = welcome(house, guest, &admitted, &connection, generation).await {
+        let node = admitted
+            .principal
+            .device_id()
+            .filter(|_| admitted.principal.role() == Role::Node);
+        let blobs = offer_blobs(house, link, node.zip(opened.take_streams())).await;
         let caller = Arc::new(Caller::new(Arc::new(admitted.principal.with_connection(connection))));
         let _gone = caller.gone.clone().drop_guard();
         let (tx, rx) = opened.split();
@@ -175,8 +182,28 @@ async fn enter(house: &Arc<House>, guest: Guest, origin: &Origin, admitted: admi
         let reason = tokio::select! {
             reason = reader => reason,
             reason = writer => reason,
+            never = blobs => match never {},
         };
         tracing::debug!(link = link.0, %reason, "a link ended");
+    }
+}
+
+/// Lets blobs be fetched from a node, and lets it fetch those that its calls name. Nobody else has any here.
+async fn offer_blobs(
+    house: &House,
+    link: LinkId,
+    node: Option<(DeviceId, (Streams, Incoming))>,
+) -> impl Future<Output = Infallible> + Send + use<> {
+    let mut serving = None;
+    if let Some((node, (streams, incoming))) = node {
+        house.hub.streams(link, streams).await;
+        serving = Some(house.ring.offers.clone().serve(node, incoming));
+    }
+    async move {
+        if let Some(serving) = serving {
+            serving.await;
+        }
+        std::future::pending().await
     }
 }
 

@@ -33,6 +33,7 @@ use crate::journal::audit::{self, Entry};
 use crate::journal::{Durability, Journal};
 use crate::lane::Lanes;
 use crate::logs::Logs;
+use crate::media::{Media, Tickets};
 use crate::ring::Ring;
 use crate::rpc::LastHealth;
 use crate::seats::Seats;
@@ -82,6 +83,10 @@ pub(crate) struct House {
     pub(crate) ring: Ring,
     /// Calls that wait for their node.
     pub(crate) waiting: Waiting,
+    /// Blobs.
+    pub(crate) media: Media,
+    /// Who may fetch blobs over HTTP.
+    pub(crate) tickets: Tickets,
     /// Commands on this machine and on nodes.
     pub(crate) exec: Commands,
     /// Conversations.

@@ -2,13 +2,16 @@
 //! authentication (`Origin`, `Host`, forwarding headers). Never judges credentials.
 
 use std::convert::Infallible;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use atoll_pairing::link::ws;
 use atoll_pairing::proven::Origin;
-use http_body_util::Full;
+use futures_util::future::BoxFuture;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::service::service_fn;
@@ -18,6 +21,11 @@ use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 mod forwarded;
+pub(crate) mod media;
+mod range;
+
+/// The body of an answer: read as it is taken.
+pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
 
 /// The whole request head must be there by then.
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
@@ -101,12 +109,12 @@ impl Network {
 pub(crate) trait Pages: Send + Sync {
     /// The checks in force now.
     fn policy(&self) -> Arc<HttpPolicy>;
-    /// What keeps the gateway from being ready; empty means ready.
-    fn failing(&self) -> Vec<String>;
-    /// Milliseconds since the start.
-    fn uptime_ms(&self) -> u64;
+    /// What keeps the gateway from being ready, empty when it is; and the milliseconds since the start.
+    fn readiness(&self) -> (Vec<String>, u64);
     /// What a program must know before it connects.
     fn well_known(&self) -> serde_json::Value;
+    /// Answers below `/media`, which waits.
+    fn media(self: Arc<Self>, request: Request<Incoming>, origin: Origin) -> BoxFuture<'static, Response<Body>>;
 }
 
 /// A WebSocket that was just upgraded, and where it came from.
@@ -129,8 +137,8 @@ where
 {
     let pending = Arc::new(Mutex::new(None));
     let service = service_fn(|request| {
-        let response = answer(request, peer, &*pages, &pending);
-        async move { Ok::<_, Infallible>(response) }
+        let (pages, pending) = (pages.clone(), pending.clone());
+        async move { Ok::<_, Infallible>(answer(request, peer, pages, &pending).await) }
     });
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -168,7 +176,7 @@ struct Pending {
 
 type Slot = Mutex<Option<Pending>>;
 
-fn answer(request: Request<Incoming>, peer: Peer, pages: &dyn Pages, slot: &Slot) -> Response<Full<Bytes>> {
+async fn answer<P: Pages>(request: Request<Incoming>, peer: Peer, pages: Arc<P>, slot: &Slot) -> Response<Body> {
     if has_secret(request.uri().query()) {
         return error(
             StatusCode::BAD_REQUEST,
@@ -184,10 +192,18 @@ fn answer(request: Request<Incoming>, peer: Peer, pages: &dyn Pages, slot: &Slot
     if is_upgrade(request.headers()) {
         return upgrade(request, origin, slot);
     }
-    page(&request, pages)
+    if is_below(request.uri().path(), "/media") {
+        return pages.media(request, origin).await;
+    }
+    page(&request, &*pages)
 }
 
-fn page(request: &Request<Incoming>, pages: &dyn Pages) -> Response<Full<Bytes>> {
+fn is_below(path: &str, root: &str) -> bool {
+    path.strip_prefix(root)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+fn page(request: &Request<Incoming>, pages: &dyn Pages) -> Response<Body> {
     if request.method() != Method::GET && request.method() != Method::HEAD {
         return error(
             StatusCode::METHOD_NOT_ALLOWED,
@@ -208,8 +224,8 @@ fn page(request: &Request<Incoming>, pages: &dyn Pages) -> Response<Full<Bytes>>
     }
 }
 
-fn readiness(pages: &dyn Pages, word: &str) -> Response<Full<Bytes>> {
-    let failing = pages.failing();
+fn readiness(pages: &dyn Pages, word: &str) -> Response<Body> {
+    let (failing, uptime_ms) = pages.readiness();
     let status = if failing.is_empty() {
         StatusCode::OK
     } else {
@@ -217,7 +233,7 @@ fn readiness(pages: &dyn Pages, word: &str) -> Response<Full<Bytes>> {
     };
     body(
         status,
-        &json!({word: failing.is_empty(), "failing": failing, "uptimeMs": pages.uptime_ms()}),
+        &json!({word: failing.is_empty(), "failing": failing, "uptimeMs": uptime_ms}),
     )
 }
 
@@ -227,7 +243,7 @@ fn is_upgrade(headers: &HeaderMap) -> bool {
         .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
-fn upgrade(mut request: Request<Incoming>, origin: Origin, slot: &Slot) -> Response<Full<Bytes>> {
+fn upgrade(mut request: Request<Incoming>, origin: Origin, slot: &Slot) -> Response<Body> {
     let headers = request.headers();
     let version_is_13 = headers
         .get(header::SEC_WEBSOCKET_VERSION)
@@ -248,7 +264,7 @@ fn upgrade(mut request: Request<Incoming>, origin: Origin, slot: &Slot) -> Respo
             native,
         });
     }
-    let mut response = Response::new(Full::default());
+    let mut response = Response::new(empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let out = response.headers_mut();
     out.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
@@ -292,7 +308,7 @@ enum Refusal {
 }
 
 impl Refusal {
-    fn response(self) -> Response<Full<Bytes>> {
+    fn response(self) -> Response<Body> {
         let (kind, message) = match self {
             Self::Forwarded => (
                 "proxy_attribution_required",
@@ -438,8 +454,16 @@ fn host_name(host: &str) -> String {
     name.to_ascii_lowercase()
 }
 
-fn body(status: StatusCode, value: &serde_json::Value) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(value.to_string())));
+fn whole(bytes: Bytes) -> Body {
+    Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
+}
+
+fn empty() -> Body {
+    whole(Bytes::new())
+}
+
+fn body(status: StatusCode, value: &serde_json::Value) -> Response<Body> {
+    let mut response = Response::new(whole(Bytes::from(value.to_string())));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -448,7 +472,7 @@ fn body(status: StatusCode, value: &serde_json::Value) -> Response<Full<Bytes>> 
     response
 }
 
-fn error(status: StatusCode, kind: &str, message: &str) -> Response<Full<Bytes>> {
+fn error(status: StatusCode, kind: &str, message: &str) -> Response<Body> {
     body(status, &json!({"error": {"message": message, "type": kind}}))
 }
 

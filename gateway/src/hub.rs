@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use atoll_pairing::access::commands::NodeFacts;
 use atoll_pairing::book::SurfaceApproval;
+use atoll_pairing::link::stream::Streams;
 use atoll_pairing::proven::Language;
 use atoll_protocol::calls::{Failure, Row};
 use atoll_protocol::capability::Surface;
@@ -73,6 +74,10 @@ pub(crate) struct LinkUp {
 pub(crate) struct LiveNode {
     /// Its device id.
     pub(crate) node: DeviceId,
+    /// Its link.
+    pub(crate) link: LinkId,
+    /// Where blobs are fetched from it: some once it has been greeted, and only in the native language.
+    pub(crate) streams: Option<Streams>,
     /// What it says of itself.
     pub(crate) client: ClientInfo,
     /// What its commands are decided by.
@@ -184,6 +189,7 @@ pub(crate) struct Hub {
 enum Request {
     LinkUp(Box<LinkUp>, oneshot::Sender<(LinkId, u64)>),
     LinkDown(LinkId),
+    Streams(LinkId, Streams),
     Heard(LinkId, Box<Frame>),
     Invoke(Box<NewInvoke>, oneshot::Sender<CallEnd>),
     Restore(Vec<Restored>),
@@ -246,6 +252,11 @@ impl Hub {
     /// Forgets a link; a newer one of the same device is not touched.
     pub(crate) async fn link_down(&self, link: LinkId) {
         self.tell(Request::LinkDown(link)).await;
+    }
+
+    /// A node has been greeted, and blobs can be fetched from it.
+    pub(crate) async fn streams(&self, link: LinkId, streams: Streams) {
+        self.tell(Request::Streams(link, streams)).await;
     }
 
     /// A frame about calls that a node sent.
@@ -335,6 +346,11 @@ impl Hub {
     /// A node reported its load.
     pub(crate) async fn host_stats(&self, node: DeviceId, stats: Json) {
         self.tell(Request::HostStats(node, stats)).await;
+    }
+
+    /// One node, once blobs can be fetched from it over another link than this one.
+    pub(crate) async fn streaming_anew(&self, node: DeviceId, not: Option<LinkId>) -> Arc<LiveNode> {
+        self.linked.anew(node, not).await
     }
 
     /// Every linked node.

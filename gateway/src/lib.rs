@@ -38,6 +38,7 @@ pub mod journal;
 mod lane;
 mod listing;
 pub mod logs;
+mod media;
 mod nodes;
 mod repeats;
 mod ring;

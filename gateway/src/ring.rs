@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use atoll_pairing::access::commands::CommandPolicy;
 use atoll_pairing::access::{self, Door, InvokeCommand, Policy, Principal};
@@ -29,9 +29,11 @@ use crate::config::ConfigStore;
 use crate::hub::{self, Hub, LiveNode, NewInvoke, Part};
 use crate::journal::calls::{self, CallEnd, CallRow, CallState, Details, Fingerprint, NewCall, ToolKey};
 use crate::journal::{Durability, Journal, JournalError};
+use crate::media::{FETCH_AFTER_RESTART, Live, Media, Offers};
 use crate::repeats::{Key, Repeats};
 use crate::select::{self, Candidate, SelectError};
 
+mod blobs;
 mod leaving;
 
 pub(crate) use leaving::Leaving;
@@ -45,6 +47,9 @@ pub(crate) struct Ring {
     pub(crate) config: ConfigStore,
     pub(crate) leaving: Leaving,
     pub(crate) repeats: Repeats,
+    pub(crate) media: Media,
+    pub(crate) offers: Offers,
+    pub(crate) live: Live,
 }
 
 /// One call to make.
@@ -208,12 +213,17 @@ impl Ring {
         let granted = access::decide(principal, action, &self.policy(), clock::now_ms())
             .map_err(|denied| CallRefused::Denied(denied.into()))?;
         let caller: Arc<str> = granted.principal().label().into();
+        let load = self.load(call.node, live.language, call.params.clone()).await?;
         let budget = call.budget();
+        let deadline = clock::instant() + budget;
         let leaving = self.leaving.set_out().await;
         self.record_start(&call, &caller, live, budget).await?;
-        let ended = self.dispatch(&call, live, caller, budget).await;
+        let ended = self.dispatch(&call, live, caller, load.params.as_ref(), deadline).await;
         drop(leaving);
         let end = self.until_called_off(ended, &call.id, &call.cancel).await;
+        let progress = call.progress.as_ref();
+        let end = self.unload(call.node, end, deadline, progress, &call.cancel).await;
+        drop(load);
         self.record_end(&call, &end).await;
         Ok(end?)
     }
@@ -268,25 +278,26 @@ impl Ring {
         call: &Call,
         live: &LiveNode,
         caller: Arc<str>,
-        budget: Duration,
+        params: Option<&Json>,
+        deadline: Instant,
     ) -> impl Future<Output = hub::CallEnd> + use<> {
         let params = match (&call.plan, live.language) {
             // The dialect has no signature: the gateway's word goes into the parameters.
-            (Some(_), Language::Dialect) => call.params.as_ref().map(approved),
-            (Some(_) | None, _) => call.params.clone(),
+            (Some(_), Language::Dialect) => params.map(approved),
+            (Some(_) | None, _) => params.cloned(),
         };
         let invoke = Invoke {
             call: call.id.clone(),
             node: call.node,
             command: call.command.clone(),
             params,
-            timeout_ms: u64::try_from(budget.as_millis()).unwrap_or(u64::MAX),
+            timeout_ms: u64::try_from((deadline - clock::instant()).as_millis()).unwrap_or(u64::MAX),
             idempotency_key: call.idempotency.as_ref().map(|idempotency| idempotency.text.clone()),
             plan: call.plan.clone().filter(|_| live.language == Language::Native),
         };
         let new = NewInvoke {
             invoke,
-            deadline: clock::instant() + budget,
+            deadline,
             idempotent: call.idempotent,
             keep_until_acknowledged: call.is_durable(),
             caller,
@@ -342,7 +353,7 @@ impl Ring {
         if row.state.is_end() {
             return Ok(Some(Before::Ended(Box::new(row))));
         }
-        let end = self.attach(&row.new.call, cancel).await;
+        let end = self.attach(&row, cancel).await;
         if end == Err(Failure::NotConnected) {
             // It never reached its node, so making it is no repetition.
             self.take_back(&row.new.call).await?;
@@ -359,9 +370,14 @@ impl Ring {
     }
 
     /// Waits for a call from before a restart.
-    pub(crate) async fn attach(&self, call: &CallId, cancel: &CancellationToken) -> Result<Option<Json>, Failure> {
+    pub(crate) async fn attach(&self, row: &CallRow, cancel: &CancellationToken) -> Result<Option<Json>, Failure> {
+        let call = &row.new.call;
         let ended = self.hub.attach(call.clone());
-        let end = self.until_called_off(ended, call, cancel).await;
+        let mut end = self.until_called_off(ended, call, cancel).await;
+        if let Ok(node) = row.new.node.parse() {
+            let deadline = clock::instant() + FETCH_AFTER_RESTART;
+            end = self.unload(node, end, deadline, None, cancel).await;
+        }
         let (id, row) = (call.clone(), end_row(&end));
         let close = move |db: &rusqlite::Connection| calls::close(db, &id, &row, clock::now()).map(drop);
         if self.journal.write(Durability::Lazy, close).await.is_ok() {

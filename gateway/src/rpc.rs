@@ -31,6 +31,7 @@ mod device;
 mod gateway;
 pub(crate) mod health;
 mod invocation;
+mod media;
 mod node;
 mod policy;
 mod session;

@@ -9,11 +9,14 @@ use atoll_agent::model::{CONNECT_DEADLINE, HttpModels};
 use atoll_pairing::identity::Identity;
 use atoll_pairing::link::ws::{self, Io};
 use atoll_pairing::link::{Facts, Pipe, quic};
-use atoll_pairing::proven::Language;
+use atoll_pairing::proven::{Language, Origin};
 use atoll_pairing::tls;
 use atoll_protocol::limits;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use futures_util::future::BoxFuture;
+use hyper::body::Incoming;
+use hyper::{Request, Response};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -35,12 +38,13 @@ use crate::direct::Typed;
 use crate::discovery;
 use crate::exec::{Commands, Here};
 use crate::house::House;
-use crate::http::{self, HttpPolicy, Pages, Peer};
+use crate::http::{self, Body, HttpPolicy, Pages, Peer};
 use crate::hub::{Broadcast, Hub, OwnPresence};
 use crate::intake;
 use crate::journal::Journal;
 use crate::lane::Lanes;
 use crate::logs::Logs;
+use crate::media::{Live, Media, Offers, Tickets};
 use crate::repeats::Repeats;
 use crate::ring::{Leaving, Ring};
 use crate::rpc;
@@ -278,6 +282,9 @@ async fn build(given: Given) -> Result<Arc<House>, StartError> {
         config: given.config.clone(),
         leaving: Leaving::default(),
         repeats: Repeats::default(),
+        media: Media::open(&given.state.media()).map_err(StartError::Media)?,
+        offers: Offers::default(),
+        live: Live::default(),
     };
     let (waiting, waits) = waiting::waiting();
     let exec = Commands {
@@ -309,6 +316,8 @@ async fn build(given: Given) -> Result<Arc<House>, StartError> {
         book: owners.book,
         approvals: owners.approvals,
         cards: owners.cards,
+        media: ring.media.clone(),
+        tickets: Tickets::default(),
         ring,
         waiting,
         exec,
@@ -339,7 +348,12 @@ fn spawn_loops(house: &Arc<House>, stop: &CancellationToken) {
     tasks.spawn(vital.keep("channels", channels::run(house.clone(), stop.clone())));
     tasks.spawn(vital.keep("intake", intake::run(house.clone(), stop.clone())));
     tasks.spawn(vital.keep("tick", tick(house.clone(), stop.clone())));
-    let housekeeping = crate::housekeeping::run(house.journal.clone(), stop.clone());
+    let housekeeping = crate::housekeeping::run(
+        house.journal.clone(),
+        house.media.clone(),
+        house.config.clone(),
+        stop.clone(),
+    );
     tasks.spawn(vital.keep("housekeeping", housekeeping));
 }
 
@@ -423,15 +437,12 @@ impl Pages for House {
         })
     }
 
-    fn failing(&self) -> Vec<String> {
+    fn readiness(&self) -> (Vec<String>, u64) {
         let config = self.config.broken().map(|_| "config".to_owned());
         let journal = (!self.journal.is_open()).then(|| "journal".to_owned());
         let part = self.vital.failed().map(str::to_owned);
-        [config, journal, part].into_iter().flatten().collect()
-    }
-
-    fn uptime_ms(&self) -> u64 {
-        crate::hello::uptime_ms(self.started)
+        let failing = [config, journal, part].into_iter().flatten().collect();
+        (failing, crate::hello::uptime_ms(self.started))
     }
 
     fn well_known(&self) -> Value {
@@ -444,6 +455,10 @@ impl Pages for House {
             "deviceKey": URL_SAFE_NO_PAD.encode(self.identity.public_key()), "certificates": certificates,
             "port": self.port, "protocols": PROTOCOLS,
         })
+    }
+
+    fn media(self: Arc<Self>, request: Request<Incoming>, origin: Origin) -> BoxFuture<'static, Response<Body>> {
+        Box::pin(http::media::answer(self, request, origin))
     }
 }
 

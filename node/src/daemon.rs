@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use atoll_capabilities::Capabilities;
 use atoll_capabilities::device::Device;
+use atoll_capabilities::file::Files;
 use atoll_capabilities::system_run::SystemRun;
 use atoll_pairing::access::commands::NATIVE_CLIENT;
 use atoll_pairing::dial::{Dial, DialError, Dialled, PipeKind, Speak, Target, dial};
@@ -166,6 +167,7 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
         let capabilities: Capabilities = vec![
             Arc::new(SystemRun::new(state.path(), Arc::clone(&consent) as _)),
             Arc::new(Device::new(config.name.clone(), state.path())),
+            Arc::new(Files::new(state.path())),
         ];
         notify(Notice::Started {
             device: identity.device_id().to_string(),
@@ -316,7 +318,11 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
 
     /// Remembers whom it is linked to, then serves.
     async fn hold(&mut self, dialled: Dialled) -> Result<Ended, RunError> {
-        let Dialled { link, pipe, outcome } = dialled;
+        let Dialled {
+            mut link,
+            pipe,
+            outcome,
+        } = dialled;
         self.remember(&outcome, pipe)?;
         self.shown = None;
         self.beacon = None;
@@ -337,7 +343,8 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
         let began = Instant::now();
         let (notify, face, mut calls) = (&mut self.notify, &self.face, self.desk.running());
         face.connected(pipe, &commands, calls);
-        let ended = serve(link, &mut self.desk, session, |told| {
+        let (streams, shelf) = (link.take_streams(), Arc::clone(self.desk.shelf()));
+        let served = serve(link, &mut self.desk, session, |told| {
             match told {
                 Told::Granted(surface) => {
                     commands = surface.commands;
@@ -348,8 +355,11 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
                 Told::Running(count) => calls = count,
             }
             face.connected(pipe, &commands, calls);
-        })
-        .await;
+        });
+        let ended = tokio::select! {
+            ended = served => ended,
+            never = shelf.serve(streams) => match never {},
+        };
         if began.elapsed() >= SUCCESS {
             self.backoff.reset();
         }

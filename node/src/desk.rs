@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::blobs::Shelf;
 use crate::config::Dialect;
 use crate::exec_event::ExecRun;
 use crate::worker::{self, News};
@@ -37,6 +38,7 @@ pub(crate) struct Desk {
     calls: NodeCalls,
     running: HashMap<CallId, Running>,
     tasks: TaskTracker,
+    shelf: Arc<Shelf>,
     news: mpsc::Receiver<News>,
     reporter: mpsc::Sender<News>,
 }
@@ -72,6 +74,7 @@ impl Desk {
             calls: NodeCalls::new(),
             running: HashMap::new(),
             tasks: TaskTracker::new(),
+            shelf: Arc::new(Shelf::new()),
             news,
             reporter,
         }
@@ -85,6 +88,11 @@ impl Desk {
     /// This start of the program.
     pub(crate) fn boot(&self) -> &str {
         &self.boot
+    }
+
+    /// The blobs of its calls.
+    pub(crate) fn shelf(&self) -> &Arc<Shelf> {
+        &self.shelf
     }
 
     /// How many calls run.
@@ -151,6 +159,7 @@ impl Desk {
             plan: invoke.plan,
             cancel: cancel.clone(),
             progress,
+            blobs: (self.dialect == Dialect::Native).then(|| Arc::clone(&self.shelf) as _),
         };
         self.running.insert(invoke.call, Running { cancel, seq: 0, exec });
         let work = worker::work(Arc::clone(capability), call, listener, self.reporter.clone());

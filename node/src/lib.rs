@@ -1,10 +1,11 @@
 //! The node daemon: find a gateway, hold a link to it, serve calls, and ask the owner's consent for each.
 //!
-//! [`find`] looks for a gateway when none is named; [`daemon`] dials for ever and hands each link to `serve`; `desk` owns the calls, which outlive links; [`consent`] checks what a
+//! [`find`] looks for a gateway when none is named; [`daemon`] dials for ever and hands each link to `serve`; `desk` owns the calls and `blobs` their bytes, which outlive links; [`consent`] checks what a
 //! gateway says a person approved; [`state`] owns the folder on disk. Knows nothing of channels, agents or sessions.
 
 mod backoff;
 mod beacon;
+mod blobs;
 pub mod cli;
 pub mod config;
 pub mod consent;

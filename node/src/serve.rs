@@ -203,6 +203,7 @@ fn route(
         Frame::Cancel(call) => desk.cancel(&call),
         Frame::Acknowledge(acknowledge) => desk.acknowledge(&acknowledge.call),
         Frame::Ping(number) => drop(outbox.try_send(Frame::Pong(number))),
+        Frame::BlobDone(blob) => desk.shelf().forget(&blob),
         Frame::Granted(surface) => tell(Told::Granted(surface)),
         Frame::Event(event) if event.name == "shutdown" => tracing::info!("the gateway is about to stop"),
         Frame::Response(response) => {

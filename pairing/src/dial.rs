@@ -18,12 +18,14 @@ use crate::tls::Fingerprint;
 
 mod error;
 mod open;
+mod plain;
 mod race;
 mod target;
 
 pub use error::DialError;
 use open::open;
 pub use open::quic_answers;
+pub use plain::connect;
 pub use target::{BadTarget, PipeKind, Target};
 
 /// What a real node waits before it speaks the older protocol.

@@ -6,6 +6,7 @@
 pub mod access;
 pub mod admission;
 pub mod approval;
+pub mod blob;
 pub mod book;
 pub mod dial;
 pub mod digits;

@@ -22,6 +22,32 @@ pub struct Proven {
 }
 
 impl Proven {
+    /// A program without a device that asks over HTTP, with the secret that it shows.
+    pub fn program(scopes: Scopes, token: Option<SecretString>) -> Self {
+        let client = ClientInfo {
+            id: "cli".to_owned(),
+            mode: "cli".to_owned(),
+            ..ClientInfo::default()
+        };
+        Self {
+            device: None,
+            claims: Claims {
+                role: Role::Operator,
+                scopes,
+                client,
+                surface: Surface::default(),
+                path_env: String::new(),
+                protocol: 4,
+            },
+            offered: Offered {
+                token,
+                ..Offered::default()
+            },
+            language: Language::Dialect,
+            digits: None,
+        }
+    }
+
     /// The device whose key signed; none for an operator's program without a device.
     pub fn device(&self) -> Option<&DeviceKey> {
         self.device.as_ref()

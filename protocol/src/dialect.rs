@@ -117,7 +117,8 @@ impl Gateway {
             | Frame::StreamChunk(_)
             | Frame::StreamWindow(_)
             | Frame::StreamClosed(_)
-            | Frame::StreamAbandoned(_) => None,
+            | Frame::StreamAbandoned(_)
+            | Frame::BlobDone(_) => None,
         }
     }
 

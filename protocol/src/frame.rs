@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::capability::Surface;
 use crate::error::{CallError, WireError};
-use crate::id::{CallId, DeviceId, PairingId, RequestId};
+use crate::id::{BlobId, CallId, DeviceId, PairingId, RequestId};
 use crate::json::Json;
 use crate::limits;
 use crate::scope::{Role, Scopes};
@@ -115,6 +115,8 @@ frames! {
     23 = StreamClosed(StreamClosed),
     /// Opener → sender: nobody wants the rest. The stream still ends as any other.
     24 = StreamAbandoned(u64),
+    /// Receiver → keeper of a blob: it is here, or nobody wants it; forget it.
+    25 = BlobDone(BlobId),
 }
 
 fn check_size(len: usize, limit: usize) -> Result<(), FrameError> {

@@ -3,11 +3,13 @@
 //! Pure: no socket, no clock, no task, no randomness. Input is bytes or values, output is values or bytes.
 //!
 //! - [`frame`]: the native language; [`dialect`]: the OpenClaw JSON language, mapped to the same frames
+//! - [`blob`]: bytes beside a call
 //! - [`calls`]: the call table, a state machine for both ends
 //! - [`method`]: parameters and replies of the gateway's methods
 //! - [`plan`]: what a person approves before a command runs
 //! - [`capability`], [`scope`], [`id`], [`json`], [`error`], [`limits`]: the words they are made of
 
+pub mod blob;
 pub mod calls;
 pub mod capability;
 pub mod dialect;

@@ -40,7 +40,7 @@ const OWNERS: [(&str, &[&str]); 21] = [
     ("xcap", &["atoll-capabilities"]),
     ("teloxide", &["atoll-channels"]),
     ("reqwest", &["atoll-agent"]),
-    ("cap-std", &["atoll-agent"]),
+    ("cap-std", &["atoll-agent", "atoll-capabilities"]),
     ("bollard", &["atoll-gateway"]),
     ("rusqlite", &["atoll-gateway"]),
     ("axum", &["atoll-gateway"]),

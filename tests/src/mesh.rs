@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::program::{Program, built};
-use crate::wait::{PATIENCE, until, until_time, within};
+use crate::wait::{PATIENCE, until, until_time, within, within_time};
 use crate::wire::{ALL_SCOPES, Refusal, Target, Wire, operator};
 
 /// The shared secret of every mesh; long enough to be allowed anywhere.
@@ -213,13 +213,21 @@ impl Mesh {
     /// # Panics
     /// When it does not end in time.
     pub async fn cli(&self, arguments: &[&str]) -> Output {
+        self.cli_within(PATIENCE, arguments).await
+    }
+
+    /// [`Mesh::cli`], with another patience.
+    ///
+    /// # Panics
+    /// When it does not end in time.
+    pub async fn cli_within(&self, patience: Duration, arguments: &[&str]) -> Output {
         let mut command = self.command();
         command
             .env_remove("ATOLL_GATEWAY_TOKEN")
             .args(arguments)
             .stdin(Stdio::null())
             .kill_on_drop(true);
-        within(&format!("atoll {}", arguments.join(" ")), command.output())
+        within_time(&format!("atoll {}", arguments.join(" ")), patience, command.output())
             .await
             .expect("a program that was built")
     }
@@ -284,7 +292,8 @@ impl Mesh {
         self.admit(name, node).await
     }
 
-    async fn admit(&self, name: &str, node: Node) -> Node {
+    /// Approves a node that was started, and waits until it is connected.
+    pub async fn admit(&self, name: &str, node: Node) -> Node {
         admit(&mut self.operator().await, name, PATIENCE).await;
         node
     }
@@ -374,6 +383,18 @@ impl Node {
     pub fn at(mut self, address: &str) -> Self {
         address.clone_into(&mut self.address);
         self
+    }
+
+    /// Opens a folder to callers, before [`Node::run`].
+    ///
+    /// # Panics
+    /// When its state folder cannot be written.
+    pub fn open_folder(&self, folder: &Path) {
+        let roots = json!({"roots": [{"path": folder, "write": true}]});
+        let path = self.state.path().join("files.json");
+        std::fs::write(&path, roots.to_string()).expect("a writable folder");
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&path, private).expect("a file of our own");
     }
 
     /// Writes what its owner allows.

@@ -81,6 +81,7 @@ fn call(command: &str, params: Value, plan: Option<SignedPlan>) -> (Call, mpsc::
         plan,
         cancel: CancellationToken::new(),
         progress,
+        blobs: None,
     };
     (call, receiver)
 }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::client::Client;
 use super::output::{self, ago, list, short, text};
+use super::transfer::{Get, Put};
 use super::{CliError, Reach};
 use crate::clock;
 use crate::select::{Candidate, select};
@@ -32,6 +33,10 @@ pub(super) enum Nodes {
         /// The call, or the beginning of its id; see `atoll nodes calls`
         call: String,
     },
+    /// Copy a file of a node to here
+    Get(Get),
+    /// Copy a file from here to a node
+    Put(Put),
     /// Give a node another name
     #[command(after_help = "Example: atoll nodes rename --node 4cac --name laptop")]
     Rename {
@@ -100,6 +105,8 @@ impl Nodes {
                     output::line("done")
                 }
             }
+            Self::Get(get) => get.run(reach, &mut client).await,
+            Self::Put(put) => put.run(reach, &mut client).await,
         }
     }
 }
@@ -163,7 +170,7 @@ async fn open_call(client: &mut Client, asked: &str) -> Result<String, CliError>
     }
 }
 
-async fn find(client: &mut Client, asked: &str) -> Result<String, CliError> {
+pub(super) async fn find(client: &mut Client, asked: &str) -> Result<String, CliError> {
     let reply = client.call("node.list", json!({})).await?;
     let rows = list(&reply, "nodes");
     let candidates: Vec<_> = rows.iter().filter_map(candidate).collect();

@@ -47,6 +47,8 @@ pub struct Config {
     /// How others find this gateway.
     #[serde(default)]
     pub discovery: Discovery,
+    /// Blobs that nodes and operators bring.
+    pub media: MediaStore,
     /// What is written down.
     pub logging: Logging,
 }
@@ -292,6 +294,16 @@ pub struct Discovery {
     /// Announcements in the local network.
     #[serde(default)]
     pub mdns: Mdns,
+}
+
+/// `media`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MediaStore {
+    /// MiB in all.
+    pub max_mb: u64,
+    /// Hours.
+    pub ttl_hours: u64,
 }
 
 /// `discovery.mdns`.

@@ -80,6 +80,7 @@ impl Here {
             plan,
             cancel: cancel.child_token(),
             progress,
+            blobs: None,
         };
         self.system_run
             .invoke(call)

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use atoll_pairing::access::commands::NodeFacts;
 use atoll_pairing::book::SurfaceApproval;
+use atoll_pairing::link::stream::Streams;
 use atoll_pairing::proven::Language;
 use atoll_protocol::capability::Surface;
 use atoll_protocol::frame::{Event, Frame, StateVersion};
@@ -50,6 +51,7 @@ struct Link {
     host_stats: Option<Json>,
     /// Which memory of calls its node has.
     memory: Option<Arc<str>>,
+    streams: Option<Streams>,
 }
 
 impl Link {
@@ -163,6 +165,7 @@ impl Owner {
         let now = clock::instant();
         match request {
             Request::LinkUp(up, reply) => drop(reply.send(self.link_up(*up))),
+            Request::Streams(link, streams) => self.streams(link, streams),
             Request::LinkDown(link) => self.link_down(link, now),
             Request::Heard(link, frame) => self.heard(link, *frame, now),
             Request::Invoke(new, reply) => {
@@ -228,6 +231,7 @@ impl Owner {
             seq: 0,
             host_stats: None,
             memory: None,
+            streams: None,
         };
         let arrived = link.up.device.filter(|_| link.up.role == Role::Node);
         self.links.insert(id, link);
@@ -387,6 +391,15 @@ impl Owner {
         }
     }
 
+    fn streams(&mut self, id: LinkId, streams: Streams) {
+        if let Some(link) = self.links.get_mut(&id) {
+            link.streams = Some(streams);
+            if let Some(node) = link.up.device.filter(|node| self.nodes.get(node) == Some(&id)) {
+                self.show(node);
+            }
+        }
+    }
+
     /// Lets others see what is known of a node now.
     fn show(&self, node: DeviceId) {
         if let Some(live) = self.nodes.get(&node).and_then(|id| self.live(*id)) {
@@ -398,6 +411,8 @@ impl Owner {
         let link = self.links.get(&id)?;
         Some(LiveNode {
             node: link.up.device?,
+            link: id,
+            streams: link.streams.clone(),
             client: link.up.client.clone(),
             facts: link.up.facts.clone(),
             approval: link.up.approval.clone(),

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use atoll_protocol::blob;
 use atoll_protocol::dialect::denial;
 use atoll_protocol::error::{CallError, WireError};
 use atoll_protocol::id::{CallId, DeviceId};
 use atoll_protocol::json::Json;
 use atoll_protocol::limits;
 use atoll_protocol::method::node::{
-    CallsList, CallsListed, InvokeCancel, InvokeCancelled, InvokeQueued, NodeInvoke, Offline,
+    BlobForm, CallsList, CallsListed, InvokeCancel, InvokeCancelled, InvokeQueued, NodeInvoke, Offline,
 };
 use futures_util::FutureExt;
 use serde_json::json;
@@ -20,6 +21,7 @@ use crate::house::House;
 use crate::journal::Durability;
 use crate::journal::calls::{self, CallRow, CallState};
 use crate::listing;
+use crate::media::{Media, as_base64};
 use crate::repeats::{Begun, End, Key, Repeats, fingerprint};
 use crate::ring::{Call, CallRefused, Idempotency};
 
@@ -28,13 +30,18 @@ const LOOK: Duration = Duration::from_secs(1);
 
 pub(super) async fn invoke(house: &House, ask: Ask) -> Answer {
     let params: NodeInvoke = ask.read()?;
+    let form = params.blobs.unwrap_or(BlobForm::Inline);
     let (call, offline) = call_of(&ask, params)?;
     let about = About {
         node: call.node,
         command: call.command.clone(),
+        form,
+        media: house.media.clone(),
     };
     let Some(idempotency) = call.idempotency.clone() else {
-        return about.reply(first(house, &ask, call).await.map_err(WireError::from));
+        return about
+            .reply(first(house, &ask, call).await.map_err(WireError::from))
+            .await;
     };
     let Idempotency { key, fingerprint, .. } = idempotency;
     let end = match house.ring.repeats.begin(key, fingerprint, &call.id, clock::instant()) {
@@ -53,7 +60,7 @@ pub(super) async fn invoke(house: &House, ask: Ask) -> Answer {
             noted.end(end)
         }
     };
-    about.reply(end)
+    about.reply(end).await
 }
 
 /// What a call asks for, checked.
@@ -148,7 +155,7 @@ async fn queue(house: &House, ask: &Ask, mut call: Call, until_ms: u64, noted: N
     if call.command == "system.run"
         && let Err(refusal) = node::run::prepare(house, ask, &mut call).await
     {
-        return about.reply(noted.end(Err(CallRefused::Denied(refusal))));
+        return about.reply(noted.end(Err(CallRefused::Denied(refusal)))).await;
     }
     let until_ms = call.deadline_ms.map_or(until_ms, |deadline| until_ms.min(deadline));
     let is_away = house.hub.node(call.node).is_none();
@@ -156,12 +163,12 @@ async fn queue(house: &House, ask: &Ask, mut call: Call, until_ms: u64, noted: N
     let waits = house.waiting.wait(house, &ask.caller.principal, call, until_ms).await;
     let ended = match waits {
         Ok(ended) => ended,
-        Err(refusal) => return about.reply(noted.end(Err(CallRefused::Denied(refusal)))),
+        Err(refusal) => return about.reply(noted.end(Err(CallRefused::Denied(refusal)))).await,
     };
     // From here on, whoever delivers it says how it ended.
     noted.leave();
     if !is_away {
-        return about.reply(ask.caller.waits(end_of(ended)).await?);
+        return about.reply(ask.caller.waits(end_of(ended)).await?).await;
     }
     Ok(later(id, until_ms, ended, about))
 }
@@ -181,7 +188,7 @@ fn later(call: CallId, until_ms: u64, end: oneshot::Receiver<End>, about: About)
         node_id: about.node,
         until_ms,
     };
-    let then = async move { end_of(end).await.map(|payload| about.json(payload.as_ref())) };
+    let then = async move { about.hand_over(end_of(end).await?).await };
     Reply::Later {
         first: json!(first).into(),
         then: then.boxed(),
@@ -197,18 +204,37 @@ async fn end_of(ended: oneshot::Receiver<End>) -> End {
 struct About {
     node: DeviceId,
     command: String,
+    form: BlobForm,
+    media: Media,
 }
 
 impl About {
-    fn json(&self, payload: Option<&Json>) -> Json {
-        let text = payload.map(Json::as_str);
-        let reply =
-            json!({"ok": true, "nodeId": self.node, "command": self.command, "payload": payload, "payloadJSON": text});
-        reply.into()
+    async fn reply(&self, end: End) -> Answer {
+        self.hand_over(end?).await.map(Reply::Done)
     }
 
-    fn reply(&self, end: End) -> Answer {
-        end.map(|payload| Reply::Done(self.json(payload.as_ref())))
+    async fn hand_over(&self, payload: Option<Json>) -> Result<Json, WireError> {
+        let payload = self.with_blobs(payload).await?;
+        let text = payload.as_ref().map(Json::as_str);
+        let reply =
+            json!({"ok": true, "nodeId": self.node, "command": self.command, "payload": payload, "payloadJSON": text});
+        Ok(reply.into())
+    }
+
+    /// Whoever knows nothing of blobs gets them in the result.
+    async fn with_blobs(&self, payload: Option<Json>) -> Result<Option<Json>, WireError> {
+        let has_blobs = |payload: &Json| !blob::handles(payload).is_empty();
+        let Some(result) = payload
+            .clone()
+            .filter(|payload| self.form == BlobForm::Inline && has_blobs(payload))
+        else {
+            return Ok(payload);
+        };
+        let media = self.media.clone();
+        let inlined = tokio::task::spawn_blocking(move || as_base64(&media, &result)).await;
+        let failed =
+            |error: tokio::task::JoinError| WireError::unavailable(format!("the blobs could not be read: {error}"));
+        inlined.map_err(failed)?.map(Some)
     }
 }
 

@@ -6,7 +6,7 @@ use atoll_pairing::access::Method;
 use atoll_protocol::scope::Scope;
 use futures_util::future::BoxFuture;
 
-use super::{Answer, Ask, approval, channel, chat, config, device, gateway, invocation, node, policy, session};
+use super::{Answer, Ask, approval, channel, chat, config, device, gateway, invocation, media, node, policy, session};
 use crate::house::House;
 
 /// Who may call.
@@ -84,6 +84,7 @@ methods! {
     "exec.approvals.node.set" Operator(Admin) => policy::change_node;
     "health" Everybody => gateway::health;
     "logs.tail" Operator(Read) => gateway::logs;
+    "media.ticket" Operator(Read) => media::ticket;
     "models.list" Operator(Read) => session::models;
     "node.calls.list" Operator(Read) => invocation::list;
     "node.describe" Operator(Read) => node::describe;

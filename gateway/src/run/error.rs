@@ -51,6 +51,9 @@ pub enum StartError {
     /// The journal cannot be opened or read.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// The store of blobs cannot be opened.
+    #[error("the media folder cannot be used: {0}")]
+    Media(#[source] io::Error),
     /// No model could be asked.
     #[error(transparent)]
     Models(#[from] BuildError),

@@ -93,7 +93,7 @@ fn take_up(house: &House, kept: Vec<CallRow>) {
 /// Whoever asked for it is gone with the last life; its end is written down, and told to whoever repeats it. One that had waited and
 /// turns out never to have begun waits on.
 async fn see_to_its_end(ring: Ring, waiting: Waiting, row: CallRow) {
-    let end = ring.attach(&row.new.call, &CancellationToken::new()).await;
+    let end = ring.attach(&row, &CancellationToken::new()).await;
     let never_began = end == Err(Failure::NotConnected) && row.new.details.waiting.is_some();
     if never_began && ring.take_back(&row.new.call).await.is_ok() && waiting.restore(&row).await {
         return;
@@ -116,8 +116,8 @@ async fn close_left(ring: Ring, calls: Vec<CallId>) {
     for call in calls {
         let wanted = call.clone();
         let row = ring.journal.read(move |db| calls::find(db, &wanted)).await;
-        if matches!(row, Ok(Some(row)) if !row.state.is_end()) {
-            let _ = ring.attach(&call, &CancellationToken::new()).await;
+        if let Ok(Some(row)) = row.map(|row| row.filter(|row| !row.state.is_end())) {
+            let _ = ring.attach(&row, &CancellationToken::new()).await;
         }
     }
 }

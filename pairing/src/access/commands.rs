@@ -125,8 +125,16 @@ const ANDROID: &[&str] = &[
 const IOS: &[&str] = &["watch.status", "watch.notify"];
 const TALK: &[&str] = &["talk.ptt.start", "talk.ptt.stop", "talk.ptt.cancel", "talk.ptt.once"];
 
-/// Beyond OpenClaw's tables, for this project's own nodes on every platform: facts about the machine, nothing private.
-const NATIVE: &[&str] = DEVICE;
+/// Beyond OpenClaw's tables, for this project's own nodes on every platform: facts about the machine, and files in folders that
+/// the node's owner opened on the node itself.
+const NATIVE: &[&str] = &[
+    "device.info",
+    "device.status",
+    "file.fetch",
+    "file.stat",
+    "file.write",
+    "dir.list",
+];
 
 /// May be declared and approved; running them needs the owner's `allow` too.
 const DANGEROUS: &[&str] = &[

@@ -86,7 +86,7 @@ async fn plain(dial: &Dial, host: &str, path: &str) -> Result<Pipe, DialError> {
     upgrade(dial, stream, path, Facts::default()).await
 }
 
-fn trust(dial: &Dial) -> Result<Trust, DialError> {
+pub(super) fn trust(dial: &Dial) -> Result<Trust, DialError> {
     match &dial.speak {
         Speak::Native { pin, .. } => Ok(pin.map_or(Trust::AnyDevice, Trust::Device)),
         Speak::Dialect { certificate, .. } => {
@@ -99,7 +99,7 @@ fn trust(dial: &Dial) -> Result<Trust, DialError> {
     }
 }
 
-fn tls_error(target: &Target, source: io::Error) -> DialError {
+pub(super) fn tls_error(target: &Target, source: io::Error) -> DialError {
     let inner = source.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
     let target = target.clone();
     if matches!(inner, Some(rustls::Error::InvalidCertificate(_))) {
@@ -109,7 +109,7 @@ fn tls_error(target: &Target, source: io::Error) -> DialError {
     }
 }
 
-async fn tcp(dial: &Dial) -> Result<TcpStream, DialError> {
+pub(super) async fn tcp(dial: &Dial) -> Result<TcpStream, DialError> {
     let authority = dial.target.authority();
     let connecting = async {
         let stream = TcpStream::connect(authority).await?;
@@ -120,12 +120,12 @@ async fn tcp(dial: &Dial) -> Result<TcpStream, DialError> {
 }
 
 #[cfg(unix)]
-async fn unix(dial: &Dial, path: &std::path::Path) -> Result<tokio::net::UnixStream, DialError> {
+pub(super) async fn unix(dial: &Dial, path: &std::path::Path) -> Result<tokio::net::UnixStream, DialError> {
     reach(dial, tokio::net::UnixStream::connect(path)).await
 }
 
 #[cfg(not(unix))]
-async fn unix(dial: &Dial, _path: &std::path::Path) -> Result<TcpStream, DialError> {
+pub(super) async fn unix(dial: &Dial, _path: &std::path::Path) -> Result<TcpStream, DialError> {
     reach(dial, async { Err(io::ErrorKind::Unsupported.into()) }).await
 }
 
@@ -143,7 +143,7 @@ async fn upgrade(dial: &Dial, io: impl Io + 'static, path: &str, facts: Facts) -
     Ok(bounded(dial, "answer the WebSocket upgrade", upgrading).await??)
 }
 
-async fn bounded<T>(dial: &Dial, what: &'static str, step: impl Future<Output = T>) -> Result<T, DialError> {
+pub(super) async fn bounded<T>(dial: &Dial, what: &'static str, step: impl Future<Output = T>) -> Result<T, DialError> {
     timeout(STEP, step).await.map_err(|_| DialError::Timeout {
         target: dial.target.clone(),
         what,

@@ -142,7 +142,7 @@ impl fmt::Display for Target {
 
 impl Target {
     /// Host and port, as in a `Host` header.
-    pub(super) fn authority(&self) -> String {
+    pub fn authority(&self) -> String {
         match self {
             Self::Any { host, port } | Self::Quic { host, port } | Self::Tcp { host, port, .. } => {
                 if host.contains(':') {

@@ -79,7 +79,8 @@ impl Node {
             | Frame::StreamChunk(_)
             | Frame::StreamWindow(_)
             | Frame::StreamClosed(_)
-            | Frame::StreamAbandoned(_) => None,
+            | Frame::StreamAbandoned(_)
+            | Frame::BlobDone(_) => None,
         }
     }
 

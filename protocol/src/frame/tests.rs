@@ -7,7 +7,6 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::error::ErrorCode;
-use crate::id::BlobId;
 use crate::scope::Scope;
 
 fn call(text: &str) -> CallId {
@@ -181,6 +180,7 @@ fn stream_samples() -> Vec<Frame> {
             error: WireError::unavailable("m"),
         }),
         Frame::StreamAbandoned(4),
+        Frame::BlobDone(BlobId::new("b").expect("an id")),
     ]
 }
 
@@ -214,13 +214,14 @@ const GOLDEN: &[&str] = &[
     "16028001",
     "170303016d000000",
     "1804",
+    "190162",
 ];
 
 #[test]
 fn the_bytes_of_every_kind_stay_as_they_are() {
     let samples = samples();
     let kinds: Vec<u8> = samples.iter().map(Frame::kind).collect();
-    assert_eq!(kinds, (1..=24).collect::<Vec<u8>>(), "one of every kind, in order");
+    assert_eq!(kinds, (1..=25).collect::<Vec<u8>>(), "one of every kind, in order");
     let bytes: Vec<String> = samples
         .iter()
         .map(|frame| hex(&frame.encode().expect("small")))

@@ -33,6 +33,16 @@ pub enum Offline {
     QueueUntil(u64),
 }
 
+words! {
+    /// How the blobs of a result are handed over.
+    BlobForm {
+        /// As `base64` in the result, as far as that goes.
+        Inline = "inline",
+        /// As handles, to be fetched from `/media/<id>`.
+        Handles = "handles",
+    }
+}
+
 closed! {
     /// `node.describe` and `node.pair.remove`.
     pub struct NodeNamed {
@@ -65,6 +75,8 @@ closed! {
         deadline?: u64,
         /// What becomes of it when the node is away; `fail` if left out.
         offline?: Offline,
+        /// How the caller takes blobs of the result; as base64 if it does not say.
+        blobs?: BlobForm,
         /// The session that wants it.
         session_key?: Text,
         /// Where the wish came from.

@@ -3,7 +3,7 @@
 /// Keys of OpenClaw that mean something there and nothing here yet: a warning of their own, so that nobody believes they work. A
 /// key stands for everything below it.
 pub(super) const NOT_YET: &[&str] = &[
-    "$schema acp audio auth broadcast browser canvasHost cli cron diagnostics env hooks mcp media memory meta nodeHost",
+    "$schema acp audio auth broadcast browser canvasHost cli cron diagnostics env hooks mcp media.preserveFilenames memory meta nodeHost",
     "approvals.plugin approvals.exec.enabled approvals.exec.mode approvals.exec.agentFilter approvals.exec.sessionFilter",
     "approvals.exec.targets plugins secrets skills surfaces talk tts ui update web wizard",
     "gateway.mode gateway.remote gateway.tailscale gateway.reload gateway.http gateway.push gateway.channelHealthCheckMinutes",

@@ -160,6 +160,14 @@ const ROOT: &[Key] = &[
         Kind::Words(&["off", "minimal", "full"]),
         "How much is announced. Without it: minimal where others can reach the port, off elsewhere and in containers.",
     ),
+    optional("media", OBJECT, "Blobs that nodes and operators bring."),
+    key(
+        "media.maxMb",
+        Kind::Int(1, 16 * 1024 * 1024),
+        "4096",
+        "All of them together, MiB. Beyond that those go that were not used for longest.",
+    ),
+    key("media.ttlHours", Kind::Int(1, 87_600), "168", "How long each is kept."),
     optional("logging", OBJECT, "What is written down."),
     key("logging.level", LEVELS, "\"info\"", "How much goes to the log file."),
     optional(

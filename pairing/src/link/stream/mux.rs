@@ -70,7 +70,8 @@ impl Mux {
             | Frame::Resume(_)
             | Frame::Ping(_)
             | Frame::Pong(_)
-            | Frame::Granted(_)) => return Ok(Handled::Other(other)),
+            | Frame::Granted(_)
+            | Frame::BlobDone(_)) => return Ok(Handled::Other(other)),
         };
         Ok(Handled::Stream(wake))
     }

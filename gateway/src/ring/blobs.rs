@@ -1,0 +1,150 @@
+//! The bytes beside a call: those that its parameters name are opened to its node for as long as it runs, those that its result
+//! names are in the store before anybody sees it.
+
+use std::time::Instant;
+
+use atoll_pairing::proven::Language;
+use atoll_protocol::blob::{self, BlobHandle, FIELD};
+use atoll_protocol::calls::Failure;
+use atoll_protocol::error::WireError;
+use atoll_protocol::id::DeviceId;
+use atoll_protocol::json::Json;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::{CallRefused, Ring};
+use crate::hub::Part;
+use crate::media::{self, Bounds, Bring, Handle, Media, MediaError, Offer, Reading};
+
+/// What a call takes along.
+#[derive(Debug)]
+pub(super) struct Load {
+    pub(super) params: Option<Json>,
+    /// They end with the call.
+    _offers: Vec<Offer>,
+}
+
+impl Ring {
+    fn bounds(&self) -> Bounds {
+        self.config.current().media.bounds()
+    }
+
+    /// Gets the parameters of a call ready for a node that speaks this language.
+    pub(super) async fn load(
+        &self,
+        node: DeviceId,
+        language: Language,
+        params: Option<Json>,
+    ) -> Result<Load, CallRefused> {
+        let is_laden = |params: &Json| !blob::handles(params).is_empty() || media::is_heavy(params);
+        let Some(params) = params.clone().filter(is_laden) else {
+            // Nearly all calls: nothing to wait for.
+            return Ok(Load {
+                params,
+                _offers: Vec::new(),
+            });
+        };
+        let (store, offers, bounds) = (self.media.clone(), self.offers.clone(), self.bounds());
+        let loading = tokio::task::spawn_blocking(move || match language {
+            Language::Native => open_blobs(&store, bounds, params, |reading| offers.offer(node, reading)),
+            Language::Dialect => written_out(&store, params).map(|params| (params, Vec::new())),
+        });
+        let loaded = loading
+            .await
+            .map_err(|error| WireError::unavailable(error.to_string()))
+            .flatten();
+        let (params, offers) = loaded.map_err(CallRefused::Denied)?;
+        Ok(Load {
+            params: Some(params),
+            _offers: offers,
+        })
+    }
+
+    /// A result with the store's handles in the place of the node's.
+    pub(super) async fn unload(
+        &self,
+        node: DeviceId,
+        end: Result<Option<Json>, Failure>,
+        deadline: Instant,
+        progress: Option<&mpsc::Sender<Part>>,
+        cancel: &CancellationToken,
+    ) -> Result<Option<Json>, Failure> {
+        let Some(result) = end? else { return Ok(None) };
+        let is_native = |language| language == Language::Native;
+        if blob::handles(&result).is_empty() || !self.hub.node(node).is_none_or(|live| is_native(live.language)) {
+            return Ok(Some(result));
+        }
+        let bring = Bring {
+            hub: &self.hub,
+            media: &self.media,
+            live: &self.live,
+            bounds: self.bounds(),
+            node,
+            deadline,
+            progress,
+            cancel,
+        };
+        bring.all(result).await.map(Some).map_err(Failure::Node)
+    }
+}
+
+/// Our own nodes fetch what the parameters name.
+fn open_blobs(
+    store: &Media,
+    bounds: Bounds,
+    params: Json,
+    offer: impl Fn(Reading) -> Offer,
+) -> Result<(Json, Vec<Offer>), WireError> {
+    if let Some((mut rest, handle)) = media::lift(store, bounds, &params)? {
+        let offered = offer(read(store, handle)?);
+        rest[FIELD] = json!(offered.handle);
+        return Ok((rest.into(), vec![offered]));
+    }
+    let mut offers = Vec::new();
+    let mut problem = None;
+    if blob::handles(&params).is_empty() {
+        return Ok((params, offers));
+    }
+    let rewritten = blob::rewrite(&params, |fields, handle| match named(store, handle) {
+        Ok(reading) => {
+            let offered = offer(reading);
+            fields.insert(FIELD.to_owned(), json!(offered.handle));
+            offers.push(offered);
+        }
+        Err(error) => problem = Some(error),
+    });
+    problem.map_or(Ok((rewritten, offers)), Err)
+}
+
+/// A node of the dialect gets base64 where it knows it, and an error where that is too much.
+fn written_out(store: &Media, params: Json) -> Result<Json, WireError> {
+    if blob::handles(&params).is_empty() {
+        return Ok(params);
+    }
+    let inlined = media::as_base64(store, &params)?;
+    let mut tree = inlined.tree();
+    if let Some(fields) = tree.as_object_mut()
+        && let Some(Value::String(text)) = fields.shift_remove("base64")
+    {
+        fields.shift_remove("sha256");
+        fields.insert("contentBase64".to_owned(), Value::String(text));
+    }
+    Ok(tree.into())
+}
+
+fn named(store: &Media, handle: &BlobHandle) -> Result<Reading, WireError> {
+    let stored = handle.id.as_str().parse();
+    let stored = stored.map_err(|_| WireError::invalid(format!("{} is no media handle", handle.id)))?;
+    read(store, stored)
+}
+
+fn read(store: &Media, handle: Handle) -> Result<Reading, WireError> {
+    match store.read(handle) {
+        Ok(Some(reading)) => Ok(reading),
+        Ok(None) => Err(WireError::invalid(format!(
+            "there is no blob {handle} (any more); upload it first"
+        ))),
+        Err(error) => Err(WireError::unavailable(MediaError::Io(error).to_string())),
+    }
+}

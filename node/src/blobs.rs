@@ -1,0 +1,205 @@
+//! Blobs of this node: those that its results name, kept until the gateway has them; and those of the gateway that its calls need.
+//! Outlives links, as calls do.
+
+use std::collections::{HashMap, VecDeque};
+use std::convert::Infallible;
+use std::fs::File;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use async_trait::async_trait;
+use atoll_capabilities::blob::{Blobs, NewBlob};
+use atoll_pairing::blob::{Arrival, ArrivalError, send};
+use atoll_pairing::link::stream::{Incoming, StreamTx, Streams};
+use atoll_protocol::blob::{BlobHandle, BlobKind};
+use atoll_protocol::error::{CallError, WireError};
+use atoll_protocol::frame::StreamHead;
+use atoll_protocol::id::BlobId;
+use atoll_protocol::limits;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// Takes the link away from those who fetch, however it ends.
+struct Linked<'a>(&'a Shelf);
+
+impl Drop for Linked<'_> {
+    fn drop(&mut self) {
+        self.0.streams.send_replace(None);
+    }
+}
+
+/// What is kept, and the link in use.
+#[derive(Debug)]
+pub(crate) struct Shelf {
+    kept: Mutex<Kept>,
+    streams: watch::Sender<Option<Streams>>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    blobs: HashMap<BlobId, Blob>,
+    /// Oldest first.
+    order: VecDeque<(Instant, BlobId)>,
+}
+
+#[derive(Debug, Clone)]
+struct Blob {
+    file: Arc<File>,
+    size: u64,
+}
+
+impl Shelf {
+    /// Nothing is kept, and there is no link.
+    pub(crate) fn new() -> Self {
+        Self {
+            kept: Mutex::default(),
+            streams: watch::Sender::new(None),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Serves one link for as long as this is awaited; blobs are fetched over it meanwhile.
+    pub(crate) async fn serve(&self, link: Option<(Streams, Incoming)>) -> Infallible {
+        if let Some((streams, mut incoming)) = link {
+            self.streams.send_replace(Some(streams));
+            let _linked = Linked(self);
+            let mut sending = JoinSet::new();
+            while let Some((head, tx)) = incoming.accept().await {
+                sending.spawn(self.answer(head, tx));
+                while sending.try_join_next().is_some() {}
+            }
+        }
+        std::future::pending().await
+    }
+
+    fn answer(&self, head: StreamHead, tx: StreamTx) -> impl Future<Output = ()> + Send + use<> {
+        let StreamHead::Fetch { blob, offset } = head;
+        let kept = self.lock().blobs.get(&blob).cloned();
+        async move {
+            match kept {
+                Some(blob) => send(tx, blob.file, blob.size, offset).await,
+                None => {
+                    tx.fail(WireError::invalid("this node does not keep that blob (any more)"))
+                        .await
+                }
+            }
+        }
+    }
+
+    /// The gateway has it, or does not want it.
+    pub(crate) fn forget(&self, blob: &BlobId) {
+        let mut kept = self.lock();
+        kept.blobs.remove(blob);
+        kept.order.retain(|(_, other)| other != blob);
+    }
+}
+
+#[async_trait]
+impl Blobs for Shelf {
+    fn offer(&self, blob: NewBlob) -> Result<BlobHandle, CallError> {
+        let id: BlobId = uuid::Uuid::new_v4().into();
+        let mut kept = self.lock();
+        kept.tidy();
+        let new = Blob {
+            file: Arc::new(blob.file),
+            size: blob.size,
+        };
+        kept.blobs.insert(id.clone(), new);
+        kept.order.push_back((Instant::now(), id.clone()));
+        Ok(BlobHandle {
+            id,
+            name: blob.name,
+            size: blob.size,
+            mime: blob.mime,
+            kind: BlobKind::File,
+        })
+    }
+
+    async fn take(&self, blob: &BlobHandle, into: File) -> Result<(), CallError> {
+        if blob.size > limits::BLOB {
+            return Err(CallError::new(
+                "PAYLOAD_TOO_LARGE",
+                format!("a blob has at most {} bytes", limits::BLOB),
+            ));
+        }
+        let mut arrival = Arrival::new(into, blob.size);
+        // The call's deadline ends this, whatever becomes of the links.
+        loop {
+            match self.take_once(blob, &mut arrival).await {
+                Ok(()) => return Ok(()),
+                Err(error) if error.is_lost() => {}
+                Err(error) => return Err(CallError::new("BLOB_FAILED", error.to_string())),
+            }
+        }
+    }
+}
+
+impl Shelf {
+    async fn take_once(&self, blob: &BlobHandle, arrival: &mut Arrival) -> Result<(), ArrivalError> {
+        let mut link = self.streams.subscribe();
+        let streams = link.wait_for(Option::is_some).await.ok().and_then(|held| held.clone());
+        let Some(streams) = streams else {
+            return std::future::pending().await; // the sender is ours
+        };
+        let head = StreamHead::Fetch {
+            blob: blob.id.clone(),
+            offset: arrival.offset(),
+        };
+        link.mark_unchanged();
+        match streams.open(head).await {
+            Ok(mut rx) => arrival.receive(&mut rx, |_| {}).await.map(drop),
+            Err(_) => {
+                // This link is over; whoever serves it is about to say so.
+                let _ = link.changed().await;
+                Err(ArrivalError::Lost)
+            }
+        }
+    }
+}
+
+impl Kept {
+    /// Makes room for one more: what is old goes, then the oldest.
+    fn tidy(&mut self) {
+        let now = Instant::now();
+        while let Some((at, blob)) = self.order.front() {
+            let is_old = now.saturating_duration_since(*at) >= limits::NODE_RESULT_AGE;
+            if !is_old && self.order.len() < limits::NODE_RESULTS {
+                return;
+            }
+            self.blobs.remove(blob);
+            self.order.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offer(shelf: &Shelf) -> BlobId {
+        let blob = NewBlob {
+            file: tempfile::tempfile().expect("a file"),
+            size: 0,
+            name: "x".to_owned(),
+            mime: "text/plain".to_owned(),
+        };
+        shelf.offer(blob).expect("room").id
+    }
+
+    #[test]
+    fn a_blob_is_kept_until_it_is_forgotten_or_too_many_came_after_it() {
+        let shelf = Shelf::new();
+        let (first, second) = (offer(&shelf), offer(&shelf));
+        shelf.forget(&second);
+        assert!(shelf.lock().blobs.contains_key(&first) && !shelf.lock().blobs.contains_key(&second));
+        for _ in 0..limits::NODE_RESULTS {
+            offer(&shelf);
+        }
+        assert!(!shelf.lock().blobs.contains_key(&first));
+        assert_eq!(shelf.lock().blobs.len(), limits::NODE_RESULTS);
+        assert_eq!(shelf.lock().order.len(), limits::NODE_RESULTS);
+    }
+}

@@ -1,0 +1,367 @@
+//! Bytes beside calls, on the real programs: files of a node to the command line and back, links that break in the middle, who may
+//! have them, and what they cost.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use atoll_tests::cutter::Cutter;
+use atoll_tests::mesh::{Mesh, Node, TOKEN};
+use atoll_tests::wait::{until, until_time};
+use atoll_tests::wire::Wire;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+
+mod live;
+mod web;
+
+const MIB: usize = 1024 * 1024;
+
+/// What a large blob may take on a machine that is busy with other things too.
+const LONG: Duration = Duration::from_secs(180);
+
+/// A node with an open folder.
+struct Shared {
+    mesh: Mesh,
+    node: Node,
+    open: TempDir,
+    here: TempDir,
+}
+
+impl Shared {
+    async fn new() -> Self {
+        Self::at(|mesh| mesh.target().ws()).await
+    }
+
+    /// Its node comes by another way to the gateway.
+    async fn at(url: impl FnOnce(&Mesh) -> String) -> Self {
+        let mesh = Mesh::start().await;
+        let open = tempfile::tempdir().expect("a folder");
+        let mut node = Node::prepare(&mesh.target(), "desk", &[]).at(&url(&mesh));
+        node.open_folder(open.path());
+        node.consent(&json!({"version": 1, "defaults": {"security": "full", "ask": "off"}}));
+        node.run();
+        let node = mesh.admit("desk", node).await;
+        let here = tempfile::tempdir().expect("a folder");
+        Self { mesh, node, open, here }
+    }
+
+    fn there(&self, name: &str) -> PathBuf {
+        self.open.path().join(name)
+    }
+
+    fn here(&self, name: &str) -> PathBuf {
+        self.here.path().join(name)
+    }
+
+    /// `atoll nodes get`; gives what it printed.
+    async fn get(&self, name: &str, to: &Path) -> Value {
+        let from = format!("desk:{}", self.there(name).display());
+        let to = to.display().to_string();
+        let output = self
+            .mesh
+            .cli_within(LONG, &["nodes", "get", &from, &to, "--json"])
+            .await;
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{}: {complaint}", output.status);
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    }
+
+    async fn invoke(&self, operator: &mut Wire, command: &str, params: Value) -> Result<Value, Value> {
+        let node = self.mesh.connected("desk").await;
+        let key = uuid::Uuid::new_v4().to_string();
+        let request = json!({
+            "nodeId": node, "command": command, "params": params, "timeoutMs": 60_000, "idempotencyKey": key,
+        });
+        let answer = operator.call("node.invoke", request).await?;
+        Ok(answer["payload"].clone())
+    }
+}
+
+/// Bytes that no two places share for long.
+fn content(len: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut bytes = Vec::with_capacity(len + 8);
+    while bytes.len() < len {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(len);
+    bytes
+}
+
+fn write(path: &Path, len: usize) {
+    std::fs::write(path, content(len)).expect("a writable folder");
+}
+
+fn digest(path: &Path) -> Vec<u8> {
+    Sha256::digest(std::fs::read(path).expect("it is there")).to_vec()
+}
+
+/// A line of `/proc/<pid>/status`, bytes.
+fn memory(pid: u32, line: &str) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a running program");
+    let line = status.lines().find_map(|found| found.strip_prefix(line));
+    let number = line.and_then(|rest| {
+        rest.trim_start_matches(':')
+            .split_whitespace()
+            .next()?
+            .parse::<usize>()
+            .ok()
+    });
+    number.expect("a size in kB") * 1024
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_comes_whole_over_both_web_sockets() {
+    for tls in [false, true] {
+        let url = |mesh: &Mesh| {
+            let scheme = if tls { "wss" } else { "ws" };
+            format!("{scheme}://127.0.0.1:{}", mesh.target().port)
+        };
+        let shared = Shared::at(url).await;
+        write(&shared.there("film"), 64 * MIB);
+        let told = shared.get("film", &shared.here("copy")).await;
+        assert_eq!(told["size"], 64 * MIB);
+        assert!(
+            digest(&shared.here("copy")) == digest(&shared.there("film")),
+            "tls {tls}"
+        );
+        let left: Vec<_> = std::fs::read_dir(shared.here.path()).expect("lists").collect();
+        assert_eq!(left.len(), 1, "no half file stays behind");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_blob_costs_no_memory_and_delays_no_call() {
+    const SIZE: usize = 256 * MIB;
+    let mut shared = Shared::new().await;
+    write(&shared.there("film"), SIZE);
+    let pids = [shared.mesh.gateway().pid(), shared.node.program().pid()];
+    let before = pids.map(|pid| memory(pid, "VmRSS"));
+    let target = shared.here("copy");
+    let mut operator = shared.mesh.operator().await;
+    let (mut slowest, mut calls) = (Duration::ZERO, 0);
+    {
+        let getting = shared.get("film", &target);
+        tokio::pin!(getting);
+        loop {
+            let calling = async {
+                let started = Instant::now();
+                let params = json!({"command": ["/bin/echo", "here"]});
+                let result = shared.invoke(&mut operator, "system.run", params).await;
+                assert_eq!(result.expect("it runs")["exitCode"], 0);
+                started.elapsed()
+            };
+            tokio::select! {
+                _ = &mut getting => break,
+                took = calling => {
+                    slowest = slowest.max(took);
+                    calls += 1;
+                }
+            }
+        }
+    }
+    assert!(calls > 3, "{calls} calls while the blob flowed");
+    assert!(slowest < Duration::from_secs(3), "a call took {slowest:?}");
+    let peaks = pids.map(|pid| memory(pid, "VmHWM"));
+    for (before, peak) in before.into_iter().zip(peaks) {
+        assert!(peak < before + 48 * MIB, "from {} to {} MiB", before / MIB, peak / MIB);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_that_breaks_in_the_middle_costs_only_what_was_under_way() {
+    const SIZE: usize = 64 * MIB;
+    let mesh = Mesh::start().await;
+    let cutter = Cutter::start(mesh.target().port).await;
+    let open = tempfile::tempdir().expect("a folder");
+    let mut node = Node::prepare(&mesh.target(), "desk", &[]).at(&format!("ws://127.0.0.1:{}", cutter.port()));
+    node.open_folder(open.path());
+    node.run();
+    let node = mesh.admit("desk", node).await;
+    let here = tempfile::tempdir().expect("a folder");
+    let shared = Shared { mesh, node, open, here };
+    write(&shared.there("film"), SIZE);
+    let before = cutter.passed();
+    cutter.cut_after(20 * MIB as u64);
+    shared.get("film", &shared.here("copy")).await;
+    assert!(!cutter.will_cut(), "it was cut");
+    assert!(digest(&shared.here("copy")) == digest(&shared.there("film")));
+    let passed = cutter.passed() - before;
+    assert!(
+        passed < (SIZE + 8 * MIB) as u64,
+        "{} MiB passed for {} MiB",
+        passed as usize / MIB,
+        SIZE / MIB
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_is_killed_in_the_middle_leaves_nothing_half_and_serves_the_next() {
+    let mut shared = Shared::new().await;
+    write(&shared.there("film"), 256 * MIB);
+    let coming = shared.mesh.state().join("media/coming");
+    let begun = async || {
+        let mut files = std::fs::read_dir(&coming).ok()?.flatten();
+        files
+            .any(|file| file.metadata().is_ok_and(|data| data.len() > 1_000_000))
+            .then_some(())
+    };
+    let from = format!("desk:{}", shared.there("film").display());
+    let to = shared.here("copy").display().to_string();
+    let arguments = ["nodes", "get", &from, &to];
+    let output = tokio::select! {
+        output = shared.mesh.cli_within(LONG, &arguments) => panic!("it should have taken longer: {output:?}"),
+        () = until("the blob to flow", begun) => None::<()>,
+    };
+    assert!(output.is_none());
+    shared.mesh.kill().await;
+    assert!(
+        std::fs::read_dir(&coming).expect("lists").count() > 0,
+        "the test needs something half"
+    );
+    shared.mesh.run().await;
+    assert_eq!(std::fs::read_dir(&coming).expect("lists").count(), 0);
+    shared.mesh.connected("desk").await;
+    write(&shared.there("small"), MIB);
+    shared.get("small", &shared.here("small")).await;
+    assert!(digest(&shared.here("small")) == digest(&shared.there("small")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_goes_to_a_node_and_replaces_none_unless_told() {
+    let shared = Shared::new().await;
+    let source = shared.here("film");
+    write(&source, 64 * MIB);
+    let to = format!("desk:{}", shared.there("film").display());
+    let source_text = source.display().to_string();
+    let put = async |further: &[&str]| {
+        let arguments = [&["nodes", "put", &source_text, &to], further].concat();
+        shared.mesh.cli_within(LONG, &arguments).await
+    };
+    let output = put(&[]).await;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(digest(&source) == digest(&shared.there("film")));
+    write(&source, 5);
+    let output = put(&[]).await;
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{complaint}");
+    assert!(complaint.contains("--force"), "{complaint}");
+    assert!(put(&["--force"]).await.status.success());
+    assert!(digest(&source) == digest(&shared.there("film")));
+    let names: Vec<_> = std::fs::read_dir(shared.open.path()).expect("lists").collect();
+    assert_eq!(names.len(), 1, "nothing else stays behind");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_know_no_blobs_get_and_give_base64() {
+    let shared = Shared::new().await;
+    write(&shared.there("photo.jpg"), 3 * MIB);
+    let mut operator = shared.mesh.operator().await;
+    let params = json!({"path": shared.there("photo.jpg")});
+    let got = shared
+        .invoke(&mut operator, "file.fetch", params)
+        .await
+        .expect("a result");
+    let bytes = STANDARD
+        .decode(got["base64"].as_str().expect("base64"))
+        .expect("base64");
+    assert!(bytes == content(3 * MIB));
+    assert_eq!(
+        (&got["mimeType"], &got["size"]),
+        (&json!("image/jpeg"), &json!(3 * MIB))
+    );
+    assert!(got.get("blob").is_none());
+
+    write(&shared.there("large"), 17 * MIB);
+    let params = json!({"path": shared.there("large"), "maxBytes": 20 * MIB});
+    let refused = shared
+        .invoke(&mut operator, "file.fetch", params)
+        .await
+        .expect_err("too large");
+    assert_eq!(refused["details"]["code"], "PAYLOAD_TOO_LARGE");
+
+    let text = STANDARD.encode(content(2 * MIB));
+    let params = json!({"path": shared.there("given"), "contentBase64": text});
+    let wrote = shared
+        .invoke(&mut operator, "file.write", params)
+        .await
+        .expect("a result");
+    assert_eq!(
+        (&wrote["ok"], &wrote["size"]),
+        (&json!(true), &json!(2 * MIB)),
+        "{wrote}"
+    );
+    assert!(std::fs::read(shared.there("given")).expect("it is there") == content(2 * MIB));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_outside_of_the_open_folder_comes_or_goes() {
+    let shared = Shared::new().await;
+    let secret = shared.here("secret");
+    std::fs::write(&secret, "secret").expect("writes");
+    std::os::unix::fs::symlink(&secret, shared.there("link")).expect("links");
+    std::os::unix::fs::symlink(shared.here.path(), shared.there("folder")).expect("links");
+    let mut operator = shared.mesh.operator().await;
+    for path in [
+        shared.there("link"),
+        shared.there("folder/secret"),
+        secret.clone(),
+        "/etc/hostname".into(),
+    ] {
+        for command in ["file.fetch", "file.stat", "dir.list"] {
+            let result = shared.invoke(&mut operator, command, json!({"path": path})).await;
+            assert_eq!(result.expect("a result")["ok"], false, "{command} {}", path.display());
+        }
+        let params = json!({"path": path, "contentBase64": "eA==", "overwrite": true});
+        let result = shared.invoke(&mut operator, "file.write", params).await;
+        assert_eq!(result.expect("a result")["ok"], false, "{}", path.display());
+    }
+    assert_eq!(std::fs::read(&secret).expect("reads"), b"secret");
+    let from = format!("desk:{}", shared.there("link").display());
+    let output = shared.mesh.cli(&["nodes", "get", &from, "--force"]).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("SYMLINK_REDIRECT"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_opens_nothing_declares_nothing() {
+    let mesh = Mesh::start().await;
+    let _node = mesh.node("closed").await;
+    let mut operator = mesh.operator().await;
+    let commands = until("its row", async || {
+        let list = operator.call("node.list", json!({})).await.ok()?;
+        list["nodes"][0]["commands"].as_array().cloned()
+    })
+    .await;
+    let is_about_files = |name: &Value| ["file.", "dir."].iter().any(|word| name.to_string().contains(word));
+    assert!(
+        !commands.is_empty() && !commands.iter().any(is_about_files),
+        "{commands:?}"
+    );
+}
+
+/// A ticket of an operator with these scopes; the link must live as long as it is used.
+async fn ticket(mesh: &Mesh, scopes: &[&str]) -> (Wire, String) {
+    let mut operator = mesh.operator_with(scopes).await;
+    let answer = operator.call("media.ticket", json!({})).await.expect("a ticket");
+    (operator, answer["ticket"].as_str().expect("text").to_owned())
+}
+
+/// Until the gateway has noticed that a link is gone.
+async fn refused(client: &reqwest::Client, url: &str, ticket: &str) {
+    until_time("the ticket to be refused", LONG, async || {
+        let response = client.get(url).bearer_auth(ticket).send().await.ok()?;
+        (response.status() == 401).then_some(())
+    })
+    .await;
+}
+
+const fn token() -> &'static str {
+    TOKEN
+}
