@@ -86,7 +86,7 @@ pub(crate) async fn dial(port: u16) -> WebSocketStream<TcpStream> {
 
 /// What a child dials and is dialled over.
 enum Far {
-    Plain(WebSocketStream<TcpStream>),
+    Plain(Box<WebSocketStream<TcpStream>>),
     Secured(Box<WebSocketStream<Box<dyn Io>>>),
     Quic(Box<Messages>),
 }
@@ -94,7 +94,7 @@ enum Far {
 impl Far {
     async fn to(pipe: Pipe, port: u16) -> Self {
         match pipe {
-            Pipe::Ws => Self::Plain(dial(port).await),
+            Pipe::Ws => Self::Plain(Box::new(dial(port).await)),
             Pipe::Wss => {
                 let stream = TcpStream::connect(("127.0.0.1", port)).await.expect("a listener");
                 stream.set_nodelay(true).expect("a fresh socket");
@@ -171,7 +171,9 @@ pub(crate) async fn echo(pipe: Pipe) {
             let secured = server.accept(stream).await.expect("TLS");
             Far::Secured(Box::new(bare(secured.0, Role::Server).await))
         } else {
-            Far::Plain(tokio_tungstenite::accept_async(stream).await.expect("an upgrade"))
+            Far::Plain(Box::new(
+                tokio_tungstenite::accept_async(stream).await.expect("an upgrade"),
+            ))
         };
         tokio::spawn(far.answer(None));
     }
@@ -184,7 +186,9 @@ pub(crate) async fn relay(pipe: Pipe, next: u16) {
     while let Ok((stream, _)) = listener.accept().await {
         tokio::spawn(async move {
             stream.set_nodelay(true).expect("a fresh socket");
-            let near = Far::Plain(tokio_tungstenite::accept_async(stream).await.expect("an upgrade"));
+            let near = Far::Plain(Box::new(
+                tokio_tungstenite::accept_async(stream).await.expect("an upgrade"),
+            ));
             near.answer(Some(Far::to(pipe, next).await)).await;
         });
     }

@@ -96,10 +96,12 @@ impl Get {
         if self.force {
             return std::fs::rename(draft, target);
         }
-        std::fs::hard_link(draft, target).or_else(|error| match error.kind() {
-            std::io::ErrorKind::AlreadyExists => Err(error),
+        std::fs::hard_link(draft, target).or_else(|error| {
+            if error.kind() == std::io::ErrorKind::AlreadyExists {
+                return Err(error);
+            }
             // Not every file system has links.
-            _ => std::fs::rename(draft, target),
+            std::fs::rename(draft, target)
         })?;
         let _ = std::fs::remove_file(draft);
         Ok(())
