@@ -5,6 +5,7 @@ mod blob;
 mod calls;
 mod connect;
 mod discovery;
+mod faults;
 mod documents;
 mod invoke;
 mod kill;

@@ -1,0 +1,256 @@
+//! Calls in all weathers: seeded schedules of cuts, partitions, deafness, losses, suspended nodes and killed programs. Every call ends in
+//! a state that can be listed, by its deadline and a moment, and no command runs twice. `ATOLL_SEED` repeats a run, `ATOLL_SCHEDULES` says
+//! how many schedules it has.
+
+mod plan;
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use atoll_tests::chance::{Chance, seed};
+use atoll_tests::mesh::{Mesh, Node, admit};
+use atoll_tests::wait::{until_time, within};
+use atoll_tests::weather::{Proxy, Weather};
+use atoll_tests::wire::{Target, Wire, now_ms};
+use plan::{Fault, Happening, Plan};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+/// Schedules when nobody says how many.
+const SCHEDULES: usize = 500;
+
+/// Meshes side by side.
+const RIGS: usize = 12;
+
+/// What a call may take from its planned start on.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// The state may be this much later than the deadline.
+const MOMENT: Duration = Duration::from_secs(5);
+
+/// A node that is not back by then is started anew, so that the next schedule finds one.
+const RETURN: Duration = Duration::from_secs(3);
+
+#[tokio::test]
+async fn calls_end_once_whatever_happens_to_the_network_and_the_programs() {
+    let schedules = match std::env::var("ATOLL_SCHEDULES") {
+        Ok(text) => text.parse().expect("ATOLL_SCHEDULES is a number"),
+        Err(_) => SCHEDULES,
+    };
+    let seed = seed();
+    println!("{schedules} schedules, ATOLL_SEED={seed}");
+    let rigs = (0..RIGS).map(|rig| async move {
+        let mut tally = Tally::default();
+        let mut mesh = Rig::new(seed, rig).await;
+        for number in (rig..schedules).step_by(RIGS) {
+            let plan = Plan::draw(&mut Chance::new(seed, u64::try_from(number).expect("a few")));
+            mesh.live_through(number, &plan, &mut tally).await;
+        }
+        tally
+    });
+    let mut tally = Tally::default();
+    for part in futures_util::future::join_all(rigs).await {
+        tally.add(&part);
+    }
+    println!("{tally:?}");
+    assert_eq!(tally.all(), schedules * plan::CALLS);
+    assert!(tally.ok * 3 > tally.all(), "a mesh in which little works proves little: {tally:?}");
+}
+
+/// How calls ended.
+#[derive(Debug, Default)]
+struct Tally {
+    ok: usize,
+    not_run: usize,
+    /// Timed out or uncertain: nobody may know whether it ran.
+    unknown: usize,
+}
+
+impl Tally {
+    fn add(&mut self, other: &Self) {
+        self.ok += other.ok;
+        self.not_run += other.not_run;
+        self.unknown += other.unknown;
+    }
+
+    fn all(&self) -> usize {
+        self.ok + self.not_run + self.unknown
+    }
+}
+
+/// One gateway, one node, and the network between them.
+struct Rig {
+    mesh: Mesh,
+    proxy: Proxy,
+    node: Node,
+    name: String,
+    id: String,
+    operator: Wire,
+    /// Requests that the living operator waits for, by the names of their calls.
+    asked: HashMap<String, String>,
+}
+
+/// A call of a schedule.
+struct Promise {
+    name: String,
+    params: Value,
+    /// Unix milliseconds.
+    deadline: u64,
+}
+
+impl Rig {
+    async fn new(seed: u64, rig: usize) -> Self {
+        let mesh = Mesh::start().await;
+        let chance = Chance::new(seed, 1_000_000 + u64::try_from(rig).expect("a few"));
+        let proxy = Proxy::start(mesh.target().port, chance).await;
+        let target = Target {
+            port: proxy.port(),
+            ..mesh.target()
+        };
+        let name = format!("node-{rig}");
+        let mut node = Node::prepare(&target, &name, &[]);
+        node.consent(&json!({"version": 1, "defaults": {"security": "full", "ask": "off"}}));
+        write_program(&node);
+        node.run();
+        let mut operator = mesh.operator().await;
+        let id = admit(&mut operator, &name, atoll_tests::wait::PATIENCE).await;
+        Self {
+            mesh,
+            proxy,
+            node,
+            name,
+            id,
+            operator,
+            asked: HashMap::new(),
+        }
+    }
+
+    async fn live_through(&mut self, number: usize, plan: &Plan, tally: &mut Tally) {
+        let start = Instant::now();
+        let mut promises = Vec::new();
+        for (at, happening) in plan.in_order() {
+            tokio::time::sleep_until(start + at).await;
+            match happening {
+                Happening::Call(sleep) => {
+                    let name = format!("{number}-{}", promises.len());
+                    let promise = self.promise(name, sleep);
+                    self.ask(&promise).await;
+                    promises.push(promise);
+                }
+                Happening::Begin(fault) => self.begin(fault).await,
+                Happening::End(fault) => self.end(fault, &promises).await,
+            }
+        }
+        for promise in &promises {
+            let state = self.state(promise).await;
+            let runs = self.runs(&promise.name);
+            let is_right = match state.as_str() {
+                "ok" => runs == 1,
+                "error" | "node away" | "refused" => runs == 0,
+                "timed out" | "uncertain" => runs <= 1,
+                _ => false,
+            };
+            assert!(is_right, "{}: {state}, and it ran {runs} times; {plan:?}", promise.name);
+            match state.as_str() {
+                "ok" => tally.ok += 1,
+                "error" | "node away" | "refused" => tally.not_run += 1,
+                _ => tally.unknown += 1,
+            }
+        }
+        self.asked.clear();
+        self.come_home().await;
+    }
+
+    fn promise(&self, name: String, sleep: &str) -> Promise {
+        let deadline = now_ms() + u64::try_from(DEADLINE.as_millis()).expect("a few seconds");
+        let program = self.node.state().join("job");
+        let params = json!({
+            "nodeId": self.id, "command": "system.run", "idempotencyKey": name, "deadline": deadline,
+            "params": {"command": [program, name, sleep]},
+        });
+        Promise { name, params, deadline }
+    }
+
+    async fn ask(&mut self, promise: &Promise) {
+        let id = self.operator.ask("node.invoke", promise.params.clone()).await;
+        self.asked.insert(promise.name.clone(), id);
+    }
+
+    async fn begin(&mut self, fault: Fault) {
+        match fault {
+            Fault::Cut => self.proxy.cut(),
+            Fault::Move => self.proxy.move_away(),
+            Fault::Weather(weather) => self.proxy.set(weather),
+            Fault::Suspended => self.node.program().suspend(),
+            Fault::NodeKilled => self.node.kill().await,
+            Fault::GatewayKilled => {
+                self.mesh.kill().await;
+                self.asked.clear();
+            }
+        }
+    }
+
+    /// Whoever asked a gateway that was killed asks the next one again.
+    async fn end(&mut self, fault: Fault, promises: &[Promise]) {
+        match fault {
+            Fault::Cut | Fault::Move => {}
+            Fault::Weather(_) => self.proxy.set(Weather::default()),
+            Fault::Suspended => self.node.program().wake(),
+            Fault::NodeKilled => self.node.run(),
+            Fault::GatewayKilled => {
+                self.mesh.run().await;
+                self.operator = self.mesh.operator().await;
+                for promise in promises {
+                    self.ask(promise).await;
+                }
+            }
+        }
+    }
+
+    /// The final state of a call, which is there in time.
+    async fn state(&mut self, promise: &Promise) -> String {
+        let left = promise.deadline.saturating_sub(now_ms());
+        let patience = Duration::from_millis(left) + MOMENT;
+        let (operator, asked) = (&mut self.operator, &self.asked);
+        let list = json!({"nodeId": self.id, "limit": 50});
+        until_time(&format!("an end of {}", promise.name), patience, async || {
+            let calls = operator.call("node.calls.list", list.clone()).await.expect("a list");
+            let mut rows = calls["calls"].as_array()?.iter();
+            match rows.find(|row| row["idempotencyKey"] == promise.name) {
+                Some(row) if row["open"] == false => row["state"].as_str().map(str::to_owned),
+                Some(_) => None,
+                // What was never made is told by its answer alone.
+                None => {
+                    let answer = operator.answer(asked.get(&promise.name)?).await;
+                    answer.is_err().then(|| "refused".to_owned())
+                }
+            }
+        })
+        .await
+    }
+
+    fn runs(&self, name: &str) -> usize {
+        let runs = std::fs::read_to_string(self.node.state().join("runs")).unwrap_or_default();
+        runs.lines().filter(|line| *line == name).count()
+    }
+
+    /// Fine weather and a node that is there.
+    async fn come_home(&mut self) {
+        self.proxy.set(Weather::default());
+        if tokio::time::timeout(RETURN, self.mesh.connected(&self.name)).await.is_err() {
+            self.node.kill().await;
+            self.node.run();
+            within("the node to be back", self.mesh.connected(&self.name)).await;
+        }
+    }
+}
+
+/// What the calls run: it writes its name down, may sleep, and answers.
+fn write_program(node: &Node) {
+    let path = node.state().join("job");
+    let runs = node.state().join("runs");
+    let text = format!("#!/bin/sh\necho \"$1\" >>'{}'\nsleep \"$2\"\necho \"ran $1\"\n", runs.display());
+    std::fs::write(&path, text).expect("a writable folder");
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    std::fs::set_permissions(&path, executable).expect("a file of our own");
+}
