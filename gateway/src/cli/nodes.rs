@@ -66,10 +66,10 @@ pub(super) struct Invoke {
     /// How long the node may take, milliseconds
     #[arg(long, default_value_t = 15_000, value_name = "MS")]
     invoke_timeout: u64,
-    /// Names this very call: the same key within five minutes gives the same result, and no second run
+    /// Names this very call: within five minutes, the same key runs nothing twice
     #[arg(long)]
     idempotency_key: Option<String>,
-    /// Wait so long for a node that is away, e.g. 90s, 30m, 8h or 2d; the gateway keeps the call, you need not
+    /// Let the call wait so long for a node that is away, e.g. 90s, 30m, 8h or 2d
     #[arg(long, value_name = "TIME", value_parser = waiting_time)]
     queue: Option<u64>,
 }
