@@ -33,6 +33,9 @@ const EVENTS: [&str; 17] = [
     "shutdown",
 ];
 
+/// What clients look for before they ask: `models.list` tells what agents can use, and takes the parameters that go with it.
+const CAPABILITIES: [&str; 1] = ["published-model-catalog"];
+
 /// The hello for this client.
 pub(crate) async fn build(house: &House, admitted: &Admitted, connection: &str) -> HelloOk {
     let principal = &admitted.principal;
@@ -47,7 +50,7 @@ pub(crate) async fn build(house: &House, admitted: &Admitted, connection: &str) 
         features: Features {
             methods: rpc::names(),
             events: EVENTS.iter().chain(&["tick"]).map(|name| (*name).to_owned()).collect(),
-            capabilities: Some(Vec::new()),
+            capabilities: Some(CAPABILITIES.map(str::to_owned).to_vec()),
         },
         snapshot: snapshot(house, admitted).await,
         auth: Some(Auth {

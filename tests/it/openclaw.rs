@@ -100,6 +100,7 @@ async fn their_command_line_operates_our_gateway() {
     ];
     let invoked = peer.cli_json(&arguments).await;
     assert!(invoked["payload"]["bins"]["sh"].is_string(), "{invoked}");
+    peer.cli_json(&["models", "list", "--json"]).await;
     let policy = peer.cli_json(&["approvals", "get", "--node", "laptop", "--json"]).await;
     assert_eq!(policy["file"]["version"], 1, "{policy}");
 }

@@ -257,7 +257,7 @@ fn fields() -> Vec<(&'static str, Value, &'static [&'static str])> {
             json!({}),
             &["/defaultId", "/mainKey", "/scope", "/agents/0/id"],
         ),
-        ("models.list", json!({}), &["/models"]),
+        ("models.list", json!({"includeDetails": true}), &["/models"]),
         (
             "logs.tail",
             json!({}),

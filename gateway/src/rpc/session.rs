@@ -299,6 +299,11 @@ pub(super) async fn models(house: &Arc<House>, ask: Ask) -> Answer {
             .as_deref()
             .is_none_or(|provider| provider == model.provider)
     });
+    let primary = config.models_of(config.default_agent()).into_iter().next();
+    for model in &mut models {
+        let is_default = primary.as_deref() == Some(&format!("{}/{}", model.provider, model.id));
+        model.tags = Some(is_default.then(|| "default".to_owned()).into_iter().collect());
+    }
     done(Models { models })
 }
 
@@ -337,6 +342,7 @@ fn choice(provider: &str, model: &str, configured: Option<&Provider>) -> ModelCh
         id: model.to_owned(),
         name: model.to_owned(),
         provider: provider.to_owned(),
+        tags: None,
         alias: None,
         available: Some(is_usable),
         unavailable_reason: (!is_usable).then(|| "missing-auth".to_owned()),

@@ -177,6 +177,8 @@ closed! {
         prepared_only?: bool,
         /// What the providers say now.
         refresh?: bool,
+        /// Whether every fact of a model is wanted; all are told anyway.
+        include_details?: bool,
     }
 }
 
@@ -281,6 +283,8 @@ open! {
         name: String,
         /// Its provider.
         provider: String;
+        /// `default` for the model of the default agent.
+        tags?: Vec<String>,
         /// Another name.
         alias?: String,
         /// Whether it can be used now.
