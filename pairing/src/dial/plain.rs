@@ -1,6 +1,6 @@
 //! The bytes below a link: for asking the gateway's HTTP face.
 
-use super::open::{bounded, tcp, tls_error, trust, unix};
+use super::open::{bounded, plain_tcp, tcp, tls_error, trust, unix};
 use super::{Dial, DialError, Target};
 use crate::link::ws::Io;
 use crate::tls;
@@ -16,7 +16,7 @@ pub async fn connect(dial: &Dial) -> Result<Box<dyn Io>, DialError> {
     }
     match target {
         Target::Unix(path) => Ok(Box::new(unix(dial, path).await?)),
-        Target::Tcp { tls: false, .. } => Ok(Box::new(tcp(dial).await?)),
+        Target::Tcp { tls: false, host, .. } => Ok(Box::new(plain_tcp(dial, host).await?)),
         // What is reached over QUIC serves HTTP on the TCP port of the same number.
         Target::Tcp { tls: true, host, .. } | Target::Quic { host, .. } | Target::Any { host, .. } => {
             let trust = trust(dial)?;
