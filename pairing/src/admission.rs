@@ -4,6 +4,7 @@
 //! (that is [`crate::lockout`]) and never speaks.
 
 use atoll_protocol::dialect::refusal::{CredentialFault, PairingReason, PairingRefusal, Refusal};
+use atoll_protocol::id::PairingId;
 use atoll_protocol::scope::{Role, Scope, Scopes};
 use secrecy::SecretString;
 
@@ -263,23 +264,26 @@ fn admit_device(
                 changes,
             }))
         }
-        Admission::Pending { request, new, reason } => {
-            let record = book.record(key.id);
-            let grants = || record.into_iter().flat_map(|record| record.roles.iter());
-            Verdict::Waiting(Box::new(Waiting {
-                pairing: PairingRefusal {
-                    reason: pairing_reason(reason),
-                    request,
-                    device: key.id,
-                    role: claims.role,
-                    scopes: claims.scopes.clone(),
-                    approved_roles: grants().map(|(role, _)| *role).collect(),
-                    approved_scopes: grants().flat_map(|(_, grant)| grant.scopes.iter()).collect(),
-                },
-                new,
-                changes,
-            }))
-        }
+        Admission::Pending { request, new, reason } => Verdict::Waiting(Box::new(Waiting {
+            pairing: what_to_approve(proven, key, book, request, reason),
+            new,
+            changes,
+        })),
+    }
+}
+
+fn what_to_approve(proven: &Proven, key: DeviceKey, book: &Book, request: PairingId, reason: Reason) -> PairingRefusal {
+    let claims = &proven.claims;
+    let record = book.record(key.id);
+    let grants = || record.into_iter().flat_map(|record| record.roles.iter());
+    PairingRefusal {
+        reason: pairing_reason(reason),
+        request,
+        device: key.id,
+        role: claims.role,
+        scopes: claims.scopes.clone(),
+        approved_roles: grants().map(|(role, _)| *role).collect(),
+        approved_scopes: grants().flat_map(|(_, grant)| grant.scopes.iter()).collect(),
     }
 }
 
