@@ -31,7 +31,9 @@ mod gateway;
 mod node;
 mod policy;
 mod session;
+mod setup;
 
+pub(crate) use setup::follow;
 pub(crate) use table::names;
 
 /// Calls of another role that a peer may make before it is cut off.

@@ -35,7 +35,7 @@ use crate::direct::Typed;
 use crate::discovery;
 use crate::exec::{Commands, Here};
 use crate::house::House;
-use crate::http::{self, HttpPolicy, Pages, Peer};
+use crate::http::{self, HttpPolicy, Joins, Pages, Peer};
 use crate::hub::{Broadcast, Hub, OwnPresence};
 use crate::intake;
 use crate::journal::Journal;
@@ -136,7 +136,7 @@ impl Life {
         let (stop, closed, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         let given = Given {
             started,
-            port,
+            listening: addresses.clone(),
             auth: Auth::new(exposure.overrides, config.current()),
             vital: Vital::default(),
             certificates: certificates.known(),
@@ -198,7 +198,7 @@ impl Life {
 /// What is known by the time the owners start.
 struct Given {
     started: Instant,
-    port: u16,
+    listening: Vec<SocketAddr>,
     auth: Auth,
     vital: Vital,
     certificates: watch::Receiver<Known>,
@@ -288,7 +288,8 @@ async fn build(given: Given) -> Result<Arc<House>, StartError> {
     Ok(Arc::new(House {
         started: given.started,
         boot,
-        port: given.port,
+        port: given.listening.first().map_or(0, SocketAddr::port),
+        listening: given.listening,
         certificates: given.certificates,
         auth: given.auth,
         seats: Seats::default(),
@@ -428,6 +429,12 @@ impl Pages for House {
             "deviceKey": URL_SAFE_NO_PAD.encode(self.identity.public_key()), "certificates": certificates,
             "port": self.port, "protocols": PROTOCOLS,
         })
+    }
+}
+
+impl Joins for House {
+    async fn join(&self, code: &str) -> Option<String> {
+        crate::rpc::follow(self, code.into()).await
     }
 }
 

@@ -15,7 +15,8 @@ mod action;
 pub mod commands;
 
 pub use action::{
-    ApprovePairing, ChangeDevice, Door, InvokeCommand, Method, PairingView, RejectPairing, ResolveApproval, RotateToken,
+    ApprovePairing, ChangeCode, ChangeCommands, ChangeDevice, Door, InvokeCommand, Method, MintCode, PairingView,
+    RejectPairing, ResolveApproval, RotateToken,
 };
 use commands::{CommandDenied, CommandPolicy};
 

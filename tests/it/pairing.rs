@@ -6,7 +6,9 @@ use atoll_tests::wait::until;
 use atoll_tests::wire::{ALL_SCOPES, Device, Refusal, Target, Wire, node, operator};
 use serde_json::{Value, json};
 
+mod change;
 mod digits;
+mod setup;
 
 /// Needs no further configuration on a Linux node.
 const COMMAND: &str = "system.notify";

@@ -124,6 +124,16 @@ impl Gateways {
         }
     }
 
+    /// Remembers the key of a gateway whose invitation a person followed: what was pinned at that address before is of an older
+    /// one.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn adopt(&mut self, address: &str, key: [u8; 32]) -> Result<(), StateError> {
+        self.known.entry(address.to_owned()).or_default().public_key = Some(DeviceId::from_digest(key));
+        self.save()
+    }
+
     /// Keeps, replaces or forgets the dialect's token.
     ///
     /// # Errors

@@ -13,6 +13,8 @@ use crate::access::{
 use crate::identity::Identity;
 use atoll_protocol::scope::Scope;
 
+mod codes;
+mod commands;
 mod digits;
 mod property;
 mod stored;
@@ -73,6 +75,7 @@ fn applicant<'a>(key: DeviceKey, claims: &'a Claims, token: TokenUse<'a>, n: u32
         vouched: false,
         token,
         digits: LinkDigits::None,
+        from: String::new(),
         request: PairingId::new(format!("r{n}")).expect("an id"),
         address: None,
     }
