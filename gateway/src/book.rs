@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use atoll_pairing::access::Principal;
-use atoll_pairing::book::record::StoredDevice;
-use atoll_pairing::book::{Book as Records, BookError, Change, DeviceRecord};
+use atoll_pairing::book::record::{StoredCode, StoredDevice};
+use atoll_pairing::book::{Book as Records, BookError, Change, DeviceRecord, SetupCode};
 use atoll_protocol::error::WireError;
 use atoll_protocol::frame::{Event, Frame};
 use atoll_protocol::id::DeviceId;
@@ -139,6 +139,10 @@ impl Owner {
                 work = queue.recv() => work,
                 _ = expiry.tick() => {
                     let changes = self.records.expire(clock::now_ms());
+                    // What is not forgotten on disk now is after the next start.
+                    if let Err(error) = self.store(&changes).await {
+                        tracing::warn!(%error, "old setup codes were not forgotten");
+                    }
                     self.follow(changes).await;
                     continue;
                 }
@@ -175,6 +179,8 @@ impl Owner {
             match change {
                 Change::Put(record) => durable.push(put(record)),
                 Change::Remove(device) => durable.push(Edit::Remove(Kind::Device, device.to_string())),
+                Change::PutCode(code) => durable.push(put_code(code)),
+                Change::ForgetCode(id) => durable.push(Edit::Remove(Kind::SetupCode, id.to_string())),
                 Change::Seen(record) => {
                     let edit = put(record);
                     self.journal
@@ -195,7 +201,7 @@ impl Owner {
         let mut is_decision = false;
         for change in changes {
             match change {
-                Change::Put(_) | Change::Remove(_) | Change::Seen(_) => {}
+                Change::Put(_) | Change::Remove(_) | Change::PutCode(_) | Change::ForgetCode(_) | Change::Seen(_) => {}
                 Change::Event {
                     name,
                     payload,
@@ -244,11 +250,22 @@ async fn load(journal: &Journal) -> Result<Records, JournalError> {
             .inspect_err(|error| tracing::error!(error, "a stored device cannot be read; it must pair again"))
             .ok()
     });
-    Ok(Records::restore(records))
+    let codes = journal.read(|db| records::all(db, Kind::SetupCode)).await?;
+    let codes = codes.into_iter().filter_map(|text| {
+        serde_json::from_str::<StoredCode>(&text)
+            .inspect_err(|error| tracing::error!(%error, "a stored setup code cannot be read; it is void"))
+            .ok()
+    });
+    Ok(Records::restore(records, codes.map(SetupCode::from)))
 }
 
 fn put(record: &DeviceRecord) -> Edit {
     Edit::Put(Kind::Device, record.id.to_string(), stored(record))
+}
+
+fn put_code(code: &SetupCode) -> Edit {
+    let text = serde_json::to_string(&StoredCode::from(code)).expect("a stored code has text keys, so it serialises");
+    Edit::Put(Kind::SetupCode, code.id.to_string(), text)
 }
 
 fn stored(record: &DeviceRecord) -> String {

@@ -12,6 +12,7 @@ mod conversation;
 mod devices;
 mod error;
 mod gateway;
+mod invite;
 mod logs;
 mod nodes;
 mod output;
@@ -51,6 +52,8 @@ enum Command {
     /// Who may connect: approve, reject, remove, rename
     #[command(subcommand)]
     Devices(devices::Devices),
+    /// A link and its picture that let one device in (the same as `devices invite`)
+    Qr(invite::Invite),
     /// What is in the ring, and calls to it
     #[command(subcommand)]
     Nodes(nodes::Nodes),
@@ -97,6 +100,7 @@ impl Cli {
             Command::Up(up) => up.run(&reach).await,
             Command::Gateway(command) => command.run(&reach).await,
             Command::Devices(command) => command.run(&reach).await,
+            Command::Qr(invite) => invite.run(&reach, &mut client::Client::connect(&reach).await?).await,
             Command::Nodes(command) => command.run(&reach).await,
             Command::Approvals(command) => command.run(&reach).await,
             Command::Pairing(command) => command.run(&reach).await,

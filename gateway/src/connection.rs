@@ -46,10 +46,15 @@ pub(crate) async fn serve(house: Arc<House>, pipe: Pipe, origin: Origin) {
             .close(1008, "from another machine the native language needs wss://")
             .await;
     }
+    let over = match (origin.local_user, facts.exporter) {
+        (Some(_), _) => "unix",
+        (None, Some(_)) => "wss",
+        (None, None) => "ws",
+    };
     match greet(pipe, language, house.identity.clone()).await {
         Ok(guest) => {
             if let Some((guest, admitted)) = knock(&house, guest, &origin).await {
-                enter(&house, guest, &origin, *admitted).await;
+                enter(&house, guest, &origin, over, *admitted).await;
             }
         }
         Err(error) => tracing::debug!(address = origin.address, %error, "a peer did not come in"),
@@ -150,11 +155,14 @@ async fn was_rejected(house: &House, told: &PairingRefusal) -> bool {
 }
 
 /// Registers the peer, greets it, and carries frames until one end hangs up.
-async fn enter(house: &Arc<House>, guest: Guest, origin: &Origin, admitted: admission::Admitted) {
+async fn enter(house: &Arc<House>, guest: Guest, origin: &Origin, over: &'static str, admitted: admission::Admitted) {
     let (outgoing, queue) = outlet();
     let connection = uuid::Uuid::new_v4().to_string();
     // Registered before it is greeted, so that it misses nothing; the writer starts after the greeting.
-    let up = link_up(guest.proven(), origin, &admitted, &connection, outgoing.clone());
+    let up = LinkUp {
+        pipe: over,
+        ..link_up(guest.proven(), origin, &admitted, &connection, outgoing.clone())
+    };
     let Some((link, generation)) = house.hub.link_up(up).await else {
         return;
     };
@@ -245,10 +253,11 @@ fn link_up(
         approval,
         path_env: claims.path_env.clone(),
         address: origin.address.clone(),
+        pipe: "",
         language: proven.language(),
         is_by_shared_auth: match admitted.method {
             Method::None | Method::Token | Method::Password | Method::TrustedProxy => true,
-            Method::DeviceToken | Method::DeviceKey | Method::LocalUser => false,
+            Method::DeviceToken | Method::SetupCode | Method::DeviceKey | Method::LocalUser => false,
         },
         outgoing,
     }

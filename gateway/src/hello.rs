@@ -13,13 +13,14 @@ use crate::house::House;
 use crate::rpc;
 
 /// Every event that can be heard.
-const EVENTS: [&str; 17] = [
+const EVENTS: [&str; 18] = [
     "agent",
     "chat",
     "connect.challenge",
     "device.pair.changed",
     "device.pair.requested",
     "device.pair.resolved",
+    "device.pair.setup.completed",
     "exec.approval.requested",
     "exec.approval.resolved",
     "health",

@@ -8,12 +8,13 @@ use std::time::Instant;
 use atoll_pairing::access::Policy;
 use atoll_pairing::access::commands::CommandPolicy;
 use atoll_pairing::admission::{self, Verdict};
-use atoll_pairing::book::{Fresh, FreshToken};
+use atoll_pairing::book::{CodeFault, Fresh, FreshToken};
 use atoll_pairing::identity::Identity;
 use atoll_pairing::lockout::{Locked, Lockouts, network_of};
 use atoll_pairing::proven::{Origin, Proven};
 use atoll_protocol::dialect::refusal::Refusal;
-use serde_json::Value;
+use atoll_protocol::id::SetupId;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
@@ -51,6 +52,8 @@ pub(crate) struct House {
     pub(crate) boot: Arc<str>,
     /// The port that is listened on.
     pub(crate) port: u16,
+    /// The addresses that are listened on.
+    pub(crate) listening: Vec<std::net::SocketAddr>,
     /// The certificates that ordinary clients see.
     pub(crate) certificates: watch::Receiver<Known>,
     /// How peers show that they belong.
@@ -146,23 +149,46 @@ impl House {
             token: FreshToken(crate::random()),
             address: (!origin.is_near()).then(|| network_of(&origin.address)),
             is_first,
+            from: origin.address.clone(),
         };
+        let (who, from) = (proven.clone(), origin.address.clone());
         let decided = self.book.change(move |book, now| {
+            let fault = admission::code_fault(&proven, book, now);
             let mut verdict = admission::admit(&proven, &origin, &auth, &commands, book, fresh, now);
             let changes = match &mut verdict {
                 Verdict::Admitted(admitted) => std::mem::take(&mut admitted.changes),
                 Verdict::Waiting(waiting) => std::mem::take(&mut waiting.changes),
                 Verdict::Refused(_) => Vec::new(),
             };
-            Ok((verdict, changes))
+            Ok(((verdict, fault), changes))
         });
-        let verdict = decided.await.unwrap_or(Verdict::Refused(Refusal::Internal));
+        let (verdict, fault) = decided.await.unwrap_or((Verdict::Refused(Refusal::Internal), None));
         if verdict.is_failure() {
             self.lockouts().fail(attempt, Instant::now());
         } else {
             self.lockouts().refund(attempt);
         }
+        self.audit_code(&who, from, &verdict, fault).await;
         verdict
+    }
+
+    /// Writes down every setup code that was shown, whatever came of it.
+    async fn audit_code(
+        &self,
+        proven: &Proven,
+        from: String,
+        verdict: &Verdict,
+        fault: Option<(CodeFault, Option<SetupId>)>,
+    ) {
+        let device = proven.device().map(|device| device.id.to_string()).unwrap_or_default();
+        let (outcome, setup) = match (verdict, fault) {
+            (_, Some((fault, setup))) => (fault.as_str(), setup),
+            (Verdict::Admitted(admitted), None) if admitted.setup.is_some() => ("ok", admitted.setup.clone()),
+            (_, None) => return,
+        };
+        let detail = json!({"setupId": setup, "address": from});
+        self.write_audit(device.clone(), "device.setup", device, outcome, detail)
+            .await;
     }
 
     fn lockouts(&self) -> MutexGuard<'_, Lockouts> {
@@ -171,11 +197,15 @@ impl House {
 
     /// Writes down who did what.
     pub(crate) async fn audit(&self, actor: String, action: &str, target: String, detail: Value) {
+        self.write_audit(actor, action, target, "ok", detail).await;
+    }
+
+    async fn write_audit(&self, actor: String, action: &str, target: String, outcome: &str, detail: Value) {
         let entry = Entry {
             actor,
             action: action.to_owned(),
             target,
-            outcome: "ok".to_owned(),
+            outcome: outcome.to_owned(),
             detail: detail.into(),
         };
         self.journal

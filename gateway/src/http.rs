@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use atoll_pairing::invitation::is_join_code;
 use atoll_pairing::link::ws;
 use atoll_pairing::proven::Origin;
 use futures_util::future::BoxFuture;
@@ -117,6 +118,12 @@ pub(crate) trait Pages: Send + Sync {
     fn media(self: Arc<Self>, request: Request<Incoming>, origin: Origin) -> BoxFuture<'static, Response<Body>>;
 }
 
+/// Where join links lead.
+pub(crate) trait Joins: Send + Sync {
+    /// What the link that ends in this code answers, once; none if it answers nothing any more.
+    fn join(&self, code: &str) -> impl Future<Output = Option<String>> + Send;
+}
+
 /// A WebSocket that was just upgraded, and where it came from.
 pub(crate) struct Upgrade {
     /// The raw stream after the `101`.
@@ -131,14 +138,22 @@ pub(crate) struct Upgrade {
 pub(crate) async fn serve<I, P, F, Fut>(io: I, peer: Peer, pages: Arc<P>, upgraded: F)
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    P: Pages + 'static,
+    P: Pages + Joins + 'static,
     F: FnOnce(Upgrade) -> Fut + Send,
     Fut: Future<Output = ()> + Send,
 {
     let pending = Arc::new(Mutex::new(None));
     let service = service_fn(|request| {
+        let code = join_code(&request);
         let (pages, pending) = (pages.clone(), pending.clone());
-        async move { Ok::<_, Infallible>(answer(request, peer, pages, &pending).await) }
+        async move {
+            let response = answer(request, peer, pages.clone(), &pending).await;
+            let is_let_in = response.status() == StatusCode::NOT_FOUND;
+            Ok::<_, Infallible>(match code.filter(|_| is_let_in) {
+                Some(code) => joined(pages.join(&code).await),
+                None => response,
+            })
+        }
     });
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -201,6 +216,20 @@ async fn answer<P: Pages>(request: Request<Incoming>, peer: Peer, pages: Arc<P>,
 fn is_below(path: &str, root: &str) -> bool {
     path.strip_prefix(root)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// The code of a join link, of whatever use it is.
+fn join_code(request: &Request<Incoming>) -> Option<String> {
+    let code = request.uri().path().strip_prefix("/j/")?;
+    let is_code = request.method() == Method::GET && is_join_code(code);
+    is_code.then(|| code.to_owned())
+}
+
+fn joined(found: Option<String>) -> Response<Body> {
+    match found.and_then(|text| serde_json::from_str(&text).ok()) {
+        Some(value) => body(StatusCode::OK, &value),
+        None => body(StatusCode::NOT_FOUND, &json!({"error": "not_found"})),
+    }
 }
 
 fn page(request: &Request<Incoming>, pages: &dyn Pages) -> Response<Body> {

@@ -40,6 +40,17 @@ const QUEUE: usize = 4096;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct LinkId(pub(crate) u64);
 
+/// One link of a device.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LiveDevice {
+    /// The device.
+    pub(crate) device: DeviceId,
+    /// Since when, Unix milliseconds.
+    pub(crate) connected_at_ms: u64,
+    /// What it goes over.
+    pub(crate) pipe: &'static str,
+}
+
 /// A link that was admitted.
 #[derive(Debug)]
 pub(crate) struct LinkUp {
@@ -61,6 +72,8 @@ pub(crate) struct LinkUp {
     pub(crate) path_env: String,
     /// Where it came from.
     pub(crate) address: String,
+    /// What it goes over, e.g. `wss`.
+    pub(crate) pipe: &'static str,
     /// What it speaks.
     pub(crate) language: Language,
     /// It came in by the gateway's own secret, or by what stands in for it.
@@ -210,7 +223,7 @@ enum Request {
     },
     Granted(DeviceId, Surface),
     HostStats(DeviceId, Json),
-    Devices(oneshot::Sender<Vec<(DeviceId, u64)>>),
+    Devices(oneshot::Sender<Vec<LiveDevice>>),
     Awaited(DeviceId, oneshot::Sender<Option<Arc<LiveNode>>>),
     Presence(oneshot::Sender<Json>),
     Hears(Audience, oneshot::Sender<bool>),
@@ -359,7 +372,7 @@ impl Hub {
     }
 
     /// Every linked device and since when, Unix milliseconds.
-    pub(crate) async fn devices(&self) -> Vec<(DeviceId, u64)> {
+    pub(crate) async fn devices(&self) -> Vec<LiveDevice> {
         self.ask(Request::Devices).await.unwrap_or_default()
     }
 

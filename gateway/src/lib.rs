@@ -1,6 +1,7 @@
 //! The gateway: everything on the VPS.
 //!
 //! - `accept`, `http`, `connection`: from a socket to an admitted link
+//! - `addresses`: where this gateway can be reached
 //! - `auth`, `seats`: what must be shown at the door, and how many may wait there
 //! - `hub`, `book`, `approvals`, `lane`, [`journal`], [`config`]: the owners of its facts, one task each
 //! - `ring`, `exec`, `nodes`: commands on nodes and here; `select`: which node is meant
@@ -12,6 +13,7 @@
 //! - `rpc`: the methods; [`cli`]: the operator's command line
 
 mod accept;
+mod addresses;
 mod approvals;
 mod aside;
 mod auth;

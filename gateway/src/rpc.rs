@@ -35,8 +35,10 @@ mod media;
 mod node;
 mod policy;
 mod session;
+mod setup;
 
 pub(crate) use health::LastHealth;
+pub(crate) use setup::follow;
 pub(crate) use table::names;
 
 /// Calls of another role that a peer may make before it is cut off.

@@ -38,7 +38,7 @@ use crate::direct::Typed;
 use crate::discovery;
 use crate::exec::{Commands, Here};
 use crate::house::House;
-use crate::http::{self, Body, HttpPolicy, Pages, Peer};
+use crate::http::{self, Body, HttpPolicy, Joins, Pages, Peer};
 use crate::hub::{Broadcast, Hub, OwnPresence};
 use crate::intake;
 use crate::journal::Journal;
@@ -144,7 +144,7 @@ impl Life {
         let (stop, closed, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         let given = Given {
             started,
-            port,
+            listening: addresses.clone(),
             auth: Auth::new(exposure.overrides, config.current()),
             vital: Vital::default(),
             certificates: certificates.known(),
@@ -205,7 +205,7 @@ fn write_port(house: &House) -> Result<(), StartError> {
 /// What is known by the time the owners start.
 struct Given {
     started: Instant,
-    port: u16,
+    listening: Vec<SocketAddr>,
     auth: Auth,
     vital: Vital,
     certificates: watch::Receiver<Known>,
@@ -272,10 +272,8 @@ fn turns(given: &Given, owners: &Owners, exec: &Commands) -> Result<Turns, Start
     })
 }
 
-async fn build(given: Given) -> Result<Arc<House>, StartError> {
-    let boot: Arc<str> = uuid::Uuid::new_v4().to_string().into();
-    let owners = owners(&given, boot.clone()).await?;
-    let ring = Ring {
+fn ring(given: &Given, owners: &Owners) -> Result<Ring, StartError> {
+    Ok(Ring {
         hub: owners.hub.clone(),
         book: owners.book.clone(),
         journal: given.journal.clone(),
@@ -285,7 +283,13 @@ async fn build(given: Given) -> Result<Arc<House>, StartError> {
         media: Media::open(&given.state.media()).map_err(StartError::Media)?,
         offers: Offers::default(),
         live: Live::default(),
-    };
+    })
+}
+
+async fn build(given: Given) -> Result<Arc<House>, StartError> {
+    let boot: Arc<str> = uuid::Uuid::new_v4().to_string().into();
+    let owners = owners(&given, boot.clone()).await?;
+    let ring = ring(&given, &owners)?;
     let (waiting, waits) = waiting::waiting();
     let exec = Commands {
         ring: ring.clone(),
@@ -301,7 +305,8 @@ async fn build(given: Given) -> Result<Arc<House>, StartError> {
     let house = Arc::new(House {
         started: given.started,
         boot,
-        port: given.port,
+        port: given.listening.first().map_or(0, SocketAddr::port),
+        listening: given.listening,
         certificates: given.certificates,
         auth: given.auth,
         seats: Seats::default(),
@@ -459,6 +464,12 @@ impl Pages for House {
 
     fn media(self: Arc<Self>, request: Request<Incoming>, origin: Origin) -> BoxFuture<'static, Response<Body>> {
         Box::pin(http::media::answer(self, request, origin))
+    }
+}
+
+impl Joins for House {
+    async fn join(&self, code: &str) -> Option<String> {
+        crate::rpc::follow(self, code.into()).await
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod choose;
 mod discover;
+mod pair;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -42,6 +43,8 @@ enum Command {
     Run(Run),
     /// Show which gateways announce themselves in the local network
     Discover(discover::Discover),
+    /// Come into a ring by the link that its owner gave you
+    Pair(pair::Pair),
     /// Show who this device is
     Identity(Show),
     /// Show how the daemon is doing; exit code 3 when it is not connected
@@ -101,6 +104,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command {
         Command::Run(run) => run.run(),
+        Command::Pair(pair) => runtime().and_then(|runtime| runtime.block_on(pair.run())),
         Command::Discover(discover) => runtime().and_then(|runtime| runtime.block_on(discover.run())),
         Command::Identity(show) => identity(&show),
         Command::Status(show) => status(&show),

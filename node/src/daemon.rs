@@ -164,11 +164,7 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
         let identity = Arc::new(state.identity()?);
         let gateways = state.gateways()?;
         let consent = Arc::new(Consent::new(identity.device_id()));
-        let capabilities: Capabilities = vec![
-            Arc::new(SystemRun::new(state.path(), Arc::clone(&consent) as _)),
-            Arc::new(Device::new(config.name.clone(), state.path())),
-            Arc::new(Files::new(state.path())),
-        ];
+        let capabilities = capabilities(&state, &consent, &config.name);
         notify(Notice::Started {
             device: identity.device_id().to_string(),
             identity: state.identity_path().display().to_string(),
@@ -240,6 +236,7 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
             Dialect::Native => Speak::Native {
                 pin: self.pin(&known),
                 token: self.token(&known),
+                setup_code: None,
             },
             Dialect::Openclaw => Speak::Dialect {
                 credentials: self.credentials(&known),
@@ -250,7 +247,7 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
             target: self.config.gateway.clone(),
             first: known.pipe(),
             identity: Some(Arc::clone(&self.identity)),
-            ask: self.ask(),
+            ask: ask_of(self.config.dialect, &self.config.name, &self.desk),
             speak,
         }
     }
@@ -262,30 +259,6 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
             token: self.config.token.clone().filter(|_| device_token.is_none()),
             device_token,
             ..Offered::default()
-        }
-    }
-
-    fn ask(&self) -> Ask {
-        let (platform, family) = platform();
-        Ask {
-            role: Role::Node,
-            scopes: Scopes::default(),
-            client: ClientInfo {
-                id: match self.config.dialect {
-                    Dialect::Native => NATIVE_CLIENT.to_owned(),
-                    // The dialect has a closed list of programs; this is the headless node's name there.
-                    Dialect::Openclaw => "node-host".to_owned(),
-                },
-                mode: "node".to_owned(),
-                version: env!("CARGO_PKG_VERSION").to_owned(),
-                platform: platform.to_owned(),
-                device_family: family.to_owned(),
-                model: String::new(),
-                display_name: self.config.name.clone(),
-                instance_id: self.desk.boot().to_owned(),
-            },
-            surface: self.desk.surface().clone(),
-            path_env: std::env::var("PATH").unwrap_or_default(),
         }
     }
 
@@ -470,6 +443,40 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
             status.calls = self.desk.running();
             fill(status);
         });
+    }
+}
+
+/// What this device can do.
+pub(crate) fn capabilities(state: &StateDir, consent: &Arc<Consent>, name: &str) -> Capabilities {
+    vec![
+        Arc::new(SystemRun::new(state.path(), Arc::clone(consent) as _)),
+        Arc::new(Device::new(name.to_owned(), state.path())),
+        Arc::new(Files::new(state.path())),
+    ]
+}
+
+/// What this device says of itself and asks for.
+pub(crate) fn ask_of(dialect: Dialect, name: &str, desk: &Desk) -> Ask {
+    let (platform, family) = platform();
+    Ask {
+        role: Role::Node,
+        scopes: Scopes::default(),
+        client: ClientInfo {
+            id: match dialect {
+                Dialect::Native => NATIVE_CLIENT.to_owned(),
+                // The dialect has a closed list of programs; this is the headless node's name there.
+                Dialect::Openclaw => "node-host".to_owned(),
+            },
+            mode: "node".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            platform: platform.to_owned(),
+            device_family: family.to_owned(),
+            model: String::new(),
+            display_name: name.to_owned(),
+            instance_id: desk.boot().to_owned(),
+        },
+        surface: desk.surface().clone(),
+        path_env: std::env::var("PATH").unwrap_or_default(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The node daemon: find a gateway, hold a link to it, serve calls, and ask the owner's consent for each.
 //!
-//! [`find`] looks for a gateway when none is named; [`daemon`] dials for ever and hands each link to `serve`; `desk` owns the calls and `blobs` their bytes, which outlive links; [`consent`] checks what a
+//! [`pair`] comes in by an invitation; [`find`] looks for a gateway when none is named; [`daemon`] dials for ever and hands each link
+//! to `serve`; `desk` owns the calls and `blobs` their bytes, which outlive links; [`consent`] checks what a
 //! gateway says a person approved; [`state`] owns the folder on disk. Knows nothing of channels, agents or sessions.
 
 mod backoff;
@@ -13,6 +14,7 @@ pub mod daemon;
 mod desk;
 mod exec_event;
 pub mod find;
+pub mod pair;
 mod roam;
 mod serve;
 pub mod state;

@@ -16,7 +16,8 @@ pub mod commands;
 mod recorded;
 
 pub use action::{
-    ApprovePairing, ChangeDevice, Door, InvokeCommand, Method, PairingView, RejectPairing, ResolveApproval, RotateToken,
+    ApprovePairing, ChangeCode, ChangeCommands, ChangeDevice, Door, InvokeCommand, Method, MintCode, PairingView,
+    RejectPairing, ResolveApproval, RotateToken,
 };
 use commands::{CommandDenied, CommandPolicy};
 pub use recorded::Recorded;

@@ -4,13 +4,16 @@
 //! (that is [`crate::lockout`]) and never speaks.
 
 use atoll_protocol::dialect::refusal::{CredentialFault, PairingReason, PairingRefusal, Refusal};
+use atoll_protocol::id::{PairingId, SetupId};
 use atoll_protocol::scope::{Role, Scope, Scopes};
 use secrecy::SecretString;
 use sha2::{Digest as _, Sha256};
 
 use crate::access::Principal;
 use crate::access::commands::CommandPolicy;
-use crate::book::{Admission, Applicant, Book, Change, Fresh, Grant, LinkDigits, Reason, SecretHash, TokenUse};
+use crate::book::{
+    Admission, Applicant, Book, Change, CodeFault, Fresh, Grant, LinkDigits, Reason, SecretHash, TokenUse,
+};
 use crate::proven::{DeviceKey, Language, Offered, Origin, Proven};
 
 /// How peers show that they belong: `gateway.auth`. Holds hashes only.
@@ -64,6 +67,8 @@ pub enum Method {
     Password,
     /// A token of its own.
     DeviceToken,
+    /// A setup code.
+    SetupCode,
     /// A trusted proxy's word.
     TrustedProxy,
     /// Its key alone, on a native link.
@@ -80,6 +85,7 @@ impl Method {
             Self::Token => "token",
             Self::Password => "password",
             Self::DeviceToken | Self::DeviceKey => "device-token",
+            Self::SetupCode => "bootstrap-token",
             Self::TrustedProxy => "trusted-proxy",
         }
     }
@@ -122,6 +128,8 @@ pub struct Admitted {
     pub grant: Option<Grant>,
     /// What it was let in by.
     pub method: Method,
+    /// The setup code that it was let in by.
+    pub setup: Option<SetupId>,
     /// What follows, to be made durable first.
     pub changes: Vec<Change>,
 }
@@ -148,7 +156,7 @@ pub fn admit(
     now_ms: u64,
 ) -> Verdict {
     let decision = match proven.device {
-        Some(key) => credential_of_device(proven, key, origin, auth, book)
+        Some(key) => credential_of_device(proven, key, origin, auth, book, now_ms)
             .map(|method| admit_device(proven, key, method, commands, book, fresh, now_ms)),
         None => admit_without_device(proven, origin, auth),
     };
@@ -163,9 +171,20 @@ fn credential_of_device(
     origin: &Origin,
     auth: &AuthPolicy,
     book: &Book,
+    now_ms: u64,
 ) -> Result<Method, Refusal> {
     let record = book.record(key.id);
     let role = proven.claims.role;
+    if let Some(code) = &proven.offered.bootstrap_token {
+        // A code that came along is what it wants to come in by, whatever else it shows.
+        return match book.check_code(code, key.id, role, now_ms) {
+            Ok(_) => Ok(Method::SetupCode),
+            Err(_) => Err(Refusal::Credential {
+                fault: CredentialFault::BootstrapTokenInvalid,
+                has_device_token: false,
+            }),
+        };
+    }
     let native = proven.language == Language::Native;
     if native && record.is_some_and(|record| record.role(role).is_some()) {
         return Ok(Method::DeviceKey);
@@ -196,9 +215,7 @@ fn credential_of_device(
 
 /// The most helpful name of the fault: a device token that fails is to be forgotten by its owner.
 fn fault_of_device(fault: CredentialFault, offered: &Offered) -> CredentialFault {
-    if offered.bootstrap_token.is_some() {
-        CredentialFault::BootstrapTokenInvalid
-    } else if offered.device_token.is_some() && offered.token.is_none() && offered.password.is_none() {
+    if offered.device_token.is_some() && offered.token.is_none() && offered.password.is_none() {
         CredentialFault::DeviceTokenMismatch
     } else {
         fault
@@ -268,10 +285,15 @@ fn admit_device(
         vouched: method != Method::DeviceKey,
         token,
         digits: link_digits(proven, fresh.is_first),
+        from: fresh.from,
         request: fresh.request,
         address: fresh.address,
     };
-    let (admission, changes) = book.admit(applicant, commands, now_ms);
+    let setup = setup_of(proven, key, method, book, now_ms);
+    let (admission, changes) = match &setup {
+        Some(setup) => book.admit_by_code(setup, applicant, commands, now_ms),
+        None => book.admit(applicant, commands, now_ms),
+    };
     match admission {
         Admission::In(grant) => {
             let principal = Principal::device(key.id, grant.role, grant.scopes.clone(), grant.generation);
@@ -279,26 +301,30 @@ fn admit_device(
                 principal,
                 grant: Some(*grant),
                 method,
+                setup,
                 changes,
             }))
         }
-        Admission::Pending { request, new, reason } => {
-            let record = book.record(key.id);
-            let grants = || record.into_iter().flat_map(|record| record.roles.iter());
-            Verdict::Waiting(Box::new(Waiting {
-                pairing: PairingRefusal {
-                    reason: pairing_reason(reason),
-                    request,
-                    device: key.id,
-                    role: claims.role,
-                    scopes: claims.scopes.clone(),
-                    approved_roles: grants().map(|(role, _)| *role).collect(),
-                    approved_scopes: grants().flat_map(|(_, grant)| grant.scopes.iter()).collect(),
-                },
-                new,
-                changes,
-            }))
-        }
+        Admission::Pending { request, new, reason } => Verdict::Waiting(Box::new(Waiting {
+            pairing: what_to_approve(proven, key, book, request, reason),
+            new,
+            changes,
+        })),
+    }
+}
+
+fn what_to_approve(proven: &Proven, key: DeviceKey, book: &Book, request: PairingId, reason: Reason) -> PairingRefusal {
+    let claims = &proven.claims;
+    let record = book.record(key.id);
+    let grants = || record.into_iter().flat_map(|record| record.roles.iter());
+    PairingRefusal {
+        reason: pairing_reason(reason),
+        request,
+        device: key.id,
+        role: claims.role,
+        scopes: claims.scopes.clone(),
+        approved_roles: grants().map(|(role, _)| *role).collect(),
+        approved_scopes: grants().flat_map(|(_, grant)| grant.scopes.iter()).collect(),
     }
 }
 
@@ -308,6 +334,24 @@ fn link_digits(proven: &Proven, is_first: bool) -> LinkDigits {
         Some(digits) if is_first => LinkDigits::New(digits),
         Some(digits) => LinkDigits::Again(digits),
     }
+}
+
+/// The code that it comes in by.
+fn setup_of(proven: &Proven, key: DeviceKey, method: Method, book: &Book, now_ms: u64) -> Option<SetupId> {
+    let code = proven
+        .offered
+        .bootstrap_token
+        .as_ref()
+        .filter(|_| method == Method::SetupCode)?;
+    let found = book.check_code(code, key.id, proven.claims.role, now_ms);
+    found.ok().map(|code| code.id.clone())
+}
+
+/// Why the setup code that came along gives nothing, and which one it is, for the audit. A stranger is not told.
+pub fn code_fault(proven: &Proven, book: &Book, now_ms: u64) -> Option<(CodeFault, Option<SetupId>)> {
+    let (code, key) = (proven.offered.bootstrap_token.as_ref()?, proven.device?);
+    let (fault, found) = book.check_code(code, key.id, proven.claims.role, now_ms).err()?;
+    Some((fault, found.map(|code| code.id.clone())))
 }
 
 fn pairing_reason(reason: Reason) -> PairingReason {
@@ -374,6 +418,7 @@ fn admitted(principal: Principal, method: Method) -> Verdict {
         principal,
         grant: None,
         method,
+        setup: None,
         changes: Vec::new(),
     }))
 }

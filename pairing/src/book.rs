@@ -8,12 +8,15 @@ use std::collections::BTreeMap;
 
 use atoll_protocol::capability::Surface;
 use atoll_protocol::frame::ClientInfo;
-use atoll_protocol::id::{DeviceId, PairingId};
+use atoll_protocol::id::{DeviceId, PairingId, SetupId};
 use atoll_protocol::scope::{Role, Scopes};
 use secrecy::SecretString;
 
 mod authority;
 mod change;
+mod code;
+mod codes;
+mod commands;
 mod device;
 mod digits;
 mod pending;
@@ -23,6 +26,8 @@ mod token;
 
 pub use authority::{Answered, Approved, BookError, LABEL_CHARS, Rotated};
 pub use change::Change;
+pub use code::{CODE_LIFE_MS, CODES, CodeEnd, CodeFault, CodeState, FreshCode, Gift, SetupCode};
+pub use codes::{Minted, access_word};
 pub use device::{ApprovedVia, DeviceRecord, RoleGrant, TOKENS, TokenRecord};
 pub(crate) use digits::LinkDigits;
 pub use digits::{WRONG_CODES, WrongCode};
@@ -39,6 +44,7 @@ use pending::Pending;
 #[derive(Debug, Default)]
 pub struct Book {
     records: BTreeMap<DeviceId, DeviceRecord>,
+    codes: BTreeMap<SetupId, SetupCode>,
     pending: Pending,
     shown: digits::Shown,
     last_generation: u64,
@@ -127,6 +133,8 @@ pub struct Fresh {
     pub token: FreshToken,
     /// Where the peer came from, as far as requests are counted by it; none for this machine.
     pub address: Option<String>,
+    /// The address that the peer comes from, to be shown.
+    pub from: String,
     /// This link asks for the first time. Later, the digits that were shown for it stay.
     pub is_first: bool,
 }
@@ -155,6 +163,8 @@ pub(crate) struct Applicant<'a> {
     pub(crate) token: TokenUse<'a>,
     /// What its link shows to a person.
     pub(crate) digits: LinkDigits,
+    /// The address that it comes from.
+    pub(crate) from: String,
     /// A new id, in case a request is filed.
     pub(crate) request: PairingId,
     /// Where it came from; none for this machine.
@@ -162,8 +172,11 @@ pub(crate) struct Applicant<'a> {
 }
 
 impl Book {
-    /// Puts stored records back. Pending requests are not stored: devices ask again.
-    pub fn restore(records: impl IntoIterator<Item = DeviceRecord>) -> Self {
+    /// Puts stored records and codes back. Pending requests are not stored: devices ask again.
+    pub fn restore(
+        records: impl IntoIterator<Item = DeviceRecord>,
+        codes: impl IntoIterator<Item = SetupCode>,
+    ) -> Self {
         let records: BTreeMap<_, _> = records.into_iter().map(|record| (record.id, record)).collect();
         let last_generation = records
             .values()
@@ -172,6 +185,7 @@ impl Book {
             .unwrap_or(0);
         Self {
             records,
+            codes: codes.into_iter().map(|code| (code.id.clone(), code)).collect(),
             pending: Pending::default(),
             shown: digits::Shown::default(),
             last_generation,
@@ -230,7 +244,8 @@ impl Book {
             .records()
             .map(|record| rows::device(record, Some(presence(record.id))))
             .collect();
-        serde_json::json!({"pending": pending, "paired": paired})
+        let invites: Vec<_> = self.open_codes(now_ms).map(rows::invite).collect();
+        serde_json::json!({"pending": pending, "paired": paired, "invites": invites})
     }
 
     /// The whole reply of `node.pair.list`. A node that waits to be let in shows here too: it is the same request.
@@ -258,10 +273,12 @@ impl Book {
         self.pending.gone(device);
     }
 
-    /// Forgets requests whose devices stopped asking.
+    /// Forgets requests whose devices stopped asking, and codes that are long over.
     pub fn expire(&mut self, now_ms: u64) -> Vec<Change> {
         let dropped = self.pending.expire(now_ms);
-        rejections(&dropped, now_ms)
+        let mut changes = rejections(&dropped, now_ms);
+        changes.extend(self.expire_codes(now_ms));
+        changes
     }
 
     /// Decides about a device whose credentials were found right.
@@ -273,13 +290,17 @@ impl Book {
     ) -> (Admission, Vec<Change>) {
         let Applicant { key, claims, .. } = applicant;
         let wanted = policy.offerable(&claims.client, &surface_of(claims));
+        let mut asked = wanted.clone();
+        if let Some(record) = self.record(key.id) {
+            asked.commands.retain(|command| !record.denied.contains(command));
+        }
         let request = PendingRequest {
             id: applicant.request,
             device: key,
             client: claims.client.clone(),
             role: claims.role,
             scopes: scopes_of(claims),
-            surface: wanted.clone(),
+            surface: asked,
             reason: Reason::NotPaired,
             is_repair: self.records.contains_key(&key.id),
             vouched: applicant.vouched,
@@ -293,6 +314,7 @@ impl Book {
             Some(reason) => self.keep_out(PendingRequest { reason, ..request }, applicant.digits, now_ms),
             None => {
                 let (approval, mut changes) = self.review_surface(request, now_ms);
+                self.seen_at(key.id, applicant.from);
                 let (grant, change) = self.let_in(key.id, claims, wanted, approval, applicant.token, now_ms);
                 changes.push(change);
                 (Admission::In(Box::new(grant)), changes)
@@ -366,6 +388,12 @@ impl Book {
             SurfaceApproval::Reapproval(id)
         };
         (approval, changes)
+    }
+
+    fn seen_at(&mut self, device: DeviceId, address: String) {
+        if let Some(record) = self.records.get_mut(&device) {
+            record.last_address = address;
+        }
     }
 
     fn let_in(

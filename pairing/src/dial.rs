@@ -53,8 +53,10 @@ pub enum Speak {
     Native {
         /// The gateway's key from the pairing; none the first time.
         pin: Option<[u8; 32]>,
-        /// The shared token or a setup code.
+        /// The shared token.
         token: Option<SecretString>,
+        /// A setup code.
+        setup_code: Option<SecretString>,
     },
     /// OpenClaw's JSON.
     Dialect {
@@ -163,7 +165,7 @@ fn machine(dial: &Dial, protocol: u64, facts: Facts) -> Result<(Client, Vec<Clie
         unix_ms: unix_ms(),
     };
     match &dial.speak {
-        Speak::Native { pin, token } => {
+        Speak::Native { pin, token, setup_code } => {
             let mut nonce = [0; 32];
             getrandom::fill(&mut nonce).map_err(|_| DialError::Random)?;
             let client = NativeClient {
@@ -173,6 +175,7 @@ fn machine(dial: &Dial, protocol: u64, facts: Facts) -> Result<(Client, Vec<Clie
                 // Whoever shows a certificate must also prove that very key in the handshake.
                 pin: pin.or(facts.certificate_key),
                 token: token.clone(),
+                setup_code: setup_code.clone(),
                 exporter: facts.exporter,
             };
             Ok(Client::native(client, now))

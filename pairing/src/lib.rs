@@ -14,6 +14,7 @@ pub mod discovery;
 pub mod greet;
 pub mod handshake;
 pub mod identity;
+pub mod invitation;
 pub mod link;
 pub mod lockout;
 pub mod proven;

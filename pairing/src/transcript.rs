@@ -34,13 +34,15 @@ impl Transcript {
         &self.0
     }
 
-    /// What the peer signs: the nonce that it reveals, and the token too, so that nobody can slip another one in or take
-    /// it out.
-    pub(crate) fn of_peer(&self, nonce: &[u8; 32], token: Option<&str>) -> Vec<u8> {
+    /// What the peer signs: the nonce that it reveals, and its credentials too, so that nobody can slip another one in or
+    /// take one out.
+    pub(crate) fn of_peer(&self, nonce: &[u8; 32], token: Option<&str>, setup_code: Option<&str>) -> Vec<u8> {
         let mut bytes = self.0.clone();
         push(&mut bytes, nonce);
-        bytes.push(u8::from(token.is_some()));
-        push(&mut bytes, token.unwrap_or_default().as_bytes());
+        for credential in [token, setup_code] {
+            bytes.push(u8::from(credential.is_some()));
+            push(&mut bytes, credential.unwrap_or_default().as_bytes());
+        }
         bytes
     }
 }

@@ -259,14 +259,17 @@ pub struct Proof {
     pub nonce: [u8; 32],
     /// The client's signature over the transcript, 64 bytes.
     pub signature: Vec<u8>,
-    /// The shared token or a setup code, the first time only.
+    /// The shared token, the first time only.
     pub token: Option<String>,
+    /// A setup code, the first time only.
+    pub setup_code: Option<String>,
 }
 
 impl std::fmt::Debug for Proof {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Proof")
             .field("token", &self.token.as_ref().map(|_| "…"))
+            .field("setup_code", &self.setup_code.as_ref().map(|_| "…"))
             .finish_non_exhaustive()
     }
 }

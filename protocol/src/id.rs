@@ -160,6 +160,8 @@ text_ids! {
     CallId;
     /// One pending pairing request (device and command surface together).
     PairingId;
+    /// A setup code, named where its secret must not stand.
+    SetupId;
     /// One question to a person: may this run?
     ApprovalId;
     /// One agent turn.

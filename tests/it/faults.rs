@@ -54,7 +54,10 @@ async fn calls_end_once_whatever_happens_to_the_network_and_the_programs() {
     }
     println!("{tally:?}");
     assert_eq!(tally.all(), schedules * plan::CALLS);
-    assert!(tally.ok * 3 > tally.all(), "a mesh in which little works proves little: {tally:?}");
+    assert!(
+        tally.ok * 3 > tally.all(),
+        "a mesh in which little works proves little: {tally:?}"
+    );
 }
 
 /// How calls ended.
@@ -237,7 +240,10 @@ impl Rig {
     /// Fine weather and a node that is there.
     async fn come_home(&mut self) {
         self.proxy.set(Weather::default());
-        if tokio::time::timeout(RETURN, self.mesh.connected(&self.name)).await.is_err() {
+        if tokio::time::timeout(RETURN, self.mesh.connected(&self.name))
+            .await
+            .is_err()
+        {
             self.node.kill().await;
             self.node.run();
             within("the node to be back", self.mesh.connected(&self.name)).await;
@@ -249,7 +255,10 @@ impl Rig {
 fn write_program(node: &Node) {
     let path = node.state().join("job");
     let runs = node.state().join("runs");
-    let text = format!("#!/bin/sh\necho \"$1\" >>'{}'\nsleep \"$2\"\necho \"ran $1\"\n", runs.display());
+    let text = format!(
+        "#!/bin/sh\necho \"$1\" >>'{}'\nsleep \"$2\"\necho \"ran $1\"\n",
+        runs.display()
+    );
     std::fs::write(&path, text).expect("a writable folder");
     let executable = std::os::unix::fs::PermissionsExt::from_mode(0o700);
     std::fs::set_permissions(&path, executable).expect("a file of our own");

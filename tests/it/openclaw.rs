@@ -228,3 +228,50 @@ async fn our_node_runs_for_their_gateway_what_its_owner_allows() {
         .expect("the node's file");
     assert_eq!(policy["file"]["defaults"]["security"], "full", "{policy}");
 }
+
+#[tokio::test]
+async fn their_node_comes_in_by_our_setup_code_without_a_question() {
+    let mesh = Mesh::start().await;
+    let peer = OpenClaw::beside(&mesh.target());
+    let mut owner = mesh.operator().await;
+    let minted = owner.call("device.pair.setupCode", json!({})).await.expect("a code");
+    let mut node = peer.node_by_code("Invited Node", minted["setupCode"].as_str().expect("a code"));
+    let status = json!({"setupId": minted["setupId"]});
+    let device = until_time("their node to come in", SLOW, async || {
+        assert!(node.ended().is_none(), "it ended:\n{}", node.log());
+        let reply = owner.call("device.pair.setupStatus", status.clone()).await.ok()?;
+        reply["completion"]["deviceId"].as_str().map(str::to_owned)
+    })
+    .await;
+    let list = owner.call("device.pair.list", json!({})).await.expect("a list");
+    assert_eq!(list["pending"], json!([]), "{list}");
+    let found = owner.call("node.invoke", which(&device)).await.expect("an answer")["payload"].take();
+    assert!(found["bins"]["sh"].is_string(), "{found}");
+}
+
+#[tokio::test]
+async fn our_node_comes_in_by_their_setup_code_without_a_question() {
+    let gateway = OpenClawGateway::start().await;
+    let mut theirs = owner(gateway.target()).await;
+    let asked = theirs
+        .call("device.pair.setupCode", json!({"bootstrapProfile": "node"}))
+        .await;
+    let minted = asked.expect("a code");
+    let mut node = Node::prepare(gateway.target(), "Our Guest", &["--dialect", "openclaw"]);
+    let code = minted["setupCode"].as_str().expect("a code");
+    let paired = node.pair(&format!("oc-pair://{code}")).await;
+    assert!(paired.status.success(), "{paired:?}");
+    let status = json!({"setupId": minted["setupId"]});
+    let status = theirs.call("device.pair.setupStatus", status).await.expect("a status");
+    assert!(status["completion"]["deviceId"].is_string(), "{status}");
+    node.run();
+    let id = until_time("our node to be linked", SLOW, async || {
+        let list = theirs.call("node.list", json!({})).await.ok()?;
+        let mut rows = list["nodes"].as_array()?.iter();
+        let row = rows.find(|row| row["displayName"] == "Our Guest" && row["connected"] == true)?;
+        row["nodeId"].as_str().map(str::to_owned)
+    })
+    .await;
+    let found = theirs.call("node.invoke", which(&id)).await.expect("an answer")["payload"].take();
+    assert!(found["bins"]["sh"].is_string(), "{found}");
+}

@@ -11,7 +11,9 @@ atoll_tests::over_every_pipe! {
     the_command_line_approves_what_the_node_prints,
 }
 
+mod change;
 mod digits;
+mod setup;
 
 /// Needs no further configuration on a Linux node.
 const COMMAND: &str = "system.notify";
@@ -171,15 +173,16 @@ async fn newest_connection_wins(target: &Target, owner: &mut Wire) {
     let mut new = FakeNode::connect(target, old.device.clone(), "Twice", &[COMMAND])
         .await
         .expect("a second connection");
-    let invoke = json!({"nodeId": new.id(), "command": COMMAND, "idempotencyKey": "k", "timeoutMs": 9_000});
-    let id = owner.ask("node.invoke", invoke.clone()).await;
+    let (node, key) = (new.id(), || uuid::Uuid::new_v4().to_string());
+    let invoke = || json!({"nodeId": node, "command": COMMAND, "idempotencyKey": key(), "timeoutMs": 9_000});
+    let id = owner.ask("node.invoke", invoke()).await;
     let arrived = new.invoked(COMMAND).await;
     new.succeed(&arrived, &json!("new")).await.expect("a result in time");
     assert_eq!(owner.answer(&id).await.expect("a result")["payload"], "new");
     // The old socket's end must not take the new session with it.
     let (device, old_wire) = (old.id(), old.wire);
     old_wire.close().await;
-    let id = owner.ask("node.invoke", invoke).await;
+    let id = owner.ask("node.invoke", invoke()).await;
     let arrived = new.invoked(COMMAND).await;
     new.succeed(&arrived, &json!("still")).await.expect("a result in time");
     assert_eq!(owner.answer(&id).await.expect("a result")["payload"], "still");
@@ -228,7 +231,8 @@ async fn one_approval_in_either_view_admits_a_node_with_its_commands() {
             );
             assert!(find(&list, "paired", key, &device.id()).is_some(), "{list}");
         }
-        let invoke = json!({"nodeId": device.id(), "command": COMMAND, "idempotencyKey": "k"});
+        let key = uuid::Uuid::new_v4().to_string();
+        let invoke = json!({"nodeId": device.id(), "command": COMMAND, "idempotencyKey": key});
         let id = owner.ask("node.invoke", invoke).await;
         let arrived = fake.invoked(COMMAND).await;
         fake.succeed(&arrived, &json!({})).await.expect("a result in time");
@@ -243,7 +247,8 @@ async fn commands_declared_later_wait_for_approval_and_commands_left_out_are_gon
     let mut owner = owner(&target).await;
     let first = FakeNode::pair(&target, &mut owner, "Grows", &[COMMAND]).await;
     let device = first.device.clone();
-    let invoke = |command: &str| json!({"nodeId": device.id(), "command": command, "idempotencyKey": "k"});
+    let key = || uuid::Uuid::new_v4().to_string();
+    let invoke = |command: &str| json!({"nodeId": device.id(), "command": command, "idempotencyKey": key()});
 
     let grown = [COMMAND, "system.which"];
     let mut fake = FakeNode::connect(&target, device.clone(), "Grows", &grown)

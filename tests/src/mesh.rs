@@ -424,6 +424,20 @@ impl Node {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("atoll-node status: {error} in {text}"))
     }
 
+    /// Runs `atoll-node pair` with what its owner was given, without any token.
+    ///
+    /// # Panics
+    /// When it does not end in time.
+    pub async fn pair(&self, invitation: &str) -> Output {
+        let mut command = Command::new(built("atoll-node"));
+        isolate(&mut command, self.state.path());
+        command.args(["pair", invitation, "--name", &self.name, "--state-dir"]);
+        command.arg(self.state.path()).stdin(Stdio::null()).kill_on_drop(true);
+        within("atoll-node pair", command.output())
+            .await
+            .expect("a program that was built")
+    }
+
     /// Starts it (again).
     pub fn run(&mut self) {
         let mut command = Command::new(built("atoll-node"));

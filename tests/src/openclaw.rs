@@ -104,6 +104,13 @@ impl OpenClaw {
         serde_json::from_str(&text[start..]).unwrap_or_else(|error| panic!("openclaw {shown}: {error} in {text}"))
     }
 
+    /// Their headless node, with a setup code and nothing else.
+    pub fn node_by_code(&self, name: &str, code: &str) -> Program {
+        let mut command = self.command("node");
+        command.args(["node", "run", "--pair", code, "--display-name", name]);
+        Program::start("openclaw node run --pair", command)
+    }
+
     /// Their headless node, on its way to the target.
     pub fn node(&self, name: &str) -> Program {
         let mut command = self.command("node");

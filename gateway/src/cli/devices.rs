@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::client::Client;
+use super::invite::{self, Invite};
 use super::output::{self, ago, list, short, text};
 use super::{CliError, Reach};
 use crate::clock;
@@ -17,10 +18,38 @@ pub(super) enum Devices {
     /// Let a device in, with the commands it asks for
     #[command(after_help = "Example: atoll devices approve 4cac893d --code 123 456")]
     Approve(Approve),
-    /// Refuse a request
+    /// Refuse a request, or take an invitation back that nobody has followed yet
     Reject {
-        /// The request id, or its beginning
+        /// The id of the request or invitation, or its beginning
         request: String,
+    },
+    /// A link that lets one device in without a question
+    Invite(Invite),
+    /// Put another device in the place of a lost one: that one is out at once, the link brings its successor
+    #[command(after_help = "Example: atoll devices replace laptop")]
+    Replace {
+        /// The lost device: its id, the beginning of it, or its name
+        device: String,
+    },
+    /// Approve or withdraw commands of a node, in force at once
+    #[command(after_help = "Example: atoll devices commands laptop deny system.run")]
+    Commands {
+        /// The device id, its beginning, or its name
+        device: String,
+        /// allow or deny
+        verdict: Verdict,
+        /// The commands
+        #[arg(required = true)]
+        commands: Vec<String>,
+    },
+    /// Withdraw what a device may do; its links close at once and it has to ask again
+    #[command(after_help = "Example: atoll devices revoke laptop")]
+    Revoke {
+        /// The device id, its beginning, or its name
+        device: String,
+        /// Only this role: node or operator
+        #[arg(long)]
+        role: Option<String>,
     },
     /// Forget a device; its links close at once
     Remove {
@@ -43,10 +72,24 @@ impl Devices {
         let reply = match self {
             Self::List => return show(reach, &client.call("device.pair.list", json!({})).await?),
             Self::Approve(approve) => approve.run(&mut client).await?,
-            Self::Reject { request } => {
-                let request = find_request(&mut client, &request).await?;
-                let request = text(&request, "requestId");
-                client.call("device.pair.reject", json!({"requestId": request})).await?
+            Self::Reject { request } => reject(&mut client, &request).await?,
+            Self::Invite(invite) => return invite.run(reach, &mut client).await,
+            Self::Replace { device } => {
+                let device = find_device_row(&mut client, &device).await?;
+                return invite::show(reach, &replace(&mut client, &device).await?);
+            }
+            Self::Commands {
+                device,
+                verdict,
+                commands,
+            } => {
+                let device = find_device(&mut client, &device).await?;
+                let change = json!({"deviceId": device, verdict.as_str(): commands});
+                client.call("device.commands.set", change).await?
+            }
+            Self::Revoke { device, role } => {
+                let device = find_device_row(&mut client, &device).await?;
+                revoke(&mut client, &device, role.as_deref()).await?
             }
             Self::Remove { device } => {
                 let device = find_device(&mut client, &device).await?;
@@ -65,6 +108,74 @@ impl Devices {
             output::line("done")
         }
     }
+}
+
+/// What becomes of commands.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub(super) enum Verdict {
+    /// They may be offered
+    Allow,
+    /// They may not, whatever the device declares
+    Deny,
+}
+
+impl Verdict {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+        }
+    }
+}
+
+/// A request first; what is none may be an invitation.
+async fn reject(client: &mut Client, asked: &str) -> Result<Value, CliError> {
+    let reply = client.call("device.pair.list", json!({})).await?;
+    if let Ok(invite) = find(list(&reply, "invites"), &["setupId"], asked, "invitation") {
+        let setup = json!({"setupId": text(&invite, "setupId")});
+        return client.call("device.invite.revoke", setup).await;
+    }
+    let request = find(list(&reply, "pending"), &["requestId", "deviceId"], asked, "request")?;
+    let request = json!({"requestId": text(&request, "requestId")});
+    client.call("device.pair.reject", request).await
+}
+
+/// The lost device is out before anybody has the link.
+async fn replace(client: &mut Client, device: &Value) -> Result<Value, CliError> {
+    let commands = device.get("nodeSurface").and_then(|surface| surface.get("commands"));
+    let mut invite = json!({
+        "role": "node", "commands": commands.cloned().unwrap_or_else(|| json!([])),
+        "replaces": text(device, "deviceId"),
+    });
+    let name = text(device, "displayName");
+    if !name.is_empty() {
+        invite["name"] = json!(name);
+    }
+    if !list(device, "roles").contains(&json!("node")) {
+        return Err(CliError::Usage(
+            "only a node is replaced; revoke an operator's device and invite another with --role operator".to_owned(),
+        ));
+    }
+    revoke(client, device, Some("node")).await?;
+    client.call("device.invite", invite).await
+}
+
+async fn revoke(client: &mut Client, device: &Value, role: Option<&str>) -> Result<Value, CliError> {
+    let held = list(device, "roles").iter().filter_map(Value::as_str);
+    let roles: Vec<&str> = held.filter(|held| role.is_none_or(|role| role == *held)).collect();
+    let id = text(device, "deviceId");
+    let mut reply = Value::Null;
+    for role in &roles {
+        reply = client
+            .call("device.token.revoke", json!({"deviceId": id, "role": role}))
+            .await?;
+    }
+    if roles.is_empty() {
+        return Err(CliError::Usage(
+            "the device has no such role; see `atoll devices list`".to_owned(),
+        ));
+    }
+    Ok(reply)
 }
 
 #[derive(Debug, Args)]
@@ -125,9 +236,13 @@ async fn find_request(client: &mut Client, asked: &str) -> Result<Value, CliErro
 }
 
 async fn find_device(client: &mut Client, asked: &str) -> Result<String, CliError> {
-    let reply = client.call("device.pair.list", json!({})).await?;
-    let device = find(list(&reply, "paired"), &["deviceId", "displayName"], asked, "device")?;
+    let device = find_device_row(client, asked).await?;
     Ok(text(&device, "deviceId").to_owned())
+}
+
+async fn find_device_row(client: &mut Client, asked: &str) -> Result<Value, CliError> {
+    let reply = client.call("device.pair.list", json!({})).await?;
+    find(list(&reply, "paired"), &["deviceId", "displayName"], asked, "device")
 }
 
 /// The one row in which a field begins with what was typed.
@@ -153,8 +268,8 @@ fn show(reach: &Reach, reply: &Value) -> Result<(), CliError> {
     if reach.json {
         return output::json(reply);
     }
-    let (pending, paired) = (list(reply, "pending"), list(reply, "paired"));
-    if pending.is_empty() && paired.is_empty() {
+    let (pending, paired, invites) = (list(reply, "pending"), list(reply, "paired"), list(reply, "invites"));
+    if pending.is_empty() && paired.is_empty() && invites.is_empty() {
         return output::line("no device yet; run `atoll-node run --gateway …` on one");
     }
     if !pending.is_empty() {
@@ -167,7 +282,15 @@ fn show(reach: &Reach, reply: &Value) -> Result<(), CliError> {
     }
     if !paired.is_empty() {
         let rows: Vec<_> = paired.iter().map(paired_row).collect();
-        output::table(&["DEVICE", "NAME", "PLATFORM", "ROLES", "STATE", "SEEN"], &rows)?;
+        let head = [
+            "DEVICE", "NAME", "PLATFORM", "ROLE", "CMDS", "PIPE", "SEEN", "GEN", "ADDRESS",
+        ];
+        output::table(&head, &rows)?;
+    }
+    if !invites.is_empty() {
+        output::line("invitations that nobody has followed yet (`atoll devices reject <INVITATION>` takes one back):")?;
+        let rows: Vec<_> = invites.iter().map(invite_row).collect();
+        output::table(&["INVITATION", "NAME", "ROLE", "ENDS IN"], &rows)?;
     }
     Ok(())
 }
@@ -177,22 +300,51 @@ fn pending_row(row: &Value) -> Vec<String> {
         short(text(row, "requestId")),
         spaced(text(row, "code")),
         short(text(row, "deviceId")),
-        text(row, "displayName").to_owned(),
-        text(row, "platform").to_owned(),
+        cut(text(row, "displayName"), 20),
+        cut(text(row, "platform"), 8),
         text(row, "role").to_owned(),
         list(row, "commands").len().to_string(),
     ]
 }
 
+/// Nine columns in eighty: names are cut, and the address, which may be long, comes last.
 fn paired_row(row: &Value) -> Vec<String> {
     let roles: Vec<_> = list(row, "roles").iter().filter_map(Value::as_str).collect();
     let connected = row.get("connected").and_then(Value::as_bool).unwrap_or_default();
+    let commands = row.get("nodeSurface").map(|surface| list(surface, "commands").len());
+    let or_dash = |text: &str| if text.is_empty() { "-" } else { text }.to_owned();
+    let generation = row.get("generation").and_then(Value::as_u64);
     vec![
         short(text(row, "deviceId")),
-        text(row, "displayName").to_owned(),
-        text(row, "platform").to_owned(),
-        roles.join(","),
-        if connected { "connected" } else { "away" }.to_owned(),
-        ago(row.get("lastSeenAtMs").and_then(Value::as_u64), clock::now_ms()),
+        cut(text(row, "displayName"), 14),
+        cut(text(row, "platform"), 8),
+        or_dash(&roles.join(",").replace("operator", "oper")),
+        commands.map_or_else(|| "-".to_owned(), |count| count.to_string()),
+        or_dash(if connected { text(row, "pipe") } else { "" }),
+        if connected {
+            "now".to_owned()
+        } else {
+            ago(row.get("lastSeenAtMs").and_then(Value::as_u64), clock::now_ms())
+        },
+        generation.map_or_else(|| "-".to_owned(), |generation| generation.to_string()),
+        or_dash(text(row, "remoteIp")),
     ]
+}
+
+fn invite_row(row: &Value) -> Vec<String> {
+    let left = row.get("expiresAtMs").and_then(Value::as_u64).unwrap_or_default();
+    vec![
+        short(text(row, "setupId")),
+        cut(text(row, "displayName"), 24),
+        text(row, "role").to_owned(),
+        ago(Some(clock::now_ms()), left),
+    ]
+}
+
+/// The beginning of a text that is too long for its column.
+fn cut(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    text.chars().take(width - 1).chain(['…']).collect()
 }

@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::flight::{Flight, Order};
 use super::linked::Linked;
-use super::{Audience, Broadcast, LinkId, LinkUp, LiveNode, Outgoing, OwnPresence, RETURN, Request};
+use super::{Audience, Broadcast, LinkId, LinkUp, LiveDevice, LiveNode, Outgoing, OwnPresence, RETURN, Request};
 use crate::clock;
 
 /// Close code for a peer that does not read.
@@ -201,7 +201,13 @@ impl Owner {
             Request::Granted(node, surface) => self.granted(node, surface),
             Request::HostStats(node, stats) => self.host_stats(node, stats),
             Request::Devices(reply) => {
-                let device = |link: &Link| Some((link.up.device?, link.connected_at_ms));
+                let device = |link: &Link| {
+                    Some(LiveDevice {
+                        device: link.up.device?,
+                        connected_at_ms: link.connected_at_ms,
+                        pipe: link.up.pipe,
+                    })
+                };
                 drop(reply.send(self.links.values().filter_map(device).collect()));
             }
             Request::Awaited(node, reply) => self.awaited(node, reply, now),

@@ -35,6 +35,7 @@ fn link(role: Role, device: Option<DeviceId>, language: Language) -> (LinkUp, Qu
         approval: SurfaceApproval::Approved,
         path_env: String::new(),
         address: "test".to_owned(),
+        pipe: "ws",
         language,
         is_by_shared_auth: false,
         outgoing,

@@ -1,4 +1,4 @@
-//! Devices, exec approvals and grants, each as opaque JSON text: the state machines that own them decide what is in them. Never looks
+//! Devices, setup codes, exec approvals and grants, each as opaque JSON text: the state machines that own them decide what is in them. Never looks
 //! inside.
 
 use rusqlite::{Connection, params};
@@ -10,6 +10,8 @@ use super::JournalError;
 pub enum Kind {
     /// A paired device.
     Device,
+    /// A setup code.
+    SetupCode,
     /// A question whether a command may run.
     Approval,
     /// A command that a person allowed for good.
@@ -20,6 +22,7 @@ impl Kind {
     fn as_str(self) -> &'static str {
         match self {
             Self::Device => "device",
+            Self::SetupCode => "setup-code",
             Self::Approval => "approval",
             Self::Grant => "grant",
         }

@@ -112,6 +112,7 @@ fn node(outgoing: crate::hub::Outlet) -> LinkUp {
         approval: SurfaceApproval::Approved,
         path_env: String::new(),
         address: "test".to_owned(),
+        pipe: "ws",
         language: Language::Native,
         is_by_shared_auth: false,
         outgoing,

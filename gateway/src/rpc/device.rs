@@ -1,13 +1,15 @@
 //! `device.*` and `node.pair.*`: two views of the one book.
 
-use atoll_pairing::access::{ApprovePairing, ChangeDevice, PairingView, RejectPairing, RotateToken};
+use std::collections::HashMap;
+
+use atoll_pairing::access::{ApprovePairing, ChangeCommands, ChangeDevice, PairingView, RejectPairing, RotateToken};
 use atoll_pairing::book::{Answered, Approved, BookError, FreshToken, WRONG_CODES, WrongCode, rows};
 use atoll_pairing::digits::Digits;
 use atoll_protocol::dialect::denial;
 use atoll_protocol::error::WireError;
 use atoll_protocol::id::{DeviceId, PairingId};
 use atoll_protocol::method::device::{
-    DeviceRemove, DeviceRename, PairingApproval, PairingRequest, TokenRevoke, TokenRotate,
+    CommandsChange, DeviceRemove, DeviceRename, PairingApproval, PairingRequest, TokenRevoke, TokenRotate,
 };
 use atoll_protocol::method::node::NodeNamed;
 use atoll_protocol::method::{NoParams, Text};
@@ -18,15 +20,21 @@ use serde_json::json;
 use super::{Answer, Ask, done};
 use crate::clock;
 use crate::house::House;
+use crate::hub::LiveDevice;
 
 pub(super) async fn list(house: &House, ask: Ask) -> Answer {
     let _: NoParams = ask.read()?;
-    let live: std::collections::HashMap<DeviceId, u64> = house.hub.devices().await.into_iter().collect();
+    let live = house.hub.devices().await;
+    let live: HashMap<DeviceId, LiveDevice> = live.into_iter().map(|link| (link.device, link)).collect();
     let reply = house.book.read(move |book, now| {
-        book.device_list(now, |device| rows::Presence {
-            connected: live.contains_key(&device),
-            connected_ms: live.get(&device).copied(),
-            disconnected_ms: None,
+        book.device_list(now, |device| {
+            let link = live.get(&device);
+            rows::Presence {
+                connected: link.is_some(),
+                connected_ms: link.map(|link| link.connected_at_ms),
+                disconnected_ms: None,
+                pipe: link.map(|link| link.pipe).unwrap_or_default(),
+            }
         })
     });
     done(reply.await?)
@@ -212,6 +220,23 @@ pub(super) async fn revoke(house: &House, ask: Ask) -> Answer {
     done(json!({"deviceId": device, "role": role, "revokedAtMs": clock::now_ms()}))
 }
 
+/// Approves and withdraws commands of a node; its live link knows within the same moment.
+pub(super) async fn set_commands(house: &House, ask: Ask) -> Answer {
+    let params: CommandsChange = ask.read()?;
+    let device = device_id(&params.device_id)?;
+    let names = |list: Option<Vec<Text>>| list.unwrap_or_default().into_iter().map(Text::into_string).collect();
+    let (allow, deny): (Vec<String>, Vec<String>) = (names(params.allow), names(params.deny));
+    let detail = json!({"allow": allow, "deny": deny});
+    let granted = ask.decide(house, ChangeCommands { device, allow, deny })?;
+    let by = granted.principal().label();
+    let record = house
+        .book
+        .change(move |book, now| book.set_commands(&granted, now))
+        .await?;
+    house.audit(by, "device.commands", device.to_string(), detail).await;
+    done(json!({"deviceId": device, "commands": record.surface.commands, "deniedCommands": record.denied}))
+}
+
 fn request_id(ask: &Ask) -> Result<PairingId, WireError> {
     pairing_id(ask.read::<PairingRequest>()?.request_id)
 }
@@ -225,7 +250,7 @@ pub(super) fn device_id(text: &str) -> Result<DeviceId, WireError> {
     text.parse().map_err(|_| WireError::invalid("unknown deviceId"))
 }
 
-fn role(text: &str) -> Result<Role, WireError> {
+pub(super) fn role(text: &str) -> Result<Role, WireError> {
     match text {
         "operator" => Ok(Role::Operator),
         "node" => Ok(Role::Node),
@@ -233,7 +258,7 @@ fn role(text: &str) -> Result<Role, WireError> {
     }
 }
 
-fn scopes<'a>(names: impl Iterator<Item = &'a str>) -> Result<Scopes, WireError> {
+pub(super) fn scopes<'a>(names: impl Iterator<Item = &'a str>) -> Result<Scopes, WireError> {
     names
         .map(|name| {
             name.parse::<Scope>()

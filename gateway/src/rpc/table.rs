@@ -6,7 +6,9 @@ use atoll_pairing::access::Method;
 use atoll_protocol::scope::Scope;
 use futures_util::future::BoxFuture;
 
-use super::{Answer, Ask, approval, channel, chat, config, device, gateway, invocation, media, node, policy, session};
+use super::{
+    Answer, Ask, approval, channel, chat, config, device, gateway, invocation, media, node, policy, session, setup,
+};
 use crate::house::House;
 
 /// Who may call.
@@ -68,11 +70,16 @@ methods! {
     "config.patch" Operator(Admin) => config::patch;
     "config.schema" Operator(Read) => config::schema;
     "config.set" Operator(Admin) => config::set;
+    "device.commands.set" Operator(Pairing) => device::set_commands;
+    "device.invite" Operator(Pairing) => setup::invite;
+    "device.invite.revoke" Operator(Pairing) => setup::revoke;
     "device.pair.approve" Operator(Pairing) => device::approve;
     "device.pair.list" Operator(Pairing) => device::list;
     "device.pair.reject" Operator(Pairing) => device::reject;
     "device.pair.remove" Operator(Pairing) => device::remove;
     "device.pair.rename" Operator(Pairing) => device::rename;
+    "device.pair.setupCode" Operator(Admin) => setup::setup_code, unlisted;
+    "device.pair.setupStatus" Operator(Admin) => setup::setup_status, unlisted;
     "device.token.revoke" Operator(Pairing) => device::revoke;
     "device.token.rotate" Operator(Pairing) => device::rotate;
     "exec.approval.get" Operator(Approvals) => approval::one;

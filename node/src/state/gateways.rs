@@ -140,6 +140,16 @@ impl Gateways {
         }
     }
 
+    /// Remembers the key of a gateway whose invitation a person followed: what was pinned at that address before is of an older
+    /// one.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn adopt(&mut self, address: &str, key: [u8; 32]) -> Result<(), StateError> {
+        self.known.entry(address.to_owned()).or_default().public_key = Some(DeviceId::from_digest(key));
+        self.save()
+    }
+
     /// Keeps, replaces or forgets the dialect's token.
     ///
     /// # Errors
@@ -233,11 +243,11 @@ mod tests {
         let folder = tempfile::tempdir().expect("folder");
         let mut gateways = Gateways::load(folder.path().join("gateways.json")).expect("empty");
         assert_eq!(gateways.only(), None);
-        gateways.pin("ws://a", [1; 32]).expect("written").expect("first");
-        assert_eq!(gateways.only(), Some("ws://a"));
-        gateways.pin("ws://b", [1; 32]).expect("written").expect("first");
-        assert_eq!(gateways.only(), Some("ws://a"), "two addresses of one gateway");
-        gateways.pin("ws://c", [2; 32]).expect("written").expect("first");
+        gateways.pin("a:1", [1; 32]).expect("written").expect("first");
+        assert_eq!(gateways.only(), Some("a:1"));
+        gateways.pin("b:1", [1; 32]).expect("written").expect("first");
+        assert_eq!(gateways.only(), Some("a:1"), "two addresses of one gateway");
+        gateways.pin("c:1", [2; 32]).expect("written").expect("first");
         assert_eq!(gateways.only(), None);
         assert!(gateways.is_pinned([2; 32]) && !gateways.is_pinned([3; 32]));
     }
@@ -247,12 +257,12 @@ mod tests {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("gateways.json");
         let mut gateways = Gateways::load(path.clone()).expect("empty");
-        gateways.pin("ws://a", [1; 32]).expect("written").expect("first");
-        gateways.moved("ws://a", "ws://b").expect("written");
-        gateways.moved("ws://x", "ws://y").expect("nothing to do");
+        gateways.pin("a:1", [1; 32]).expect("written").expect("first");
+        gateways.moved("a:1", "b:1").expect("written");
+        gateways.moved("x:1", "y:1").expect("nothing to do");
         let again = Gateways::load(path).expect("reads");
         assert_eq!(
-            (again.known("ws://b").pin(), again.known("ws://a").pin()),
+            (again.known("b:1").pin(), again.known("a:1").pin()),
             (Some([1; 32]), None)
         );
     }

@@ -3,11 +3,12 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use atoll_protocol::id::{ApprovalId, DeviceId, PairingId};
+use atoll_protocol::id::{ApprovalId, DeviceId, PairingId, SetupId};
 use atoll_protocol::scope::{Role, Scope, Scopes};
 
 use super::commands::{CommandDenied, NodeFacts};
 use super::{Action, Denied, Needs, Policy};
+use crate::book::Gift;
 use crate::digits::Digits;
 
 /// Calling a method of the gateway.
@@ -149,6 +150,36 @@ impl Action for RejectPairing {
     }
 }
 
+/// Giving a place away beforehand. The book compares the caller's rights with what is given.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MintCode {
+    /// What the code gives.
+    pub gift: Gift,
+    /// Where the gateway is, for whoever follows the join link.
+    pub addresses: Vec<String>,
+    /// It has a join link.
+    pub has_link: bool,
+}
+
+impl Action for MintCode {
+    fn needs(&self) -> Needs {
+        person(Scope::Pairing)
+    }
+}
+
+/// Taking a setup code back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangeCode {
+    /// Which.
+    pub setup: SetupId,
+}
+
+impl Action for ChangeCode {
+    fn needs(&self) -> Needs {
+        person(Scope::Pairing)
+    }
+}
+
 /// A new device token, with at most the scopes that the record and the caller hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RotateToken {
@@ -176,6 +207,23 @@ pub struct ChangeDevice {
 impl Action for ChangeDevice {
     fn needs(&self) -> Needs {
         about(self.device)
+    }
+}
+
+/// Approving and withdrawing commands of a paired node. The book compares the caller's rights with what is given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangeCommands {
+    /// Which.
+    pub device: DeviceId,
+    /// Commands to approve.
+    pub allow: Vec<String>,
+    /// Commands to withdraw.
+    pub deny: Vec<String>,
+}
+
+impl Action for ChangeCommands {
+    fn needs(&self) -> Needs {
+        person(Scope::Pairing)
     }
 }
 

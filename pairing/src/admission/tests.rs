@@ -89,6 +89,7 @@ impl Door {
             token: FreshToken([self.n; 32]),
             address: None,
             is_first: true,
+            from: String::new(),
         };
         let commands = CommandPolicy::default();
         admit(proven, &self.origin, &self.auth, &commands, &mut self.book, fresh, 1000)

@@ -9,6 +9,7 @@ use secrecy::SecretString;
 
 use super::Book;
 use super::change::{self, Change, Decision};
+use super::code::CODES;
 use super::device::{ApprovedVia, DeviceRecord, RoleGrant};
 use super::digits::WrongCode;
 use super::pending::{PendingRequest, Reason};
@@ -89,6 +90,15 @@ pub enum BookError {
     /// A token that is not the caller's to take away, whatever the reason.
     #[error("device token revocation denied")]
     RevocationDenied,
+    /// No such setup code waits.
+    #[error("unknown setupId")]
+    UnknownCode,
+    /// Too many wait already.
+    #[error("{CODES} setup codes wait for their devices; revoke one, or wait ten minutes")]
+    TooManyCodes,
+    /// Too long a list.
+    #[error("a setup code names fewer commands")]
+    TooManyCommands,
     /// Empty or too long.
     #[error("a label has 1 to {LABEL_CHARS} characters")]
     BadLabel,
@@ -107,7 +117,10 @@ impl BookError {
             | Self::NoDigits
             | Self::RotationDenied
             | Self::RevocationDenied
+            | Self::UnknownCode
+            | Self::TooManyCommands
             | Self::BadLabel => WireError::invalid(self.to_string()),
+            Self::TooManyCodes => WireError::unavailable(self.to_string()),
         }
     }
 }
@@ -211,9 +224,7 @@ impl Book {
         let device = granted.action().device;
         check_manager(granted.principal(), device)?;
         let label = label.trim();
-        if label.is_empty() || label.chars().count() > LABEL_CHARS || label.chars().any(char::is_control) {
-            return Err(BookError::BadLabel);
-        }
+        check_label(label)?;
         let record = self.records.get_mut(&device).ok_or(BookError::UnknownDevice)?;
         record.label = Some(label.to_owned());
         Ok(vec![Change::Put(Box::new(record.clone())), change::changed()])
@@ -309,7 +320,7 @@ impl Book {
         Ok(changes)
     }
 
-    fn void_request(&mut self, device: DeviceId, now_ms: u64) -> Vec<Change> {
+    pub(super) fn void_request(&mut self, device: DeviceId, now_ms: u64) -> Vec<Change> {
         self.pending
             .take(device)
             .map(|request| change::resolved(&request, Decision::Rejected, now_ms))
@@ -321,7 +332,7 @@ impl Book {
         self.last_generation
     }
 
-    fn record_approval(&mut self, request: &PendingRequest, now_ms: u64) -> DeviceRecord {
+    pub(super) fn record_approval(&mut self, request: &PendingRequest, now_ms: u64) -> DeviceRecord {
         let generation = self.next_generation();
         let record = self
             .records
@@ -346,11 +357,13 @@ fn new_record(request: &PendingRequest, now_ms: u64) -> DeviceRecord {
         client: request.client.clone(),
         roles: std::collections::BTreeMap::new(),
         surface: Surface::default(),
+        denied: std::collections::BTreeSet::new(),
         surface_approved_ms: None,
         created_ms: now_ms,
         approved_ms: now_ms,
         approved_via: ApprovedVia::Owner,
         last_seen_ms: None,
+        last_address: String::new(),
     }
 }
 
@@ -395,7 +408,14 @@ fn check_approver(principal: &Principal, request: &PendingRequest, view: Pairing
     })
 }
 
-fn check_covers(held: &Scopes, needed: &Scopes) -> Result<(), BookError> {
+pub(super) fn check_label(label: &str) -> Result<(), BookError> {
+    if label.trim().is_empty() || label.chars().count() > LABEL_CHARS || label.chars().any(char::is_control) {
+        return Err(BookError::BadLabel);
+    }
+    Ok(())
+}
+
+pub(super) fn check_covers(held: &Scopes, needed: &Scopes) -> Result<(), BookError> {
     match needed.iter().find(|scope| !held.give(*scope)) {
         None => Ok(()),
         Some(missing) => Err(BookError::MissingScope {
@@ -405,7 +425,7 @@ fn check_covers(held: &Scopes, needed: &Scopes) -> Result<(), BookError> {
     }
 }
 
-fn check_manager(principal: &Principal, device: DeviceId) -> Result<(), BookError> {
+pub(super) fn check_manager(principal: &Principal, device: DeviceId) -> Result<(), BookError> {
     let is_other = principal.device_id().is_some_and(|own| own != device);
     if is_other && !principal.scopes().give(Scope::Admin) {
         return Err(BookError::NotYours);

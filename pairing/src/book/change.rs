@@ -1,10 +1,11 @@
 //! What a change of the book asks of the shell around it: store, then tell, then close.
 
-use atoll_protocol::id::DeviceId;
+use atoll_protocol::id::{DeviceId, SetupId};
 use atoll_protocol::json::Json;
 use atoll_protocol::scope::Role;
 use serde_json::json;
 
+use super::code::SetupCode;
 use super::device::DeviceRecord;
 use super::pending::PendingRequest;
 use super::rows;
@@ -18,6 +19,10 @@ pub enum Change {
     Seen(Box<DeviceRecord>),
     /// Forget this device, durably.
     Remove(DeviceId),
+    /// Store this setup code, durably and in one step with the other changes of the list.
+    PutCode(Box<SetupCode>),
+    /// Forget this setup code.
+    ForgetCode(SetupId),
     /// Broadcast to operators with `operator.pairing`.
     Event {
         /// e.g. `device.pair.requested`.
@@ -45,7 +50,10 @@ pub enum Change {
 impl Change {
     /// Whether this must be stored before anything else happens.
     pub fn is_durable(&self) -> bool {
-        matches!(self, Self::Put(_) | Self::Remove(_))
+        matches!(
+            self,
+            Self::Put(_) | Self::Remove(_) | Self::PutCode(_) | Self::ForgetCode(_)
+        )
     }
 }
 

@@ -1,6 +1,6 @@
 //! One paired device: what was approved for it, and since when. Only approval makes one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use atoll_protocol::capability::Surface;
 use atoll_protocol::frame::ClientInfo;
@@ -30,6 +30,8 @@ pub struct DeviceRecord {
     pub roles: BTreeMap<Role, RoleGrant>,
     /// The commands that the owner approved.
     pub surface: Surface,
+    /// Commands that the owner withdrew: declaring them asks for nothing.
+    pub denied: BTreeSet<String>,
     /// When the surface was last approved, Unix milliseconds.
     pub surface_approved_ms: Option<u64>,
     /// When it was first approved, Unix milliseconds.
@@ -40,6 +42,8 @@ pub struct DeviceRecord {
     pub approved_via: ApprovedVia,
     /// When it last connected, Unix milliseconds.
     pub last_seen_ms: Option<u64>,
+    /// Where it last connected from; empty when it never did.
+    pub last_address: String,
 }
 
 /// One role of a device.

@@ -1,14 +1,15 @@
-//! How a [`DeviceRecord`] is stored: its serde twin, and the way back with every bound checked again.
+//! How a [`DeviceRecord`] and a [`SetupCode`] are stored: their serde twins, and the way back with every bound checked again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use atoll_protocol::capability::Surface;
 use atoll_protocol::frame::ClientInfo;
-use atoll_protocol::id::DeviceId;
+use atoll_protocol::id::{DeviceId, SetupId};
 use atoll_protocol::scope::{Role, Scopes};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::code::{CodeEnd, Gift, SetupCode};
 use super::device::{ApprovedVia, DeviceRecord, RoleGrant, TokenRecord};
 use super::token::SecretHash;
 
@@ -30,6 +31,10 @@ pub struct StoredDevice {
     by_setup_code: bool,
     #[serde(default)]
     last_seen_ms: Option<u64>,
+    #[serde(default)]
+    denied: BTreeSet<String>,
+    #[serde(default)]
+    last_address: String,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -76,6 +81,8 @@ impl From<&DeviceRecord> for StoredDevice {
             approved_ms: record.approved_ms,
             by_setup_code: record.approved_via == ApprovedVia::SetupCode,
             last_seen_ms: record.last_seen_ms,
+            denied: record.denied.clone(),
+            last_address: record.last_address.clone(),
         }
     }
 }
@@ -126,6 +133,8 @@ impl TryFrom<StoredDevice> for DeviceRecord {
                 ApprovedVia::Owner
             },
             last_seen_ms: stored.last_seen_ms,
+            denied: stored.denied,
+            last_address: stored.last_address,
         })
     }
 }
@@ -144,6 +153,115 @@ impl From<StoredRole> for RoleGrant {
                     last_used_ms: token.last_used_ms,
                 })
                 .collect(),
+        }
+    }
+}
+
+/// A setup code as it is stored: without its secret. New fields get a default.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StoredCode {
+    id: SetupId,
+    sha256: [u8; 32],
+    #[serde(default)]
+    link_sha256: Option<[u8; 32]>,
+    role: Role,
+    scopes: Scopes,
+    #[serde(default)]
+    commands: Option<Vec<String>>,
+    #[serde(default)]
+    label: Option<String>,
+    #[serde(default)]
+    replaces: Option<DeviceId>,
+    by: String,
+    #[serde(default)]
+    addresses: Vec<String>,
+    created_ms: u64,
+    expires_ms: u64,
+    #[serde(default)]
+    end: Option<StoredEnd>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum StoredEnd {
+    Used {
+        device: DeviceId,
+        generation: u64,
+        at_ms: u64,
+    },
+    Revoked,
+}
+
+impl std::fmt::Debug for StoredCode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StoredCode")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl From<&SetupCode> for StoredCode {
+    fn from(code: &SetupCode) -> Self {
+        let gift = code.gift.clone();
+        Self {
+            id: code.id.clone(),
+            sha256: *code.hash.as_bytes(),
+            link_sha256: code.link.map(|link| *link.as_bytes()),
+            role: gift.role,
+            scopes: gift.scopes,
+            commands: gift.commands,
+            label: gift.label,
+            replaces: gift.replaces,
+            by: code.by.clone(),
+            addresses: code.addresses.clone(),
+            created_ms: code.created_ms,
+            expires_ms: code.expires_ms,
+            end: code.end.as_ref().map(|end| match end {
+                CodeEnd::Used {
+                    device,
+                    generation,
+                    at_ms,
+                } => StoredEnd::Used {
+                    device: *device,
+                    generation: *generation,
+                    at_ms: *at_ms,
+                },
+                CodeEnd::Revoked => StoredEnd::Revoked,
+            }),
+        }
+    }
+}
+
+impl From<StoredCode> for SetupCode {
+    fn from(stored: StoredCode) -> Self {
+        Self {
+            id: stored.id,
+            hash: SecretHash::from_bytes(stored.sha256),
+            link: stored.link_sha256.map(SecretHash::from_bytes),
+            gift: Gift {
+                role: stored.role,
+                scopes: stored.scopes,
+                commands: stored.commands,
+                label: stored.label,
+                replaces: stored.replaces,
+            },
+            by: stored.by,
+            addresses: stored.addresses,
+            created_ms: stored.created_ms,
+            expires_ms: stored.expires_ms,
+            end: stored.end.map(|end| match end {
+                StoredEnd::Used {
+                    device,
+                    generation,
+                    at_ms,
+                } => CodeEnd::Used {
+                    device,
+                    generation,
+                    at_ms,
+                },
+                StoredEnd::Revoked => CodeEnd::Revoked,
+            }),
         }
     }
 }

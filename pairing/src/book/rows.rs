@@ -5,12 +5,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value, json};
 
+use super::code::SetupCode;
 use super::device::{DeviceRecord, RoleGrant};
 use super::pending::PendingRequest;
 use crate::access::commands::required_to_approve;
 
 /// What the hub knows of a device's links, for the rows.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Presence {
     /// A link is up.
     pub connected: bool,
@@ -18,6 +19,8 @@ pub struct Presence {
     pub connected_ms: Option<u64>,
     /// When the last one ended, Unix milliseconds.
     pub disconnected_ms: Option<u64>,
+    /// What it goes over, e.g. `wss`; empty without one.
+    pub pipe: &'static str,
 }
 
 /// A pending row of `device.pair.list`, and `device.pair.requested`.
@@ -95,8 +98,15 @@ pub fn device(record: &DeviceRecord, presence: Option<Presence>) -> Value {
     row.insert("createdAtMs".into(), json!(record.created_ms));
     row.insert("approvedAtMs".into(), json!(record.approved_ms));
     insert_last_seen(&mut row, record);
-    if let Some(presence) = presence {
+    insert_text(&mut row, "remoteIp", &record.last_address);
+    let generation = record.roles.values().map(|grant| grant.generation).max();
+    row.insert("generation".into(), json!(generation));
+    if let Some(presence) = &presence {
         row.insert("connected".into(), json!(presence.connected));
+        insert_text(&mut row, "pipe", presence.pipe);
+    }
+    if !record.denied.is_empty() {
+        row.insert("deniedCommands".into(), json!(record.denied));
     }
     let tokens: Vec<Value> = record
         .roles
@@ -105,7 +115,7 @@ pub fn device(record: &DeviceRecord, presence: Option<Presence>) -> Value {
         .collect();
     row.insert("tokens".into(), tokens.into());
     if let (Some(presence), true) = (presence, record.roles.contains_key(&Role::Node)) {
-        row.insert("nodeSurface".into(), node_surface(record, presence));
+        row.insert("nodeSurface".into(), node_surface(record, &presence));
     }
     row.into()
 }
@@ -122,7 +132,7 @@ fn token(role: Role, grant: &RoleGrant) -> Option<Value> {
     Some(row.into())
 }
 
-fn node_surface(record: &DeviceRecord, presence: Presence) -> Value {
+fn node_surface(record: &DeviceRecord, presence: &Presence) -> Value {
     let mut row = Map::new();
     insert_text(&mut row, "displayName", record.display_name());
     row.insert("version".into(), json!(record.client.version));
@@ -139,6 +149,23 @@ fn node_surface(record: &DeviceRecord, presence: Presence) -> Value {
     if let Some(at) = presence.disconnected_ms {
         row.insert("lastDisconnectedAtMs".into(), json!(at));
     }
+    row.into()
+}
+
+/// A setup code that waits for its device.
+pub fn invite(code: &SetupCode) -> Value {
+    let mut row = Map::new();
+    row.insert("setupId".into(), json!(code.id));
+    row.insert("role".into(), json!(code.gift.role));
+    row.insert("scopes".into(), json!(code.gift.scopes));
+    row.insert("commands".into(), json!(code.gift.commands));
+    insert_text(&mut row, "displayName", code.gift.label.as_deref().unwrap_or_default());
+    if let Some(replaced) = code.gift.replaces {
+        row.insert("replaces".into(), json!(replaced));
+    }
+    row.insert("by".into(), json!(code.by));
+    row.insert("createdAtMs".into(), json!(code.created_ms));
+    row.insert("expiresAtMs".into(), json!(code.expires_ms));
     row.into()
 }
 

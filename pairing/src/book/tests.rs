@@ -13,6 +13,8 @@ use crate::access::{
 use crate::identity::Identity;
 use atoll_protocol::scope::Scope;
 
+mod codes;
+mod commands;
 mod digits;
 mod manage;
 mod property;
@@ -74,6 +76,7 @@ fn applicant<'a>(key: DeviceKey, claims: &'a Claims, token: TokenUse<'a>, n: u32
         vouched: false,
         token,
         digits: LinkDigits::None,
+        from: String::new(),
         request: PairingId::new(format!("r{n}")).expect("an id"),
         address: None,
     }
@@ -145,7 +148,13 @@ fn events(changes: &[Change]) -> Vec<(&'static str, Value)> {
         .iter()
         .filter_map(|change| match change {
             Change::Event { name, payload, .. } => Some((*name, payload.tree())),
-            Change::Put(_) | Change::Seen(_) | Change::Remove(_) | Change::Surface(_) | Change::Close { .. } => None,
+            Change::Put(_)
+            | Change::Seen(_)
+            | Change::Remove(_)
+            | Change::PutCode(_)
+            | Change::ForgetCode(_)
+            | Change::Surface(_)
+            | Change::Close { .. } => None,
         })
         .collect()
 }

@@ -54,6 +54,7 @@ fn native(target: &Target, pin: Option<u8>) -> Dial {
         speak: Speak::Native {
             pin: pin.map(|seed| identity(seed).public_key()),
             token: Some("token".into()),
+            setup_code: None,
         },
     }
 }

@@ -138,7 +138,7 @@ impl Gateway {
         if !is_committed(&proof.nonce, &hello.commitment) {
             return self.refuse(&Refusal::Device(DeviceFault::NonceMismatch));
         }
-        let signed = transcript.of_peer(&proof.nonce, proof.token.as_deref());
+        let signed = transcript.of_peer(&proof.nonce, proof.token.as_deref(), proof.setup_code.as_deref());
         if verify(&hello.public_key, PEER, &signed, &proof.signature).is_err() {
             return self.refuse(&Refusal::Device(DeviceFault::Signature));
         }
@@ -149,11 +149,11 @@ impl Gateway {
             gateway_nonce: &self.nonce,
         });
         self.state = GatewayState::Verdict;
-        vec![Step::Proven(Box::new(proven(hello, version, proof.token, digits)))]
+        vec![Step::Proven(Box::new(proven(hello, version, proof, digits)))]
     }
 }
 
-fn proven(hello: Hello, version: u16, token: Option<String>, digits: Digits) -> Proven {
+fn proven(hello: Hello, version: u16, proof: Proof, digits: Digits) -> Proven {
     Proven {
         device: Some(device_key(hello.public_key)),
         claims: Claims {
@@ -165,7 +165,8 @@ fn proven(hello: Hello, version: u16, token: Option<String>, digits: Digits) -> 
             protocol: version,
         },
         offered: Offered {
-            token: token.map(SecretString::from),
+            token: proof.token.map(SecretString::from),
+            bootstrap_token: proof.setup_code.map(SecretString::from),
             ..Offered::default()
         },
         language: Language::Native,
@@ -193,8 +194,10 @@ pub struct NativeClient {
     pub nonce: [u8; 32],
     /// The key of the gateway that this device was paired with; none the first time.
     pub pin: Option<[u8; 32]>,
-    /// The shared token or a setup code.
+    /// The shared token.
     pub token: Option<SecretString>,
+    /// A setup code.
+    pub setup_code: Option<SecretString>,
     /// The TLS exporter of this connection where there is TLS.
     pub exporter: Option<[u8; 32]>,
 }
@@ -291,8 +294,9 @@ impl Client {
         )?;
         verify(&challenge.public_key, GATEWAY, transcript.of_gateway(), &signature)
             .map_err(|_| HandshakeError::Unproven)?;
-        let token = self.setup.token.as_ref().map(|token| token.expose_secret().to_owned());
-        let signed = transcript.of_peer(&self.setup.nonce, token.as_deref());
+        let text = |secret: &Option<SecretString>| secret.as_ref().map(|secret| secret.expose_secret().to_owned());
+        let (token, setup_code) = (text(&self.setup.token), text(&self.setup.setup_code));
+        let signed = transcript.of_peer(&self.setup.nonce, token.as_deref(), setup_code.as_deref());
         let signature = self.setup.identity.sign(PEER, &signed).to_vec();
         self.state = ClientState::Verdict {
             version,
@@ -308,6 +312,7 @@ impl Client {
             nonce: self.setup.nonce,
             signature,
             token,
+            setup_code,
         })))
     }
 }

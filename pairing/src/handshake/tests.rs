@@ -52,6 +52,7 @@ fn setup(nonce: u8) -> NativeClient {
         nonce: [nonce; 32],
         pin: Some(identity(2).public_key()),
         token: Some(TOKEN.into()),
+        setup_code: None,
         exporter: Some(EXPORTER),
     }
 }
@@ -379,6 +380,7 @@ fn a_signature_of_the_gateway_is_no_proof_of_a_client() {
         nonce: [3; 32],
         signature: challenge.signature,
         token: None,
+        setup_code: None,
     });
     let steps = gateway.handle(Message::Binary(proof.encode().unwrap()), now());
     assert!(!steps.iter().any(|step| matches!(step, Step::Proven(_))));
@@ -414,6 +416,7 @@ fn what_is_too_large_or_out_of_turn_ends_the_handshake() {
         nonce: [3; 32],
         signature: vec![0; 64],
         token: None,
+        setup_code: None,
     })
     .encode()
     .unwrap();
@@ -529,12 +532,13 @@ fn a_nonce_is_not_said_before_the_gateways_and_cannot_be_chosen_after_it() {
     let transcript = crate::transcript::Transcript::new(&hello, &challenge, None).expect("a transcript");
     let nonce = [99; 32];
     let signature = own
-        .sign(crate::transcript::PEER, &transcript.of_peer(&nonce, None))
+        .sign(crate::transcript::PEER, &transcript.of_peer(&nonce, None, None))
         .to_vec();
     let proof = Frame::Proof(Proof {
         nonce,
         signature,
         token: None,
+        setup_code: None,
     });
     let steps = gateway.handle(Message::Binary(proof.encode().unwrap()), now());
     assert!(!steps.iter().any(|step| matches!(step, Step::Proven(_))), "{steps:?}");

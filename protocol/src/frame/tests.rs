@@ -69,6 +69,7 @@ fn handshake_samples() -> Vec<Frame> {
             nonce: [20; 32],
             signature: vec![7],
             token: Some("t".to_owned()),
+            setup_code: Some("s".to_owned()),
         }),
         Frame::Waiting(Waiting {
             request: PairingId::new("r").expect("an id"),
@@ -192,7 +193,7 @@ fn hex(bytes: &[u8]) -> String {
 const GOLDEN: &[&str] = &[
     "010101010101010101010101010101010101010101010101010101010101010101010101010102020202020202020202020202020202020202020202020202020202020202020169016d0176017001660168016e01730101610103612e6201017001012f",
     "020103030303030303030303030303030303030303030303030303030303030303030404040404040404040404040404040404040404040404040404040404040404020506",
-    "0314141414141414141414141414141414141414141414141414141414141414140107010174",
+    "03141414141414141414141414141414141414141414141414141414141414141401070101740173",
     "0401720177",
     "050163017600000101610103612e6201017001ac0205",
     "0603016d01027b7d01010109",
@@ -428,11 +429,12 @@ fn the_highest_common_version_is_agreed_upon() {
 }
 
 #[test]
-fn a_token_is_not_shown() {
+fn neither_token_nor_code_is_shown() {
     let proof = Proof {
         nonce: [1; 32],
         signature: vec![1],
         token: Some("hush".to_owned()),
+        setup_code: Some("hush".to_owned()),
     };
     assert!(!format!("{:?}", Frame::Proof(proof)).contains("hush"));
 }

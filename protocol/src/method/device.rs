@@ -32,6 +32,54 @@ closed! {
         request_id: Text;
     }
 
+    /// `device.pair.setupCode`.
+    #[derive(Default)]
+    pub struct SetupCodeAsk {;
+        /// The address to name in place of the gateway's own.
+        public_url?: Text,
+        /// Whether to name the configured remote address; there is none here.
+        prefer_remote_url?: bool,
+        /// Whether to draw the code; it never is here.
+        include_qr?: bool,
+        /// What the device may become: `node`.
+        bootstrap_profile?: Text,
+        /// Whether to make a join link.
+        join_url?: bool,
+    }
+
+    /// `device.pair.setupStatus` and `device.invite.revoke`.
+    pub struct SetupNamed {
+        /// The setup code's id.
+        setup_id: Text;
+    }
+
+    /// `device.invite`.
+    #[derive(Default)]
+    pub struct Invite {;
+        /// `node` (default) or `operator`.
+        role?: Text,
+        /// What an operator may do; read and write by default.
+        scopes?: Vec<Text>,
+        /// The commands that a node may offer; all that it declares by default.
+        commands?: Vec<Text>,
+        /// What to call the device.
+        name?: Text,
+        /// Where the gateway is; what it knows of itself by default.
+        addresses?: Vec<Text>,
+        /// The device in whose place this one comes.
+        replaces?: Text,
+    }
+
+    /// `device.commands.set`.
+    pub struct CommandsChange {
+        /// The device.
+        device_id: Text;
+        /// Commands to approve.
+        allow?: Vec<Text>,
+        /// Commands to withdraw.
+        deny?: Vec<Text>,
+    }
+
     /// `device.pair.remove`.
     pub struct DeviceRemove {
         /// The device.

@@ -91,6 +91,7 @@ fn plan(mesh: &Mesh) -> Dial {
         speak: Speak::Native {
             pin: None,
             token: Some(SecretString::from(token())),
+            setup_code: None,
         },
     }
 }

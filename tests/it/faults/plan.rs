@@ -52,7 +52,12 @@ impl Plan {
     /// Draws one. At most one fault at a time, so that the end of each sets right what it did.
     pub(super) fn draw(chance: &mut Chance) -> Self {
         let mut happenings: Vec<_> = (0..CALLS)
-            .map(|_| (chance.below(BEGIN), Happening::Call(chance.one_of(&["0", "0", "0.1", "0.5"]))))
+            .map(|_| {
+                (
+                    chance.below(BEGIN),
+                    Happening::Call(chance.one_of(&["0", "0", "0.1", "0.5"])),
+                )
+            })
             .collect();
         let mut free = Duration::ZERO;
         for _ in 0..chance.one_of(&[1, 1, 2, 3]) {

@@ -14,7 +14,7 @@ fn records_survive_storage_and_the_lists_show_no_secret() {
     let back = DeviceRecord::try_from(stored).expect("whole");
     assert_eq!(back, record);
 
-    let mut book = Book::restore([back]);
+    let mut book = Book::restore([back], []);
     let list = book.device_list(desk.now, |_| rows::Presence::default());
     let paired = &list["paired"][0];
     assert_eq!(paired["tokens"][0]["role"], "node");
