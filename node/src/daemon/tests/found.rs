@@ -42,10 +42,11 @@ async fn another_key_than_the_announced_one_ends_it_before_anything_is_said() {
 async fn the_shared_token_is_shown_only_to_a_gateway_that_is_paired_or_named() {
     let (gateway, folder) = (TestGateway::new().await, state(None));
     let announced = Some(gateway.identity.public_key());
-    let node = start(&gateway, folder.path(), announced);
+    let mut node = start(&gateway, folder.path(), announced);
     let guest = gateway.guest().await.expect("a proven guest");
     assert!(!shows_token(&guest), "a stranger");
     let link = admit(guest).await;
+    node.notice(|notice| matches!(notice, Notice::Connected { .. })).await;
     node.stop.cancel();
     soon("the end", node.task).await.expect("no panic").expect("in order");
     drop(link);
