@@ -199,11 +199,11 @@ async fn the_earlier_of_deadline_and_timeout_ends_a_call_and_one_in_the_past_beg
         json!({"deadline": now_ms() + 60_000, "timeoutMs": 700}),
     ] {
         let started = Instant::now();
-        let error = operator
+        let reply = operator
             .call("node.invoke", ring.invoke("sleep 30", limits))
             .await
-            .expect_err("too late");
-        assert_eq!(error["details"]["nodeError"]["code"], "TIMEOUT", "{error}");
+            .expect("the node's own deadline is a little earlier, so it is the node that says so");
+        assert_eq!(reply["payload"]["timedOut"], true, "{reply}");
         assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
     }
     let late = ring.invoke(MARKING, json!({"deadline": now_ms() - 1}));

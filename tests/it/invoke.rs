@@ -75,6 +75,7 @@ async fn result_arrives(operator: &mut Wire, node: &mut FakeNode) {
 
     // Without parameters the node gets null, and without a key there is no call.
     request.as_object_mut().expect("an object").remove("params");
+    request["idempotencyKey"] = json!(uuid::Uuid::new_v4().to_string());
     let id = operator.ask("node.invoke", request.clone()).await;
     let invoke = node.invoked(COMMAND).await;
     assert_eq!(invoke.payload["paramsJSON"], Value::Null);

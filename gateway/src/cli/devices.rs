@@ -25,7 +25,7 @@ pub(super) enum Devices {
     },
     /// A link that lets one device in without a question
     Invite(Invite),
-    /// Put another device in the place of a lost one: that one is out at once, the link brings its successor
+    /// Put another device in the place of a lost one, which is out at once
     #[command(after_help = "Example: atoll devices replace laptop")]
     Replace {
         /// The lost device: its id, the beginning of it, or its name

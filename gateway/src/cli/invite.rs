@@ -27,7 +27,7 @@ pub(super) struct Invite {
     /// What to call the device
     #[arg(long)]
     name: Option<String>,
-    /// Where the device finds this gateway, best first [default: what the gateway knows of itself]
+    /// Addresses of this gateway, best first [default: where it listens]
     #[arg(long = "address", value_name = "URL")]
     addresses: Vec<String>,
 }

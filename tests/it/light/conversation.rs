@@ -74,9 +74,12 @@ fn age_transcripts(state: &Path) -> usize {
     let transcripts: Vec<_> = paths
         .filter(|path| path.extension().is_some_and(|extension| extension == "jsonl"))
         .collect();
+    let milliseconds = regex_lite::Regex::new("\"timestamp\":[0-9]{13}").expect("a pattern");
     for path in &transcripts {
         let text = std::fs::read_to_string(path).expect("text");
-        std::fs::write(path, text.replace("\"timestamp\":\"20", "\"timestamp\":\"19")).expect("a writable file");
+        let aged = text.replace("\"timestamp\":\"20", "\"timestamp\":\"19");
+        let aged = milliseconds.replace_all(&aged, "\"timestamp\":1000000000000");
+        std::fs::write(path, &*aged).expect("a writable file");
     }
     transcripts.len()
 }

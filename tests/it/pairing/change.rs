@@ -49,10 +49,11 @@ async fn commands_are_withdrawn_and_given_back_on_a_live_link() {
     let mut node = mesh.node("laptop").await;
     let id = mesh.connected("laptop").await;
     let mut owner = mesh.operator().await;
-    let call = json!({"nodeId": id, "command": "device.info", "idempotencyKey": "k"});
-    owner.call("node.invoke", call.clone()).await.expect("allowed");
+    let key = || uuid::Uuid::new_v4().to_string();
+    let call = || json!({"nodeId": id, "command": "device.info", "idempotencyKey": key()});
+    owner.call("node.invoke", call()).await.expect("allowed");
     done(&mesh, &["devices", "commands", "laptop", "deny", "device.info"]).await;
-    owner.call("node.invoke", call.clone()).await.expect_err("withdrawn");
+    owner.call("node.invoke", call()).await.expect_err("withdrawn");
     until_time("the node to know", SECOND, async || {
         let status = node.status().await;
         let commands = status["status"]["commands"].as_array()?;
@@ -63,14 +64,11 @@ async fn commands_are_withdrawn_and_given_back_on_a_live_link() {
     node.kill().await;
     node.run();
     mesh.connected("laptop").await;
-    owner
-        .call("node.invoke", call.clone())
-        .await
-        .expect_err("withdrawn for good");
+    owner.call("node.invoke", call()).await.expect_err("withdrawn for good");
     let pending = owner.call("node.pair.list", json!({})).await.expect("a list");
     assert_eq!(pending["pending"], json!([]), "{pending}");
     done(&mesh, &["devices", "commands", "laptop", "allow", "device.info"]).await;
-    owner.call("node.invoke", call).await.expect("given back");
+    owner.call("node.invoke", call()).await.expect("given back");
 }
 
 #[tokio::test]

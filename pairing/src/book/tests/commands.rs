@@ -44,7 +44,7 @@ fn approving_a_command_takes_what_approving_its_request_would_take() {
     desk.pair(1, &node_claims(&["system.notify"]));
     let clerk = [Scope::Pairing, Scope::Write];
     desk.change(&clerk, &["system.run"], &[]).expect_err("it runs things");
-    desk.change(&clerk, &["system.which"], &[]).expect("harmless");
+    desk.change(&clerk, &["device.info"], &[]).expect("harmless");
     desk.change(&clerk, &[], &["system.notify"])
         .expect("taking away gives nothing");
 }

@@ -59,7 +59,7 @@ fn the_pending_row_is_the_one_that_the_real_gateway_sends_and_shows_the_commands
         "publicKey": list["pending"][0]["publicKey"], "displayName": "Proto Node",
         "platform": "linux", "deviceFamily": "Linux", "clientId": "node-host", "clientMode": "node", "role": "node",
         "roles": ["node"], "scopes": [], "caps": ["system"], "commands": ["system.run"], "silent": false, "isRepair": false, "ts": 1_795_169_688_831_u64,
-    }], "paired": []});
+    }], "paired": [], "invites": []});
     assert_eq!(list, expected);
     assert_eq!(list["pending"][0]["publicKey"].as_str().map(str::len), Some(43));
 }
