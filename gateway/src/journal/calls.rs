@@ -281,7 +281,7 @@ pub fn unfinished(db: &Connection) -> Result<Vec<CallRow>, JournalError> {
     Ok(rows)
 }
 
-/// The calls that ended lately, newest first, without their results: `limit` at most of the last [`LATELY`] that pass the filter.
+/// The calls that ended lately, newest first, without their results: `limit` at most of the last `LATELY` that pass the filter.
 ///
 /// # Errors
 /// Any SQL error.
