@@ -254,7 +254,10 @@ async fn our_node_comes_in_by_their_setup_code_without_a_question() {
     let gateway = OpenClawGateway::start().await;
     let mut theirs = owner(gateway.target()).await;
     let asked = theirs
-        .call("device.pair.setupCode", json!({"bootstrapProfile": "node"}))
+        .call(
+            "device.pair.setupCode",
+            json!({"bootstrapProfile": "node", "publicUrl": gateway.target().ws()}),
+        )
         .await;
     let minted = asked.expect("a code");
     let mut node = Node::prepare(gateway.target(), "Our Guest", &["--dialect", "openclaw"]);
