@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock;
 use crate::house::House;
-use crate::hub::{RETURN, Restored};
+use crate::hub::Restored;
 use crate::intake;
 use crate::journal::Durability;
 use crate::journal::calls::{self, CallEnd, CallRow, CallState};
@@ -19,6 +19,10 @@ use crate::waiting::{self, Waiting};
 
 /// A call from before a restart is given up after this: as long as a command has that names no time.
 const RESTORED: Duration = Duration::from_secs(30 * 60);
+
+/// A call whose time was over while the gateway was away ends this long after the start at the latest: every state is final soon
+/// after its deadline.
+const MOMENT: Duration = Duration::from_secs(3);
 
 /// After that, calls that no turn has asked about get their end in the journal.
 const LEFT: Duration = Duration::from_secs(60);
@@ -126,8 +130,8 @@ fn restored(row: &CallRow) -> Option<Restored> {
     let details = &row.new.details;
     let deadline = details.deadline_at.map_or_else(
         || clock::instant() + RESTORED,
-        // Its node may have the end of a call whose time was over meanwhile, and comes back to say so.
-        |at| clock::instant_at(u64::try_from(at).unwrap_or_default()).max(clock::instant() + RETURN),
+        // Its node may have the end of a call whose time was over meanwhile, and has a moment to come back and say so.
+        |at| clock::instant_at(u64::try_from(at).unwrap_or_default()).max(clock::instant() + MOMENT),
     );
     Some(Restored {
         call: row.new.call.clone(),
