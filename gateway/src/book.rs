@@ -143,6 +143,7 @@ impl Owner {
                     if let Err(error) = self.store(&changes).await {
                         tracing::warn!(%error, "old setup codes were not forgotten");
                     }
+                    self.enforce(&changes).await;
                     self.follow(changes).await;
                     continue;
                 }
@@ -157,8 +158,11 @@ impl Owner {
             if changes.iter().any(Change::is_durable) {
                 self.published.send_replace(Arc::new(generations_of(&self.records)));
             }
-            answer(stored);
             // What is not durable did not happen, as far as others are concerned.
+            if is_stored {
+                self.enforce(&changes).await;
+            }
+            answer(stored);
             if is_stored {
                 self.follow(changes).await;
             }
@@ -197,6 +201,30 @@ impl Owner {
         self.journal.write(Durability::Durable, write).await
     }
 
+    /// Whoever is told that a node lost something can rely on it. The links of operators are closed later: the one who asked
+    /// may be on one of them, and has an answer to come.
+    async fn enforce(&self, changes: &[Change]) {
+        for change in changes {
+            match change {
+                Change::Surface(device) => {
+                    if let Some(record) = self.records.record(*device) {
+                        self.hub.granted(*device, record.surface.clone()).await;
+                    }
+                }
+                Change::Close {
+                    device,
+                    role: None | Some(Role::Node),
+                    code,
+                    reason,
+                } => {
+                    self.hub.close_device(*device, Some(Role::Node), *code, reason).await;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Tells who is to hear of it.
     async fn follow(&self, changes: Vec<Change>) {
         let mut is_decision = false;
         for change in changes {
@@ -221,12 +249,7 @@ impl Owner {
                         self.hub.to_device(device, Role::Node, Frame::Event(event)).await;
                     }
                 }
-                Change::Surface(device) => {
-                    is_decision = true;
-                    if let Some(record) = self.records.record(device) {
-                        self.hub.granted(device, record.surface.clone()).await;
-                    }
-                }
+                Change::Surface(_) => is_decision = true,
                 Change::Close {
                     device,
                     role,

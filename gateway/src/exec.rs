@@ -39,9 +39,6 @@ use prepared::Prepared;
 /// A host has this long to make a command exact.
 const PREPARE: Duration = Duration::from_secs(15);
 
-/// A command without a deadline of its own.
-const COMMAND: Duration = Duration::from_secs(1800);
-
 /// Runs commands.
 #[derive(Clone)]
 pub(crate) struct Commands {
@@ -274,7 +271,8 @@ impl Commands {
         if wanted.cancel.is_cancelled() {
             return Err(NotRun::Stopped);
         }
-        let timeout = wanted.timeout.unwrap_or(COMMAND).min(limits::CALL_DEADLINE_MAX);
+        let usual = Duration::from_secs(self.ring.config.current().tools.exec.timeout_sec);
+        let timeout = wanted.timeout.unwrap_or(usual).min(limits::CALL_DEADLINE_MAX);
         let params = Some(params(wanted, &prepared.argv, Some(&prepared.cwd), Some(timeout)));
         let Some(node) = wanted.node else {
             return Ok(self.run_here(wanted, params, timeout, plan).await?);

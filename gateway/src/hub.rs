@@ -216,12 +216,13 @@ enum Request {
         role: Option<Role>,
         code: u16,
         reason: String,
+        done: oneshot::Sender<()>,
     },
     CloseShared {
         code: u16,
         reason: &'static str,
     },
-    Granted(DeviceId, Surface),
+    Granted(DeviceId, Surface, oneshot::Sender<()>),
     HostStats(DeviceId, Json),
     Devices(oneshot::Sender<Vec<LiveDevice>>),
     Awaited(DeviceId, oneshot::Sender<Option<Arc<LiveNode>>>),
@@ -335,13 +336,14 @@ impl Hub {
         self.tell(Request::ToDevice(device, role, Box::new(frame))).await;
     }
 
-    /// Closes every link of a device (in one role, or all).
+    /// Closes every link of a device (in one role, or all). Nothing goes out on them when this has returned.
     pub(crate) async fn close_device(&self, device: DeviceId, role: Option<Role>, code: u16, reason: &str) {
-        self.tell(Request::CloseDevice {
+        self.ask(|done| Request::CloseDevice {
             device,
             role,
             code,
             reason: reason.to_owned(),
+            done,
         })
         .await;
     }
@@ -351,9 +353,9 @@ impl Hub {
         self.tell(Request::CloseShared { code, reason }).await;
     }
 
-    /// The approved surface of a node has changed.
+    /// The approved surface of a node has changed. In force when this returns.
     pub(crate) async fn granted(&self, node: DeviceId, surface: Surface) {
-        self.tell(Request::Granted(node, surface)).await;
+        self.ask(|reply| Request::Granted(node, surface, reply)).await;
     }
 
     /// A node reported its load.

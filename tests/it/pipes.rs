@@ -145,9 +145,12 @@ async fn where_datagrams_are_lost_a_node_uses_tls_and_finds_quic_again() {
 
 #[tokio::test]
 async fn a_gateway_whose_udp_port_is_taken_says_so_and_serves_over_tls() {
-    let taken = UdpSocket::bind(("127.0.0.1", 0)).await.expect("a free port");
-    let port = taken.local_addr().expect("a bound address").port();
-    let mut mesh = Mesh::on_port(port).await.over(Pipe::Any);
+    let mut mesh = Mesh::start().await.over(Pipe::Any);
+    mesh.kill().await;
+    let _taken = UdpSocket::bind(("127.0.0.1", mesh.target().port))
+        .await
+        .expect("its port");
+    mesh.run().await;
     let node = mesh.node("late").await;
     carried_by(&node, "wss").await;
     assert!(mesh.gateway().log().contains("no QUIC"), "{}", mesh.gateway().log());

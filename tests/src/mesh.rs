@@ -95,18 +95,10 @@ impl Mesh {
     /// # Panics
     /// When the gateway does not become ready.
     pub async fn with_environment(config: &Value, environment: &[(&str, &str)]) -> Self {
-        Self::build(config, environment, 0).await
+        Self::build(config, environment).await
     }
 
-    /// A gateway with the default configuration on this port, ready.
-    ///
-    /// # Panics
-    /// When the gateway does not become ready.
-    pub async fn on_port(port: u16) -> Self {
-        Self::build(&json!({}), &[], port).await
-    }
-
-    async fn build(config: &Value, environment: &[(&str, &str)], port: u16) -> Self {
+    async fn build(config: &Value, environment: &[(&str, &str)]) -> Self {
         let state = tempfile::tempdir().expect("a temporary folder");
         let text = serde_json::to_string_pretty(config).expect("a tree");
         std::fs::write(state.path().join("atoll.json"), text).expect("a writable folder");
@@ -115,7 +107,7 @@ impl Mesh {
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let mut mesh = Self {
             state,
-            port,
+            port: 0,
             environment: environment.collect(),
             gateway: None,
             pipe: Pipe::Ws,

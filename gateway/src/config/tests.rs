@@ -34,7 +34,6 @@ fn nothing_written_is_a_closed_gateway_with_one_agent() {
     assert_eq!(config.gateway.auth.effective(), AuthMode::Token);
     assert_eq!(config.default_agent().id.as_str(), "main");
     assert_eq!(config.tools.exec.policy(), (ExecSecurity::Allowlist, ExecAsk::OnMiss));
-    assert_eq!(config.tools.exec.ask_fallback, ExecSecurity::Deny);
     assert!(config.channels.telegram.is_none());
     assert!(config.models_of(config.default_agent()).is_empty());
 }

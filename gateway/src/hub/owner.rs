@@ -192,24 +192,16 @@ impl Owner {
                 role,
                 code,
                 reason,
-            } => self.close_device(device, role, code, &reason),
+                done,
+            } => drop(done.send(self.close_device(device, role, code, &reason))),
             Request::CloseShared { code, reason } => self
                 .links
                 .values()
                 .filter(|link| link.up.is_by_shared_auth)
                 .for_each(|link| link.up.outgoing.cut(code, reason)),
-            Request::Granted(node, surface) => self.granted(node, surface),
+            Request::Granted(node, surface, reply) => drop(reply.send(self.granted(node, surface))),
             Request::HostStats(node, stats) => self.host_stats(node, stats),
-            Request::Devices(reply) => {
-                let device = |link: &Link| {
-                    Some(LiveDevice {
-                        device: link.up.device?,
-                        connected_at_ms: link.connected_at_ms,
-                        pipe: link.up.pipe,
-                    })
-                };
-                drop(reply.send(self.links.values().filter_map(device).collect()));
-            }
+            Request::Devices(reply) => drop(reply.send(self.devices())),
             Request::Awaited(node, reply) => self.awaited(node, reply, now),
             Request::Presence(reply) => drop(reply.send(self.presence())),
             Request::Hears(audience, reply) => drop(reply.send(self.hears(&audience))),
@@ -360,6 +352,17 @@ impl Owner {
         {
             link.send(frame.clone());
         }
+    }
+
+    fn devices(&self) -> Vec<LiveDevice> {
+        let device = |link: &Link| {
+            Some(LiveDevice {
+                device: link.up.device?,
+                connected_at_ms: link.connected_at_ms,
+                pipe: link.up.pipe,
+            })
+        };
+        self.links.values().filter_map(device).collect()
     }
 
     fn close_device(&self, device: DeviceId, role: Option<Role>, code: u16, reason: &str) {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use atoll_protocol::frame::{Acknowledge, Outcome, Progress, Resume};
+use futures_util::FutureExt;
 use serde_json::json;
 
 use super::*;
@@ -467,4 +468,19 @@ async fn a_flood_of_requests_does_not_stop_the_clock() {
     flood.iter().for_each(tokio::task::JoinHandle::abort);
     let ended = ended.expect("the deadline counts in a flood too").expect("runs");
     assert_eq!(ended, Err(Failure::TimedOut { sent: true }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_node_may_do_and_the_end_of_its_link_are_in_force_when_the_hub_has_answered() {
+    let hub = hub();
+    let node = Node::silent(&hub, NODE).await;
+    let camera = Surface {
+        commands: vec!["camera.snap".to_owned()],
+        ..Surface::default()
+    };
+    hub.granted(NODE, camera.clone()).await;
+    assert_eq!(hub.node(NODE).map(|live| live.facts.approved.clone()), Some(camera));
+    hub.close_device(NODE, None, 4001, "device removed").await;
+    let closed = node.queued.cut().now_or_never();
+    assert_eq!(closed, Some((4001, "device removed".to_owned())));
 }

@@ -21,6 +21,14 @@ async fn a_typed_command_runs_on_the_node_and_prints_its_answer() {
 }
 
 #[tokio::test]
+async fn a_command_may_take_as_long_as_the_owner_configured() {
+    let brief = json!({"agents": null, "models": null, "tools": {"exec": {"timeoutSec": 1}}});
+    let scene = Setting::default().config(&brief).start().await;
+    scene.write("/run laptop -- sleep 300");
+    scene.said("timed out").await;
+}
+
+#[tokio::test]
 async fn typed_shell_text_is_asked_about_and_then_runs_once() {
     let scene = without_a_model().await;
     scene.write(&format!(

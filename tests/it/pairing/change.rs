@@ -72,6 +72,23 @@ async fn commands_are_withdrawn_and_given_back_on_a_live_link() {
 }
 
 #[tokio::test]
+async fn a_command_is_withdrawn_before_its_owner_is_told_so() {
+    let mesh = Mesh::start().await;
+    let _node = mesh.node("laptop").await;
+    let id = mesh.connected("laptop").await;
+    let mut owner = mesh.operator().await;
+    let key = || uuid::Uuid::new_v4().to_string();
+    for _ in 0..50 {
+        let deny = json!({"deviceId": id, "deny": ["device.info"]});
+        owner.call("device.commands.set", deny).await.expect("withdrawn");
+        let call = json!({"nodeId": id, "command": "device.info", "idempotencyKey": key()});
+        owner.call("node.invoke", call).await.expect_err("withdrawn");
+        let allow = json!({"deviceId": id, "allow": ["device.info"]});
+        owner.call("device.commands.set", allow).await.expect("given back");
+    }
+}
+
+#[tokio::test]
 async fn a_revoked_device_is_cut_off_within_a_second_and_has_to_ask() {
     let mesh = Mesh::start().await;
     let mut node = mesh.node("laptop").await;

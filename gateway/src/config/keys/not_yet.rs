@@ -35,7 +35,7 @@ pub(super) const NOT_YET: &[&str] = &[
     "tools.profile tools.alsoAllow tools.byProvider tools.toolsBySender tools.web tools.media tools.agentToAgent tools.elevated",
     "tools.sandbox tools.subagents tools.sessions tools.message tools.links tools.fs tools.loopDetection tools.sessions_spawn",
     "tools.exec.safeBins tools.exec.safeBinTrustedDirs tools.exec.strictInlineEval tools.exec.pathPrepend tools.exec.applyPatch",
-    "tools.exec.backgroundMs tools.exec.notifyOnExit tools.exec.cleanupMs",
+    "tools.exec.backgroundMs tools.exec.notifyOnExit tools.exec.cleanupMs tools.exec.askFallback",
     "messages.responsePrefix messages.messagePrefix messages.ackReaction messages.ackReactionScope messages.queue",
     "messages.inbound messages.tts messages.removeAckAfterReply messages.visibleReplies messages.statusReactions",
     "messages.suppressToolErrors messages.groupChat.historyLimit messages.groupChat.visibleReplies",

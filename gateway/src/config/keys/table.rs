@@ -134,16 +134,10 @@ const ROOT: &[Key] = &[
         "When a person is asked.",
     ),
     key(
-        "tools.exec.askFallback",
-        Kind::Words(&["deny", "allowlist", "full"]),
-        "\"deny\"",
-        "What holds when nobody answers.",
-    ),
-    key(
         "tools.exec.timeoutSec",
         Kind::Int(1, 86_400),
         "1800",
-        "The longest command.",
+        "How long a command may take whose caller says nothing, seconds.",
     ),
     optional("messages", OBJECT, "How messages are read."),
     optional("messages.groupChat", OBJECT, "Messages in groups."),

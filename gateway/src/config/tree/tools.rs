@@ -27,9 +27,7 @@ pub struct Exec {
     pub security: ExecSecurity,
     /// As written; [`Exec::policy`] is what holds.
     pub ask: ExecAsk,
-    /// What holds when nobody answers.
-    pub ask_fallback: ExecSecurity,
-    /// The longest command, seconds.
+    /// How long a command may take whose caller says nothing, seconds.
     pub timeout_sec: u64,
 }
 
