@@ -8,6 +8,7 @@
 //! let ids = journal.write(Durability::Durable, move |db| inbox::commit(db, &account, &cursor, &arrived, now)).await?;
 //! ```
 
+mod ahead;
 pub mod audit;
 pub mod calls;
 mod column;
@@ -28,9 +29,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use atoll_protocol::id::CallId;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tokio::sync::{mpsc, oneshot};
 
+use ahead::Ahead;
+use calls::{CallEnd, NewCall};
 use readers::{Ask, READERS};
 use schema::SchemaError;
 use writer::{Order, Write};
@@ -190,6 +194,7 @@ fn is_busy(error: &rusqlite::Error) -> bool {
 pub struct Journal {
     writer: mpsc::Sender<Order>,
     readers: mpsc::Sender<Ask>,
+    ahead: Arc<Ahead>,
     failed_posts: Arc<AtomicU64>,
     insisting: Arc<AtomicU64>,
 }
@@ -203,18 +208,23 @@ impl Journal {
     /// [`JournalError::Open`], [`JournalError::Corrupt`], [`JournalError::Foreign`], [`JournalError::TooNew`] and
     /// [`JournalError::Thread`]; in each case an existing file is left as it was.
     pub fn open(path: &Path) -> Result<Self, JournalError> {
-        let conn = open_writer(path)?;
+        let mut conn = open_writer(path)?;
+        let ahead = Arc::new(Ahead::open(path, &mut conn)?);
         let connections = (0..READERS).map(|_| open_reader(path)).collect::<Result<_, _>>()?;
         let (writer, orders) = mpsc::channel(WRITE_QUEUE);
         let (readers, asks) = mpsc::channel(READ_QUEUE);
         thread::Builder::new()
             .name("journal-write".into())
-            .spawn(move || writer::run(conn, orders))
+            .spawn({
+                let ahead = Arc::clone(&ahead);
+                move || writer::run(conn, &ahead, orders)
+            })
             .map_err(JournalError::Thread)?;
         readers::start(connections, asks).map_err(JournalError::Thread)?;
         Ok(Self {
             writer,
             readers,
+            ahead,
             failed_posts: Arc::default(),
             insisting: Arc::default(),
         })
@@ -255,6 +265,38 @@ impl Journal {
         if let Err(error) = self.order(Order::Write(Box::new(job))).await {
             report(Err(error));
         }
+    }
+
+    /// Writes down that an operator's call leaves now: when this returns it survives a kill of this process. Its row follows; every
+    /// [`Self::write`] that begins after this sees it.
+    ///
+    /// # Errors
+    /// Its line cannot be written, or so many calls wait for their rows that something is wrong with the disk.
+    pub async fn call_sent(&self, new: NewCall, now: i64) -> Result<(), JournalError> {
+        if self.ahead.is_full() {
+            self.write(Durability::Lazy, |_| Ok(())).await?;
+        }
+        if self.ahead.sent(new, now)? {
+            self.announce_calls();
+        }
+        Ok(())
+    }
+
+    /// Notes how such a call ended. Every [`Self::write`] that begins after this sees it; a kill within the next moment forgets
+    /// it, and the call counts as one whose end is not known.
+    pub fn call_ended(&self, call: CallId, end: CallEnd, now: i64) {
+        if self.ahead.ended(call, end, now) {
+            self.announce_calls();
+        }
+    }
+
+    fn announce_calls(&self) {
+        let writer = self.writer.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(ahead::LAG).await;
+            // A journal that is closed has taken them already.
+            let _ = writer.send(Order::Calls).await;
+        });
     }
 
     /// Whether there is still a thread that writes.

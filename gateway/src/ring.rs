@@ -228,7 +228,7 @@ impl Ring {
         Ok(end?)
     }
 
-    /// An operator's call is written down as it goes; one that must never be made twice before it goes.
+    /// Written down before it goes.
     async fn record_start(
         &self,
         call: &Call,
@@ -261,14 +261,13 @@ impl Ring {
                 waiting: None,
             },
         };
+        if call.key.is_none() {
+            return self.journal.call_sent(new, clock::now()).await.map_err(journaled);
+        }
         let open = move |db: &rusqlite::Connection| {
             calls::open(db, &new, clock::now())?;
             calls::sent_once(db, &new.call, clock::now())
         };
-        if call.key.is_none() {
-            self.journal.post(Durability::Lazy, "call opened", open).await;
-            return Ok(());
-        }
         self.journal.write(Durability::Lazy, open).await.map_err(journaled)
     }
 
@@ -326,10 +325,10 @@ impl Ring {
     async fn record_end(&self, call: &Call, end: &Result<Option<Json>, Failure>) {
         let row = end_row(end);
         let id = call.id.clone();
-        let close = move |db: &rusqlite::Connection| calls::close(db, &id, &row, clock::now()).map(drop);
         if !call.is_durable() {
-            return self.journal.post(Durability::Lazy, "call ended", close).await;
+            return self.journal.call_ended(id, row, clock::now());
         }
+        let close = move |db: &rusqlite::Connection| calls::close(db, &id, &row, clock::now()).map(drop);
         match self.journal.write(Durability::Lazy, close).await {
             Ok(()) => self.hub.acknowledge(call.id.clone()).await,
             Err(error) => {

@@ -159,11 +159,30 @@ pub fn open(db: &Connection, new: &NewCall, now: i64) -> Result<Opened, JournalE
     {
         return Ok(Opened::Before(Box::new(row)));
     }
+    insert(db, new, CallState::Queued, now, None)?;
+    Ok(Opened::New)
+}
+
+/// Opens a call that leaves now; it serves no tool call, and its id is new.
+///
+/// # Errors
+/// Any SQL error, also that its id is known.
+pub fn open_sent(db: &Connection, new: &NewCall, now: i64) -> Result<(), JournalError> {
+    insert(db, new, CallState::Sent, now, Some(now))
+}
+
+fn insert(
+    db: &Connection,
+    new: &NewCall,
+    state: CallState,
+    now: i64,
+    sent_at: Option<i64>,
+) -> Result<(), JournalError> {
     db.prepare_cached(
         "INSERT INTO calls (call, number, run, tool_call, node, command, caller, session, state, opened_at,
-                            deadline_at, idempotency_key, fingerprint, memory, waiting)
-         VALUES (?1, (SELECT coalesce(max(number), 0) + 1 FROM calls), ?2, ?3, ?4, ?5, ?6, ?7, 'queued', ?8,
-                 ?9, ?10, ?11, ?12, ?13)",
+                            deadline_at, idempotency_key, fingerprint, memory, waiting, sent_at)
+         VALUES (?1, (SELECT coalesce(max(number), 0) + 1 FROM calls), ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9,
+                 ?10, ?11, ?12, ?13, ?14, ?15)",
     )?
     .execute(params![
         new.call.as_str(),
@@ -173,14 +192,16 @@ pub fn open(db: &Connection, new: &NewCall, now: i64) -> Result<Opened, JournalE
         new.command,
         new.caller,
         new.session.as_ref().map(SessionKey::as_str),
+        state,
         now,
         new.details.deadline_at,
         new.details.idempotency_key,
         new.details.fingerprint,
         new.details.memory,
         new.details.waiting,
+        sent_at,
     ])?;
-    Ok(Opened::New)
+    Ok(())
 }
 
 /// Marks a queued call as sent: commit it before the frame leaves. False when it is not queued.

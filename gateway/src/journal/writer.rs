@@ -8,6 +8,7 @@ use std::sync::Arc;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
+use super::ahead::{self, Ahead};
 use super::{Durability, JournalError};
 
 /// Writes that share one commit at most. More wait for the next commit.
@@ -17,6 +18,8 @@ pub(super) const BATCH: usize = 512;
 pub(super) enum Order {
     /// One write.
     Write(Box<dyn Job>),
+    /// There are calls without rows.
+    Calls,
     /// Commit what came before, close the file, answer.
     Close(oneshot::Sender<()>),
 }
@@ -95,8 +98,12 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
 }
 
 /// The thread's body: until the queue closes.
-pub(super) fn run(conn: Connection, mut queue: mpsc::Receiver<Order>) {
-    let mut writer = Writer { conn, level: None };
+pub(super) fn run(conn: Connection, ahead: &Ahead, mut queue: mpsc::Receiver<Order>) {
+    let mut writer = Writer {
+        conn,
+        level: None,
+        refuses_calls: false,
+    };
     let mut orders = Vec::with_capacity(BATCH);
     let mut closers = Vec::new();
     while queue.blocking_recv_many(&mut orders, BATCH) > 0 {
@@ -104,14 +111,18 @@ pub(super) fn run(conn: Connection, mut queue: mpsc::Receiver<Order>) {
         for order in orders.drain(..) {
             match order {
                 Order::Write(job) => jobs.push(job),
+                Order::Calls => {}
                 Order::Close(answer) => {
                     queue.close();
                     closers.push(answer);
                 }
             }
         }
+        // First: whoever asks for something behind a call finds the call.
+        writer.commit_calls(ahead);
         writer.commit_all(jobs);
     }
+    writer.commit_calls(ahead);
     writer.finish();
     for closer in closers {
         // The one who asked may have stopped waiting.
@@ -122,9 +133,38 @@ pub(super) fn run(conn: Connection, mut queue: mpsc::Receiver<Order>) {
 struct Writer {
     conn: Connection,
     level: Option<Durability>,
+    refuses_calls: bool,
 }
 
 impl Writer {
+    fn commit_calls(&mut self, ahead: &Ahead) {
+        let taken = ahead.take();
+        if taken.is_empty() {
+            return;
+        }
+        let committed = self.begin(Durability::Lazy).map_err(JournalError::from);
+        let committed = committed.and_then(|()| {
+            ahead::store(&self.conn, &taken)?;
+            Ok(self.execute("COMMIT")?)
+        });
+        if !self.conn.is_autocommit() {
+            let _ = self.execute("ROLLBACK");
+        }
+        match committed {
+            Ok(()) => {
+                self.refuses_calls = false;
+                ahead.stored();
+            }
+            Err(error) => {
+                // Once: it is tried again with every write.
+                if !std::mem::replace(&mut self.refuses_calls, true) {
+                    tracing::error!(%error, "calls cannot be stored; they are kept until they can");
+                }
+                ahead.give_back(taken);
+            }
+        }
+    }
+
     fn commit_all(&mut self, jobs: Vec<Box<dyn Job>>) {
         let mut rest = jobs;
         while !rest.is_empty() {
