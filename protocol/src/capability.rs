@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::bounded;
+
 /// Capabilities and commands of a node, as declared or as approved.
 ///
 /// A declaration is a claim: it can narrow what was approved and never widen it.
@@ -11,11 +13,13 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 pub struct Surface {
     /// Families, e.g. `system`, `camera`.
+    #[serde(deserialize_with = "bounded::names")]
     pub caps: Vec<String>,
     /// Commands, e.g. `system.run`.
+    #[serde(deserialize_with = "bounded::names")]
     pub commands: Vec<String>,
     /// Permissions that the device's system has given, by name.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "bounded::permissions")]
     pub permissions: BTreeMap<String, bool>,
 }
 

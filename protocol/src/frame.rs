@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::bounded;
 use crate::capability::Surface;
 use crate::error::{CallError, WireError};
 use crate::id::{BlobId, CallId, DeviceId, PairingId, RequestId};
@@ -424,10 +425,13 @@ pub struct Acknowledge {
 pub struct Resume {
     /// Which memory of calls this is: another start of the program, or one that dropped a result, has another. So a call that was
     /// sent to this very memory and is not listed never began.
+    #[serde(deserialize_with = "bounded::name")]
     pub boot: String,
     /// Still running.
+    #[serde(deserialize_with = "bounded::calls")]
     pub running: Vec<CallId>,
     /// Ended, not acknowledged; the outcomes follow.
+    #[serde(deserialize_with = "bounded::calls")]
     pub finished: Vec<CallId>,
 }
 

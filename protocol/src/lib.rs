@@ -10,6 +10,7 @@
 //! - [`capability`], [`scope`], [`id`], [`json`], [`error`], [`limits`]: the words they are made of
 
 pub mod blob;
+mod bounded;
 pub mod calls;
 pub mod capability;
 pub mod dialect;

@@ -93,6 +93,13 @@ pub const ID_CHARS: usize = 256;
 /// Commands plus capabilities that one node may declare. More: the connect is refused.
 pub const SURFACE_ENTRIES: usize = 512;
 
+/// Entries in one list of a surface that are read at all. More: the frame is refused before they take any room.
+pub const SURFACE_LIST: usize = 4 * SURFACE_ENTRIES;
+
+/// Calls that a node may say are running, and as many that it says have ended, when it comes back. More: the frame is refused before
+/// they take any room.
+pub const RESUME_CALLS: usize = 2 * (NODE_CALLS + NODE_RESULTS);
+
 /// Streams that one end has open on one link. More: the one that would open another waits; one that does not is closed with
 /// code 1008.
 pub const STREAMS: usize = 64;
