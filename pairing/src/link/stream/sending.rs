@@ -66,13 +66,14 @@ impl Default for Sending {
 
 impl Sending {
     pub(super) fn handle_open(&mut self, open: StreamOpen) -> Result<(), Misuse> {
-        if open.stream < self.next {
+        // No id comes after the highest, so that one could be used again.
+        if open.stream < self.next || open.stream == u64::MAX {
             return Err(Misuse("a stream id was used twice"));
         }
         if self.streams.len() >= limits::STREAMS {
             return Err(Misuse("too many streams at once"));
         }
-        self.next = open.stream.saturating_add(1);
+        self.next = open.stream + 1;
         let stream = Stream {
             allowance: Allowance::new(),
             slot: None,

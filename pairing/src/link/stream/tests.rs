@@ -257,6 +257,7 @@ async fn a_peer_that_breaks_the_rules_is_told_so_and_hung_up_on() {
         (vec![window.clone()], "a stream that was never opened"),
         (vec![open(0), window], "more room for a stream than its window holds"),
         (vec![open(1), open(0)], "a stream id was used twice"),
+        (vec![open(u64::MAX), open(u64::MAX)], "a stream id was used twice"),
         (many, "too many streams at once"),
         (vec![Frame::StreamAbandoned(0)], "a stream that was never opened"),
     ] {
