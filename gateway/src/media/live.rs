@@ -16,6 +16,9 @@ use tokio_util::task::AbortOnDropHandle;
 /// What is kept of one stream for those who are a little behind, bytes. More: the oldest goes.
 const KEPT: usize = 8 * 1024 * 1024;
 
+/// What the smallest chunk counts for, so that tiny ones cannot pile up, bytes.
+const LEAST: usize = 256;
+
 /// Streams that a result named and nobody watches yet are forgotten after this long.
 const UNWATCHED: Duration = Duration::from_secs(60);
 
@@ -164,14 +167,14 @@ impl Tape {
 
     fn push(&self, chunk: Chunk) {
         let mut held = self.lock();
-        held.bytes += chunk.bytes().len();
+        held.bytes += cost(&chunk);
         if matches!(chunk, Chunk::Key(_)) {
             held.key = Some(held.first + held.chunks.len() as u64);
         }
         held.chunks.push_back(chunk);
         while held.bytes > KEPT {
             let Some(oldest) = held.chunks.pop_front() else { break };
-            held.bytes -= oldest.bytes().len();
+            held.bytes -= cost(&oldest);
             held.first += 1;
         }
         let first = held.first;
@@ -207,6 +210,11 @@ impl Held {
     fn wait(&self) -> Next {
         if self.is_over { Next::Over } else { Next::Later }
     }
+}
+
+/// What a chunk counts for; one of no bytes takes room too.
+fn cost(chunk: &Chunk) -> usize {
+    chunk.bytes().len().max(LEAST)
 }
 
 enum Next {

@@ -165,3 +165,15 @@ async fn a_stream_that_nobody_watches_is_forgotten_and_they_are_bounded() {
     assert_eq!(stage.live.lock().len(), MOST);
     assert!(stage.live.watch(&new).is_none());
 }
+
+#[test]
+fn chunks_of_nothing_do_not_pile_up() {
+    let tape = Tape::default();
+    for _ in 0..4 * KEPT / LEAST {
+        tape.push(Chunk::Data(Bytes::new()));
+        tape.push(Chunk::Key(text("x")));
+    }
+    let held = tape.lock();
+    assert!(held.chunks.len() <= KEPT / LEAST, "{} are held", held.chunks.len());
+    assert!(held.bytes <= KEPT);
+}
