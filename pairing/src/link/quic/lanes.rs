@@ -75,6 +75,11 @@ impl Lanes {
         }
     }
 
+    /// How many there are, with those that do without a stream.
+    pub(super) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
     /// No stream is needed any more.
     pub(super) fn remove(&self, purpose: &Purpose) {
         self.lock().remove(purpose);

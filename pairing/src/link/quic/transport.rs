@@ -26,6 +26,10 @@ const SEND_WINDOW: u64 = 8 * 1024 * 1024;
 /// Calls of a gateway that have a stream of their own at once. One more goes without.
 const GATEWAY_STREAMS: u32 = 2 * limits::NODE_CALLS as u32;
 
+/// The same at the gateway's end, whatever the client grants: a call that never ends keeps its stream for as long as the link. Those of
+/// blobs count too.
+pub(super) const LANES: usize = GATEWAY_STREAMS as usize;
+
 /// Streams that a client opens at once. One more waits.
 const CLIENT_STREAMS: u32 = 16;
 

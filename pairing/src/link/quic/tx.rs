@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use super::super::ws::cut;
 use super::lanes::{Purpose, Taken};
+use super::transport::LANES;
 use super::{CLOSE_GRACE, FAREWELL, LinkError, Message, Opened, REASON, STALL, Shared};
 
 /// With this many bytes waiting for the first stream, the next message waits until it has taken them.
@@ -158,8 +159,9 @@ impl Tx {
     }
 
     async fn open(&mut self, call: &CallId, bytes: Vec<u8>) -> Result<(), LinkError> {
-        // A call never waits for another one to end.
-        let Some(streams) = self.connection.open_bi().now_or_never() else {
+        // A call never waits for another one to end. A peer that grants more streams than ours do gets no more than ours.
+        let opening = (self.shared.lanes.len() < LANES).then(|| self.connection.open_bi());
+        let Some(streams) = opening.and_then(FutureExt::now_or_never) else {
             return self.feed_bytes(&bytes).await;
         };
         let (mut stream, answers) = streams.map_err(|error| self.shared.ended(error))?;
