@@ -12,6 +12,7 @@ use atoll_protocol::method::node::{
     BlobForm, CallsList, CallsListed, InvokeCancel, InvokeCancelled, InvokeQueued, NodeInvoke, Offline,
 };
 use futures_util::FutureExt;
+use serde::Serialize;
 use serde_json::json;
 use tokio::sync::oneshot;
 
@@ -215,10 +216,15 @@ impl About {
 
     async fn hand_over(&self, payload: Option<Json>) -> Result<Json, WireError> {
         let payload = self.with_blobs(payload).await?;
-        let text = payload.as_ref().map(Json::as_str);
-        let reply =
-            json!({"ok": true, "nodeId": self.node, "command": self.command, "payload": payload, "payloadJSON": text});
-        Ok(reply.into())
+        let reply = Handed {
+            ok: true,
+            node_id: self.node,
+            command: &self.command,
+            payload: payload.as_ref(),
+            payload_json: payload.as_ref().map(Json::as_str),
+        };
+        let written = Json::of(&reply);
+        written.map_err(|error| WireError::unavailable(format!("the reply cannot be written: {error}")))
     }
 
     /// Whoever knows nothing of blobs gets them in the result.
@@ -236,6 +242,19 @@ impl About {
             |error: tokio::task::JoinError| WireError::unavailable(format!("the blobs could not be read: {error}"));
         inlined.map_err(failed)?.map(Some)
     }
+}
+
+/// What a caller is told of a call that went well. The payload goes through as it came: no tree is made of what a node says, which may
+/// nest deeper than any tree here.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Handed<'a> {
+    ok: bool,
+    node_id: DeviceId,
+    command: &'a str,
+    payload: Option<&'a Json>,
+    #[serde(rename = "payloadJSON")]
+    payload_json: Option<&'a str>,
 }
 
 /// The first call of its key, until its end is known. Dropped without one, it may have run all the same.
