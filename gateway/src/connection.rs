@@ -179,7 +179,7 @@ async fn enter(house: &Arc<House>, guest: Guest, origin: &Origin, over: &'static
         let caller = Arc::new(Caller::new(Arc::new(admitted.principal.with_connection(connection))));
         let _gone = caller.gone.clone().drop_guard();
         let (tx, rx) = opened.split();
-        let writer = write(tx, queue);
+        let writer = write(tx, queue, caller.principal.label());
         let reader = Reader {
             house: house.clone(),
             caller,
@@ -291,12 +291,12 @@ async fn welcome(
 }
 
 /// Sends what is queued, in order, until the link is to end.
-async fn write(mut tx: LinkTx, mut queue: Queued) -> String {
+async fn write(mut tx: LinkTx, mut queue: Queued, peer: String) -> String {
     let cut = queue.cut();
     let (code, reason) = tokio::select! {
         biased;
         why = cut => why,
-        reason = write_all(&mut tx, &mut queue) => return reason,
+        reason = write_all(&mut tx, &mut queue, &peer) => return reason,
     };
     let _ = tokio::time::timeout(LAST_WORDS, async {
         while let Some((outgoing, _room)) = queue.try_next() {
@@ -313,7 +313,7 @@ async fn write(mut tx: LinkTx, mut queue: Queued) -> String {
 }
 
 /// What waits together leaves together; then a little of the streams.
-async fn write_all(tx: &mut LinkTx, queue: &mut Queued) -> String {
+async fn write_all(tx: &mut LinkTx, queue: &mut Queued, peer: &str) -> String {
     loop {
         let mut next = tokio::select! {
             biased;
@@ -330,11 +330,19 @@ async fn write_all(tx: &mut LinkTx, queue: &mut Queued) -> String {
             next = queue.try_next();
         }
         if let Err(error) = tx.feed_streams().await {
+            note(peer, &error);
             return error.to_string();
         }
         if let Err(error) = tx.flush().await {
             return error.to_string();
         }
+    }
+}
+
+/// For the owner: no network does this.
+fn note(peer: &str, error: &LinkError) {
+    if error.is_violation() {
+        tracing::warn!(peer, %error, "a peer broke the rules; its link is closed");
     }
 }
 
@@ -386,7 +394,7 @@ impl Reader {
                     // The writer says so and ends the link; ending here would keep it from that.
                     return std::future::pending().await;
                 }
-                Err(error) => return error.to_string(),
+                Err(error) => return self.ended(error).await,
             };
             match (self.caller.principal.role(), frame) {
                 (_, Frame::Request(request)) => {
@@ -415,6 +423,20 @@ impl Reader {
                 }
             }
         }
+    }
+
+    /// The link is over, or will be as soon as the peer has been told why.
+    async fn ended(&self, error: LinkError) -> String {
+        // Where streams were misused the writer hangs up, and says so.
+        if !matches!(error, LinkError::Misused(_)) {
+            note(&self.caller.principal.label(), &error);
+        }
+        if let LinkError::Frame(error) = &error {
+            self.outgoing.cut(1002, &error.to_string());
+            // The writer says so and ends the link.
+            return std::future::pending().await;
+        }
+        error.to_string()
     }
 
     /// False when the link ends with it.

@@ -131,6 +131,16 @@ impl LinkError {
     }
 }
 
+impl LinkError {
+    /// Whether the other end broke the rules of the link, which no network does.
+    pub fn is_violation(&self) -> bool {
+        match self {
+            Self::TooLarge | Self::Broken(_) | Self::Frame(_) | Self::Misused(_) => true,
+            Self::Closed { .. } | Self::ClosedHere | Self::Silent | Self::Stalled | Self::Io(_) => false,
+        }
+    }
+}
+
 /// Something that carries whole messages both ways, in order.
 #[derive(Debug)]
 pub struct Pipe {
