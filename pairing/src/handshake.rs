@@ -107,9 +107,13 @@ impl Gateway {
             .map(|deadline| (deadline, "the peer did not finish the handshake"))
     }
 
-    /// The deadline has passed.
+    /// The deadline has passed. What comes later is not heard.
     pub fn handle_timeout(&mut self) -> Vec<Step> {
         self.deadline = None;
+        match &mut self.side {
+            GatewaySide::Native(side) => side.give_up(),
+            GatewaySide::Dialect(side) => side.give_up(),
+        }
         vec![close(1000, "")]
     }
 

@@ -97,6 +97,10 @@ impl Gateway {
         self.refuse_with(refusal.error(), refusal.close())
     }
 
+    pub(super) fn give_up(&mut self) {
+        self.state = GatewayState::Over;
+    }
+
     fn refuse_with(&mut self, error: WireError, (code, reason): (u16, String)) -> Vec<Step> {
         self.state = GatewayState::Over;
         vec![say(&Frame::Refused(error)), close(code, reason)]

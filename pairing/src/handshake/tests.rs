@@ -438,6 +438,11 @@ fn a_silent_peer_has_a_deadline() {
     let (deadline, _) = gateway.poll_timeout().expect("it runs from the first moment");
     assert_eq!(deadline, start.instant + limits::HANDSHAKE);
     assert!(matches!(&gateway.handle_timeout()[..], [Step::Close { code: 1000, reason }] if reason.is_empty()));
+    let (_, steps) = Client::native(setup(3), now());
+    let [ClientStep::Send(hello)] = &steps[..] else {
+        panic!("a hello")
+    };
+    assert!(gateway.handle(hello.clone(), now()).is_empty(), "it is over");
     let (client, _) = Client::native(setup(3), start);
     assert_eq!(
         client.poll_timeout().map(|(at, _)| at),

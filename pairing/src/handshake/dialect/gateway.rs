@@ -77,6 +77,10 @@ impl Gateway {
         }
     }
 
+    pub(in crate::handshake) fn give_up(&mut self) {
+        self.state = GatewayState::Over;
+    }
+
     fn connect(&mut self, message: Message, now: Now) -> Vec<Step> {
         self.state = GatewayState::Over;
         if message.len() > limits::PRE_AUTH_FRAME {
