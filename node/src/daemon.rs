@@ -20,6 +20,7 @@ use atoll_protocol::frame::ClientInfo;
 use atoll_protocol::limits;
 use atoll_protocol::scope::{Role, Scopes};
 use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::{Backoff, part_of};
@@ -35,6 +36,9 @@ mod seek;
 
 /// How often a gateway that keeps nobody waiting is asked again whether this device has been approved.
 const APPROVAL_POLL: Duration = Duration::from_secs(5);
+
+/// A gateway that keeps a node waiting is heard this often; of what it says in between the newest counts.
+const WAITING_PAUSE: Duration = Duration::from_secs(1);
 
 /// A wrong credential is tried again this rarely, so that no lockout is run into.
 const CREDENTIAL_POLL: Duration = Duration::from_secs(30);
@@ -132,6 +136,18 @@ pub async fn run(config: Config, stop: CancellationToken, notify: impl FnMut(Not
     ended
 }
 
+/// What the gateway says last of whom it waits for, not before `from`.
+async fn newest(waiting: &mut watch::Receiver<Option<Waiting>>, from: tokio::time::Instant) -> Waiting {
+    tokio::time::sleep_until(from).await;
+    let changed = waiting.changed().await;
+    let newest = waiting.borrow_and_update().clone();
+    match newest {
+        Some(newest) if changed.is_ok() => newest,
+        // The dial holds the sender, so it is over.
+        Some(_) | None => std::future::pending().await,
+    }
+}
+
 struct Daemon<N> {
     config: Config,
     /// What is known of the gateway is known by this.
@@ -215,15 +231,18 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
     async fn dial(&mut self) -> Option<Result<Dialled, DialError>> {
         let how = self.how();
         let stop = self.stop.clone();
-        // Each waits, so they are told apart by what they touch.
-        let (waits, mut waiting) = tokio::sync::mpsc::channel(4);
-        let dialling = dial(&how, |request: Waiting| drop(waits.try_send(request)));
+        let (waits, mut waiting) = watch::channel(None);
+        let dialling = dial(&how, |request: Waiting| drop(waits.send_replace(Some(request))));
         tokio::pin!(dialling);
+        let mut next_word = tokio::time::Instant::now();
         loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return None,
-                Some(waiting) = waiting.recv() => self.waiting(waiting.request.as_str(), Some(waiting.digits)),
+                waiting = newest(&mut waiting, next_word) => {
+                    self.waiting(waiting.request.as_str(), Some(waiting.digits));
+                    next_word = tokio::time::Instant::now() + WAITING_PAUSE;
+                }
                 result = &mut dialling => return Some(result),
                 () = self.desk.rest() => {}
             }
