@@ -5,6 +5,7 @@ pub mod chance;
 pub mod cutter;
 pub mod fake;
 pub mod fake_node;
+pub mod hostile;
 pub mod lan;
 pub mod mesh;
 pub mod openclaw;

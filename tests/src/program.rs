@@ -184,14 +184,35 @@ impl Program {
     /// # Panics
     /// When it has ended.
     pub fn resident(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    /// The most resident memory since its start, or since [`Program::forget_peak`], bytes.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn peak(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    /// Lets [`Program::peak`] begin anew.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn forget_peak(&self) {
+        // proc_pid_clear_refs(5): 5 resets the peak.
+        std::fs::write(format!("/proc/{}/clear_refs", self.pid()), "5").expect("a living process of our own");
+    }
+
+    fn memory(&self, line: &str) -> u64 {
         let path = format!("/proc/{}/status", self.pid());
         let status = std::fs::read_to_string(path).expect("a living process has a status");
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
-            .expect("a living process has memory");
-        let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number of kB");
-        kib * 1024
+        let found = status.lines().find_map(|found| found.strip_prefix(line));
+        let kib = found
+            .expect("a living process has memory")
+            .trim()
+            .trim_end_matches(" kB");
+        kib.parse::<u64>().expect("a number of kB") * 1024
     }
 }
 
