@@ -173,6 +173,11 @@ impl Pipe {
         self.facts
     }
 
+    /// Whether it is QUIC.
+    pub fn is_quic(&self) -> bool {
+        matches!(self.tx, PipeTx::Quic(_))
+    }
+
     /// The largest message to take from now on, bytes.
     pub fn set_limit(&mut self, bytes: usize) {
         self.rx.set_limit(bytes);
