@@ -197,7 +197,15 @@ pub(super) fn ended(error: WsError) -> LinkError {
         WsError::ConnectionClosed | WsError::AlreadyClosed => LinkError::ClosedHere,
         WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => lost(),
         WsError::Protocol(ProtocolError::SendAfterClosing) => LinkError::ClosedHere,
-        WsError::Io(error) if error.kind() == io::ErrorKind::ConnectionReset => lost(),
+        // The second: TLS without its goodbye.
+        WsError::Io(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof
+            ) =>
+        {
+            lost()
+        }
         WsError::Io(error) => LinkError::Io(error),
         WsError::Capacity(_) => LinkError::TooLarge,
         // Whatever else it is, the stream cannot be understood any more.
