@@ -104,7 +104,22 @@ pub async fn dial(dial: &Dial, mut on_waiting: impl FnMut(Waiting)) -> Result<Di
 }
 
 async fn dial_once(dial: &Dial, protocol: u64, on_waiting: &mut impl FnMut(Waiting)) -> Result<Dialled, DialError> {
-    let (mut pipe, kind) = open(dial).await?;
+    let (pipe, kind) = open(dial).await?;
+    let (link, outcome) = introduce(dial, pipe, protocol, on_waiting).await?;
+    Ok(Dialled {
+        link,
+        pipe: kind,
+        outcome: *outcome,
+    })
+}
+
+/// The handshake on an open pipe, to its verdict.
+async fn introduce(
+    dial: &Dial,
+    mut pipe: Pipe,
+    protocol: u64,
+    on_waiting: &mut impl FnMut(Waiting),
+) -> Result<(Link, Box<Outcome>), DialError> {
     let (mut machine, steps) = machine(dial, protocol, pipe.facts())?;
     let mut pending = steps;
     let outcome = loop {
@@ -115,11 +130,7 @@ async fn dial_once(dial: &Dial, protocol: u64, on_waiting: &mut impl FnMut(Waiti
         pending = machine.handle(next(dial, &mut pipe, deadline).await?);
     };
     match outcome {
-        Ok(outcome) => Ok(Dialled {
-            link: Link::new(pipe, codec(dial)),
-            pipe: kind,
-            outcome: *outcome,
-        }),
+        Ok(outcome) => Ok((Link::new(pipe, codec(dial)), outcome)),
         Err(error) => {
             pipe.close(1008, "connect failed").await;
             Err(error)

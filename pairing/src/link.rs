@@ -14,6 +14,8 @@ use crate::proven::Language;
 
 mod codec;
 pub mod memory;
+#[cfg(test)]
+pub(crate) mod pipes;
 pub mod quic;
 pub mod stream;
 pub mod ws;

@@ -20,6 +20,7 @@ use crate::link::Received;
 use crate::link::ws::fixture;
 use crate::tls::{self, WebCertificate};
 
+mod every;
 mod race;
 
 const GATEWAY: u8 = 2;
@@ -233,20 +234,6 @@ async fn both_languages_get_through_every_transport() {
         assert_eq!(plain.outcome.gateway, None);
         ask_something(&mut plain.link).await;
     }
-}
-
-#[tokio::test]
-async fn a_native_device_hears_what_to_approve_and_goes_on_when_it_is() {
-    let gateway = gateway(Transport::Tls, [Plan::WaitThenAdmit]).await;
-    let mut requests = Vec::new();
-    let dialled = dial(&native(&gateway.target, Some(GATEWAY)), |waiting| {
-        requests.push(waiting)
-    })
-    .await;
-    ask_something(&mut dialled.unwrap().link).await;
-    assert_eq!(requests.len(), 1);
-    assert_eq!(requests[0].request.as_str(), "p1");
-    assert_eq!(requests[0].reason, "not-paired");
 }
 
 #[tokio::test]

@@ -7,22 +7,11 @@ use atoll_protocol::scope::Role;
 
 use super::*;
 
+mod every;
+
 fn links(gateway: Codec, node: Codec) -> (Link, Link) {
     let (near, far) = memory::pair(Facts::default());
     (Link::new(near, gateway), Link::new(far, node))
-}
-
-#[tokio::test]
-async fn a_native_link_skips_kinds_of_a_later_version_and_ends_on_a_broken_frame() {
-    let (near, mut far) = memory::pair(Facts::default());
-    let mut link = Link::new(near, Codec::Native);
-    far.send(Message::Binary(vec![250, 1, 2, 3])).await.unwrap();
-    far.send(Message::Binary(Frame::Ping(7).encode().unwrap()))
-        .await
-        .unwrap();
-    assert!(matches!(link.recv().await.unwrap(), Received::Frame(Frame::Ping(7))));
-    far.send(Message::Binary(vec![17, 0xff])).await.unwrap();
-    assert!(matches!(link.recv().await, Err(LinkError::Frame(_))));
 }
 
 #[tokio::test]
@@ -51,16 +40,6 @@ async fn a_frame_that_is_too_large_is_not_sent_and_the_link_goes_on() {
     ));
     near.send(&Frame::Ping(1)).await.unwrap();
     assert!(matches!(far.recv().await.unwrap(), Received::Frame(Frame::Ping(1))));
-}
-
-#[tokio::test]
-async fn a_message_over_the_limit_ends_a_memory_link_too() {
-    let (near, mut far) = memory::pair(Facts::default());
-    let mut link = Link::new(near, Codec::Native);
-    far.send(Message::Binary(vec![17; limits::NATIVE_FRAME + 1]))
-        .await
-        .unwrap();
-    assert!(matches!(link.recv().await, Err(LinkError::TooLarge)));
 }
 
 #[tokio::test]

@@ -150,21 +150,6 @@ async fn frame(link: &mut Link) -> Frame {
 }
 
 #[tokio::test]
-async fn messages_arrive_whole_in_order_and_both_ways() {
-    let (mut gateway, mut bare) = gateway_end().await;
-    for size in [0, 1, 125, 65_535, 65_536] {
-        let bytes = message(&vec![7; size]);
-        let (said, heard) = soon(async { tokio::join!(bare.control.write_all(&bytes), gateway.recv()) }).await;
-        said.unwrap();
-        assert_eq!(heard.unwrap(), Message::Binary(vec![7; size]));
-        let answer = Message::Binary(vec![8; size]);
-        let (said, heard) = soon(async { tokio::join!(gateway.send(answer), read(&mut bare.answers)) }).await;
-        said.unwrap();
-        assert_eq!(heard.unwrap(), vec![8; size]);
-    }
-}
-
-#[tokio::test]
 async fn both_ends_see_the_same_channel_and_the_client_sees_whose_key_it_is() {
     let identity = Identity::from_seed(&[1; 32]);
     let listener = listener(&identity);
@@ -448,13 +433,6 @@ async fn a_peer_that_answers_nothing_is_closed_in_a_moment() {
     // Whoever was busy then still learns why.
     let error = soon(bare.connection.closed()).await;
     assert!(matches!(error, ConnectionError::ApplicationClosed(close) if close.error_code == VarInt::from_u32(1012)));
-}
-
-#[tokio::test]
-async fn a_connection_that_is_just_dropped_is_closed_with_1006() {
-    let (mut gateway, node, _endpoint) = links().await;
-    drop(node);
-    assert_eq!(soon(gateway.recv()).await.unwrap_err().code(), Some(1006));
 }
 
 #[tokio::test]
