@@ -3,10 +3,19 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use atoll_tests::mesh::{Mesh, Node};
+use atoll_tests::mesh::{Mesh, Node, Pipe};
 use atoll_tests::wait::{until, until_time};
 use atoll_tests::wire::{Wire, now_ms};
 use serde_json::{Value, json};
+
+atoll_tests::over_every_pipe! {
+    a_node_that_sleeps_in_the_middle_of_a_call_ends_it_when_it_wakes,
+    a_node_that_dies_in_the_middle_of_a_call_leaves_it_visibly_uncertain,
+    a_gateway_that_dies_in_the_middle_of_a_call_still_learns_its_end,
+    a_call_that_is_called_off_takes_its_whole_process_group_along,
+    the_earlier_of_deadline_and_timeout_ends_a_call_and_one_in_the_past_begins_none,
+    whoever_watches_hears_of_changes_and_the_table_fits_a_terminal,
+}
 
 mod queued;
 mod repeated;
@@ -24,8 +33,8 @@ struct Ring {
 }
 
 impl Ring {
-    async fn new() -> Self {
-        let mesh = Mesh::start().await;
+    async fn new(pipe: Pipe) -> Self {
+        let mesh = Mesh::start().await.over(pipe);
         let node = mesh.permissive_node("laptop").await;
         let id = mesh.connected("laptop").await;
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -86,8 +95,8 @@ impl Ring {
     }
 }
 
-/// Leaves a mark, then waits for a word to end.
-const MARKING: &str = "echo x >> marks; while [ ! -e go ]; do sleep 0.05; done; echo done";
+/// Leaves a mark, then waits for a word to end. Ends with the folder of its test too, that it outlives no test.
+const MARKING: &str = "echo x >> marks; while [ -e marks ] && [ ! -e go ]; do sleep 0.05; done; echo done";
 
 fn is_alive(pid: &str) -> bool {
     // A zombie waits for its parent only.
@@ -95,9 +104,8 @@ fn is_alive(pid: &str) -> bool {
     !stat.is_empty() && !stat.contains(") Z ")
 }
 
-#[tokio::test]
-async fn a_node_that_sleeps_in_the_middle_of_a_call_ends_it_when_it_wakes() {
-    let mut ring = Ring::new().await;
+async fn a_node_that_sleeps_in_the_middle_of_a_call_ends_it_when_it_wakes(pipe: Pipe) {
+    let mut ring = Ring::new(pipe).await;
     let mut operator = ring.mesh.operator().await;
     let id = operator.ask("node.invoke", ring.invoke(MARKING, json!({}))).await;
     ring.begun().await;
@@ -111,9 +119,8 @@ async fn a_node_that_sleeps_in_the_middle_of_a_call_ends_it_when_it_wakes() {
     assert_eq!(ring.marks(), 1);
 }
 
-#[tokio::test]
-async fn a_node_that_dies_in_the_middle_of_a_call_leaves_it_visibly_uncertain() {
-    let mut ring = Ring::new().await;
+async fn a_node_that_dies_in_the_middle_of_a_call_leaves_it_visibly_uncertain(pipe: Pipe) {
+    let mut ring = Ring::new(pipe).await;
     let mut operator = ring.mesh.operator().await;
     let invoke = ring.invoke(MARKING, json!({"timeoutMs": 120_000}));
     let id = operator.ask("node.invoke", invoke).await;
@@ -135,9 +142,8 @@ async fn a_node_that_dies_in_the_middle_of_a_call_leaves_it_visibly_uncertain() 
     ring.go();
 }
 
-#[tokio::test]
-async fn a_gateway_that_dies_in_the_middle_of_a_call_still_learns_its_end() {
-    let mut ring = Ring::new().await;
+async fn a_gateway_that_dies_in_the_middle_of_a_call_still_learns_its_end(pipe: Pipe) {
+    let mut ring = Ring::new(pipe).await;
     let mut operator = ring.mesh.operator().await;
     let invoke = ring.invoke(MARKING, json!({"timeoutMs": 120_000}));
     operator.ask("node.invoke", invoke.clone()).await;
@@ -162,9 +168,8 @@ async fn a_gateway_that_dies_in_the_middle_of_a_call_still_learns_its_end() {
     assert_eq!(ring.marks(), 1);
 }
 
-#[tokio::test]
-async fn a_call_that_is_called_off_takes_its_whole_process_group_along() {
-    let ring = Ring::new().await;
+async fn a_call_that_is_called_off_takes_its_whole_process_group_along(pipe: Pipe) {
+    let ring = Ring::new(pipe).await;
     let mut operator = ring.mesh.operator().await;
     let script = "sleep 300 & echo $! > child; echo $$ > parent; echo x >> marks; wait";
     let id = operator.ask("node.invoke", ring.invoke(script, json!({}))).await;
@@ -190,9 +195,8 @@ async fn a_call_that_is_called_off_takes_its_whole_process_group_along() {
     );
 }
 
-#[tokio::test]
-async fn the_earlier_of_deadline_and_timeout_ends_a_call_and_one_in_the_past_begins_none() {
-    let ring = Ring::new().await;
+async fn the_earlier_of_deadline_and_timeout_ends_a_call_and_one_in_the_past_begins_none(pipe: Pipe) {
+    let ring = Ring::new(pipe).await;
     let mut operator = ring.mesh.operator().await;
     for limits in [
         json!({"deadline": now_ms() + 700, "timeoutMs": 60_000}),
@@ -215,9 +219,8 @@ async fn the_earlier_of_deadline_and_timeout_ends_a_call_and_one_in_the_past_beg
     assert_eq!(ring.marks(), 0);
 }
 
-#[tokio::test]
-async fn whoever_watches_hears_of_changes_and_the_table_fits_a_terminal() {
-    let ring = Ring::new().await;
+async fn whoever_watches_hears_of_changes_and_the_table_fits_a_terminal(pipe: Pipe) {
+    let ring = Ring::new(pipe).await;
     let mut operator = ring.mesh.operator().await;
     let id = operator.ask("node.invoke", ring.invoke(MARKING, json!({}))).await;
     ring.begun().await;

@@ -8,20 +8,24 @@ mod model;
 mod node;
 mod stranger;
 
+use atoll_tests::mesh::Pipe;
 use atoll_tests::scene::{Api, OWNER, Setting};
 
-#[tokio::test]
-async fn a_message_becomes_a_command_on_a_node_with_a_model_that_speaks_messages() {
-    from_message_to_answer(Api::Anthropic).await;
+atoll_tests::over_every_pipe! {
+    a_message_becomes_a_command_on_a_node_with_a_model_that_speaks_messages,
+    a_message_becomes_a_command_on_a_node_with_a_model_that_speaks_chat_completions,
 }
 
-#[tokio::test]
-async fn a_message_becomes_a_command_on_a_node_with_a_model_that_speaks_chat_completions() {
-    from_message_to_answer(Api::OpenAi).await;
+async fn a_message_becomes_a_command_on_a_node_with_a_model_that_speaks_messages(pipe: Pipe) {
+    from_message_to_answer(Api::Anthropic, pipe).await;
 }
 
-async fn from_message_to_answer(api: Api) {
-    let scene = Setting::default().api(api).start().await;
+async fn a_message_becomes_a_command_on_a_node_with_a_model_that_speaks_chat_completions(pipe: Pipe) {
+    from_message_to_answer(Api::OpenAi, pipe).await;
+}
+
+async fn from_message_to_answer(api: Api, pipe: Pipe) {
+    let scene = Setting::default().api(api).over(pipe).start().await;
     scene.ask("first");
     let card = scene.card("first").await;
     for words in ["laptop", "agent main", "/approve "] {

@@ -19,6 +19,8 @@ atoll_tests::over_every_pipe! {
     nobody_but_the_nodes_owner_can_have_a_command_approved,
     a_long_command_holds_up_no_other_command_on_its_node,
     output_beyond_the_cap_is_cut_and_the_node_stays_small,
+    a_deadline_kills_everything_that_the_command_started,
+    a_command_sees_neither_the_nodes_secrets_nor_a_loader_from_afar,
 }
 
 /// Needs no further configuration on a Linux node.
@@ -153,9 +155,8 @@ fn processes_with(mark: &str) -> usize {
         .count()
 }
 
-#[tokio::test]
-async fn a_deadline_kills_everything_that_the_command_started() {
-    let mesh = Mesh::start().await;
+async fn a_deadline_kills_everything_that_the_command_started(pipe: Pipe) {
+    let mesh = Mesh::start().await.over(pipe);
     let _node = mesh.permissive_node("strict").await;
     let id = mesh.connected("strict").await;
     let mut operator = mesh.operator().await;
@@ -196,9 +197,8 @@ async fn output_beyond_the_cap_is_cut_and_the_node_stays_small(pipe: Pipe) {
     assert!(after < before + 16 * 1024 * 1024, "from {before} to {after} bytes");
 }
 
-#[tokio::test]
-async fn a_command_sees_neither_the_nodes_secrets_nor_a_loader_from_afar() {
-    let mesh = Mesh::start().await;
+async fn a_command_sees_neither_the_nodes_secrets_nor_a_loader_from_afar(pipe: Pipe) {
+    let mesh = Mesh::start().await.over(pipe);
     let _node = mesh.permissive_node("discreet").await;
     let id = mesh.connected("discreet").await;
     let mut operator = mesh.operator().await;
@@ -275,40 +275,46 @@ async fn a_node_signs_nothing_and_tells_nothing_to_a_gateway_that_cannot_prove_i
 }
 
 #[tokio::test]
-async fn a_node_that_stops_answering_is_seen_as_gone() {
-    stop_answering(Pipe::Ws).await;
-}
-
-#[tokio::test]
-async fn a_node_that_stops_answering_over_quic_is_seen_as_gone() {
-    stop_answering(Pipe::Quic).await;
+async fn a_node_that_stops_answering_is_seen_as_gone_and_ends_its_call_when_it_wakes() {
+    // Side by side, since this is a minute of waiting.
+    tokio::join!(
+        stop_answering(Pipe::Ws),
+        stop_answering(Pipe::Wss),
+        stop_answering(Pipe::Quic)
+    );
 }
 
 async fn stop_answering(pipe: Pipe) {
     let mesh = Mesh::start().await.over(pipe);
-    let mut node = mesh.node("asleep").await;
+    let mut node = mesh.permissive_node("asleep").await;
     let id = mesh.connected("asleep").await;
-    let mut signal = async |name: &str| {
-        let pid = node.program().pid().to_string();
-        let sent = tokio::process::Command::new("kill").args([name, &pid]).status().await;
-        assert!(sent.expect("kill").success());
-    };
-    signal("-STOP").await;
     let mut operator = mesh.operator().await;
+    let mark = node.state().join("mark");
+    let script = format!("echo begun >>{}; sleep 1; echo woken", mark.display());
+    let asked = operator
+        .ask("node.invoke", run(&id, &["sh", "-c", &script], 150_000))
+        .await;
+    until("the command to begin", async || mark.exists().then_some(())).await;
+    node.program().suspend();
     // Two pings of 25 seconds, or 20 seconds without a packet; the socket itself stays open for minutes.
     until_time("the gateway to give it up", Duration::from_secs(80), async || {
         let row = operator.call("node.describe", json!({"nodeId": id})).await.ok()?;
         (row["connected"] == false).then_some(())
     })
     .await;
+    let list = operator.call("node.calls.list", json!({"state": "open"})).await;
+    assert_eq!(list.expect("a list")["calls"][0]["state"], "running (node away)");
     let started = Instant::now();
     let error = call(&mut operator, invoke(&id, "system.which", json!({"bins": []}), 9_000))
         .await
         .expect_err("asleep");
     assert_eq!(error["details"]["code"], "NOT_CONNECTED");
     assert!(started.elapsed() < Duration::from_secs(2));
-    signal("-CONT").await;
-    mesh.connected("asleep").await;
+    node.program().wake();
+    let answer = operator.answer(&asked).await.expect("a result");
+    assert_eq!(answer["payload"]["stdout"], "woken\n", "{pipe:?}");
+    let marks = std::fs::read_to_string(&mark).expect("it is there");
+    assert_eq!(marks, "begun\n", "{pipe:?}: it ran once");
 }
 
 #[tokio::test]

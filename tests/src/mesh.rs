@@ -32,15 +32,19 @@ impl Pipe {
     /// Those that a node can be told to use.
     pub const EACH: [Self; 3] = [Self::Ws, Self::Wss, Self::Quic];
 
-    /// The address of a gateway.
-    pub fn address(self, port: u16) -> String {
-        let scheme = match self {
+    /// The scheme of its addresses, and what lists call it.
+    pub fn name(self) -> &'static str {
+        match self {
             Self::Ws => "ws",
             Self::Wss => "wss",
             Self::Quic => "quic",
             Self::Any => "atoll",
-        };
-        format!("{scheme}://127.0.0.1:{port}")
+        }
+    }
+
+    /// The address of a gateway.
+    pub fn address(self, port: u16) -> String {
+        format!("{}://127.0.0.1:{port}", self.name())
     }
 }
 
@@ -87,28 +91,25 @@ impl Mesh {
 
     /// A gateway with this `atoll.json`, ready.
     pub async fn with(config: &Value) -> Self {
-        Self::with_environment(config, &[]).await
+        Self::build(config, Vec::new()).await
     }
 
     /// [`Mesh::with`], with more environment variables.
     ///
     /// # Panics
     /// When the gateway does not become ready.
-    pub async fn with_environment(config: &Value, environment: &[(&str, &str)]) -> Self {
-        Self::build(config, environment).await
+    pub async fn with_environment(config: &Value, environment: &[(&str, impl AsRef<str>)]) -> Self {
+        Self::build(config, owned(environment)).await
     }
 
-    async fn build(config: &Value, environment: &[(&str, &str)]) -> Self {
+    async fn build(config: &Value, environment: Vec<(String, String)>) -> Self {
         let state = tempfile::tempdir().expect("a temporary folder");
         let text = serde_json::to_string_pretty(config).expect("a tree");
         std::fs::write(state.path().join("atoll.json"), text).expect("a writable folder");
-        let environment = environment
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let mut mesh = Self {
             state,
             port: 0,
-            environment: environment.collect(),
+            environment,
             gateway: None,
             pipe: Pipe::Ws,
         };
@@ -337,6 +338,7 @@ pub struct Node {
     address: String,
     name: String,
     arguments: Vec<String>,
+    environment: Vec<(String, String)>,
     program: Option<Program>,
 }
 
@@ -359,6 +361,7 @@ impl Node {
             address: target.ws(),
             name: name.to_owned(),
             arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
+            environment: Vec::new(),
             program: None,
         }
     }
@@ -374,6 +377,13 @@ impl Node {
     #[must_use]
     pub fn at(mut self, address: &str) -> Self {
         address.clone_into(&mut self.address);
+        self
+    }
+
+    /// With more environment variables.
+    #[must_use]
+    pub fn with_environment(mut self, environment: &[(&str, impl AsRef<str>)]) -> Self {
+        self.environment = owned(environment);
         self
     }
 
@@ -440,6 +450,7 @@ impl Node {
         command.arg("--state-dir").arg(self.state.path()).args(&self.arguments);
         // Not as an argument: every user of a machine can read those.
         command.env("ATOLL_GATEWAY_TOKEN", &self.target.token);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         self.program = Some(Program::start(&format!("atoll-node {}", self.name), command));
     }
 
@@ -461,6 +472,19 @@ impl Node {
         self.program().kill().await;
         self.program = None;
     }
+
+    /// Asks it to end and waits.
+    pub async fn stop(&mut self) {
+        self.program().terminate().await;
+        self.program = None;
+    }
+}
+
+fn owned(environment: &[(&str, impl AsRef<str>)]) -> Vec<(String, String)> {
+    let pairs = environment.iter();
+    pairs
+        .map(|(name, value)| ((*name).to_owned(), value.as_ref().to_owned()))
+        .collect()
 }
 
 /// Nothing of this machine's user leaks into a program under test, and nothing of it into the user's folders.

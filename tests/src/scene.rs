@@ -254,6 +254,11 @@ impl Scene {
         Setting::default().start().await
     }
 
+    /// [`Scene::new`], with a node that uses this pipe.
+    pub async fn over(pipe: Pipe) -> Self {
+        Setting::default().over(pipe).start().await
+    }
+
     /// Where the command of a job leaves a line for each run.
     pub fn mark(&self, name: &str) -> PathBuf {
         self.marks.path().join(name)

@@ -2,7 +2,7 @@
 //! under test, so that a mistake in theirs is not repeated here.
 
 use std::collections::VecDeque;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -17,7 +17,7 @@ use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use crate::wait::within;
+use crate::wait::{PATIENCE, within, within_time};
 
 /// A gateway to speak to: ours, or the real OpenClaw.
 #[derive(Debug, Clone)]
@@ -156,13 +156,14 @@ impl Wire {
     pub async fn next(&mut self) -> Heard {
         match self.passed.pop_front() {
             Some(frame) => Heard::Frame(frame),
-            None => self.read().await,
+            None => within("a frame", self.read()).await,
         }
     }
 
+    /// The caller bounds the time.
     async fn read(&mut self) -> Heard {
         loop {
-            match within("a frame", self.socket.next()).await {
+            match self.socket.next().await {
                 Some(Ok(Message::Text(text))) => {
                     let frame = serde_json::from_str(&text);
                     return Heard::Frame(frame.unwrap_or_else(|error| panic!("{error} in {text}")));
@@ -217,10 +218,14 @@ impl Wire {
     /// # Panics
     /// When the connection ends first.
     pub async fn frame(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        self.frame_within(PATIENCE, what, wanted).await
+    }
+
+    async fn frame_within(&mut self, patience: Duration, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         if let Some(at) = self.passed.iter().position(&wanted) {
             return self.passed.remove(at).expect("found there");
         }
-        within(what, async {
+        within_time(what, patience, async {
             loop {
                 match self.read().await {
                     Heard::Frame(frame) if wanted(&frame) => return frame,
@@ -264,8 +269,16 @@ impl Wire {
     /// # Errors
     /// The `error` object of the answer.
     pub async fn answer(&mut self, id: &str) -> Result<Value, Value> {
+        self.answer_within(PATIENCE, id).await
+    }
+
+    /// [`Wire::answer`], with another patience.
+    ///
+    /// # Errors
+    /// The `error` object of the answer.
+    pub async fn answer_within(&mut self, patience: Duration, id: &str) -> Result<Value, Value> {
         let wanted = |frame: &Value| frame["type"] == "res" && frame["id"] == id;
-        let mut frame = self.frame("an answer", wanted).await;
+        let mut frame = self.frame_within(patience, "an answer", wanted).await;
         if frame["ok"] == true {
             Ok(frame["payload"].take())
         } else {

@@ -11,7 +11,7 @@ use atoll_pairing::link::{Link, Received};
 use atoll_protocol::capability::Surface;
 use atoll_protocol::frame::{ClientInfo, Frame, Invoke, Outcome, Resume};
 use atoll_protocol::scope::{Role, Scopes};
-use atoll_tests::mesh::{Mesh, admit};
+use atoll_tests::mesh::{Mesh, Pipe, admit};
 use atoll_tests::wait::{PATIENCE, within};
 use bytes::Bytes;
 use reqwest::{Client, Response};
@@ -20,6 +20,10 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::token;
+
+atoll_tests::over_every_pipe! {
+    one_stream_of_a_node_serves_all_who_watch_and_ends_with_the_last,
+}
 
 /// A command that a Linux node may have without further configuration.
 const COMMAND: &str = "device.status";
@@ -32,10 +36,10 @@ struct Camera {
 }
 
 impl Camera {
-    async fn pair(mesh: &Mesh) -> Self {
+    async fn pair(mesh: &Mesh, pipe: Pipe) -> Self {
         let mut operator = mesh.operator().await;
         let approving = admit(&mut operator, "camera", PATIENCE);
-        let plan = plan(mesh);
+        let plan = plan(mesh, pipe);
         let dialling = within("the gateway to let the camera in", async {
             let mut dialled = dial(&plan, |_| {}).await.expect("let in");
             let streams = dialled.link.take_streams().expect("native");
@@ -62,7 +66,7 @@ impl Camera {
     }
 }
 
-fn plan(mesh: &Mesh) -> Dial {
+fn plan(mesh: &Mesh, pipe: Pipe) -> Dial {
     let surface = Surface {
         caps: vec!["device".to_owned()],
         commands: vec![COMMAND.to_owned()],
@@ -78,7 +82,7 @@ fn plan(mesh: &Mesh) -> Dial {
         ..ClientInfo::default()
     };
     Dial {
-        target: mesh.target().ws().parse().expect("an address"),
+        target: pipe.address(mesh.target().port).parse().expect("an address"),
         first: None,
         identity: Some(Arc::new(Identity::from_seed(&[9; 32]))),
         ask: Ask {
@@ -139,10 +143,9 @@ async fn read_until(response: &mut Response, end: &str) -> String {
     text
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn one_stream_of_a_node_serves_all_who_watch_and_ends_with_the_last() {
-    let mesh = Mesh::start().await;
-    let mut camera = Camera::pair(&mesh).await;
+async fn one_stream_of_a_node_serves_all_who_watch_and_ends_with_the_last(pipe: Pipe) {
+    let mesh = Mesh::start().await.over(pipe);
+    let mut camera = Camera::pair(&mesh, pipe).await;
     let mut operator = mesh.operator().await;
     let node = mesh.connected("camera").await;
     let request = json!({"nodeId": node, "command": COMMAND, "idempotencyKey": "k", "blobs": "handles"});

@@ -2,15 +2,23 @@
 
 use super::*;
 
+atoll_tests::over_every_pipe! {
+    a_call_waits_for_its_node_and_runs_when_it_comes,
+    a_call_that_waits_survives_a_kill_of_the_gateway,
+    a_call_whose_node_does_not_come_ends_at_its_time_and_never_runs,
+    a_call_that_waits_is_decided_by_the_rules_of_when_it_goes,
+    a_call_that_waits_can_be_called_off,
+    a_call_that_may_wait_goes_at_once_where_its_node_is_there,
+}
+
 fn for_a_while() -> Value {
     json!({"offline": {"queueUntil": now_ms() + 120_000}})
 }
 
-#[tokio::test]
-async fn a_call_waits_for_its_node_and_runs_when_it_comes() {
-    let mut ring = Ring::new().await;
+async fn a_call_waits_for_its_node_and_runs_when_it_comes(pipe: Pipe) {
+    let mut ring = Ring::new(pipe).await;
     let mut operator = ring.mesh.operator().await;
-    ring.node.kill().await;
+    ring.node.stop().await;
     ring.away(&mut operator).await;
     let started = now_ms();
     let id = operator
@@ -40,11 +48,10 @@ async fn a_call_waits_for_its_node_and_runs_when_it_comes() {
     assert_eq!(ring.marks(), 1);
 }
 
-#[tokio::test]
-async fn a_call_that_waits_survives_a_kill_of_the_gateway() {
-    let mut ring = Ring::new().await;
+async fn a_call_that_waits_survives_a_kill_of_the_gateway(pipe: Pipe) {
+    let mut ring = Ring::new(pipe).await;
     let mut operator = ring.mesh.operator().await;
-    ring.node.kill().await;
+    ring.node.stop().await;
     ring.away(&mut operator).await;
     let invoke = ring.invoke("echo x >> marks; echo back", for_a_while());
     operator.call("node.invoke", invoke.clone()).await.expect("accepted");
@@ -59,11 +66,10 @@ async fn a_call_that_waits_survives_a_kill_of_the_gateway() {
     assert_eq!(ring.marks(), 1);
 }
 
-#[tokio::test]
-async fn a_call_whose_node_does_not_come_ends_at_its_time_and_never_runs() {
-    let mut ring = Ring::new().await;
+async fn a_call_whose_node_does_not_come_ends_at_its_time_and_never_runs(pipe: Pipe) {
+    let mut ring = Ring::new(pipe).await;
     let mut operator = ring.mesh.operator().await;
-    ring.node.kill().await;
+    ring.node.stop().await;
     ring.away(&mut operator).await;
     let until = json!({"offline": {"queueUntil": now_ms() + 1_500}});
     let id = operator.ask("node.invoke", ring.invoke(MARKING, until)).await;
@@ -85,11 +91,10 @@ async fn a_call_whose_node_does_not_come_ends_at_its_time_and_never_runs() {
     }
 }
 
-#[tokio::test]
-async fn a_call_that_waits_is_decided_by_the_rules_of_when_it_goes() {
-    let mut ring = Ring::new().await;
+async fn a_call_that_waits_is_decided_by_the_rules_of_when_it_goes(pipe: Pipe) {
+    let mut ring = Ring::new(pipe).await;
     let mut operator = ring.mesh.operator().await;
-    ring.node.kill().await;
+    ring.node.stop().await;
     ring.away(&mut operator).await;
     let invoke = ring.invoke(MARKING, for_a_while());
     operator.call("node.invoke", invoke).await.expect("accepted");
@@ -103,11 +108,10 @@ async fn a_call_that_waits_is_decided_by_the_rules_of_when_it_goes() {
     assert_eq!(ring.marks(), 0);
 }
 
-#[tokio::test]
-async fn a_call_that_waits_can_be_called_off() {
-    let mut ring = Ring::new().await;
+async fn a_call_that_waits_can_be_called_off(pipe: Pipe) {
+    let mut ring = Ring::new(pipe).await;
     let mut operator = ring.mesh.operator().await;
-    ring.node.kill().await;
+    ring.node.stop().await;
     ring.away(&mut operator).await;
     let id = operator.ask("node.invoke", ring.invoke(MARKING, for_a_while())).await;
     let call = operator.answer(&id).await.expect("accepted")["callId"].take();
@@ -120,9 +124,8 @@ async fn a_call_that_waits_can_be_called_off() {
     assert_eq!(ring.marks(), 0);
 }
 
-#[tokio::test]
-async fn a_call_that_may_wait_goes_at_once_where_its_node_is_there() {
-    let ring = Ring::new().await;
+async fn a_call_that_may_wait_goes_at_once_where_its_node_is_there(pipe: Pipe) {
+    let ring = Ring::new(pipe).await;
     let mut operator = ring.mesh.operator().await;
     let answer = operator
         .call("node.invoke", ring.invoke("echo here", for_a_while()))

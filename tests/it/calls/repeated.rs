@@ -2,9 +2,14 @@
 
 use super::*;
 
-#[tokio::test]
-async fn the_same_call_at_once_and_later_runs_once_and_gives_all_the_same_result() {
-    let mut ring = Ring::new().await;
+atoll_tests::over_every_pipe! {
+    the_same_call_at_once_and_later_runs_once_and_gives_all_the_same_result,
+    a_call_that_never_left_may_be_tried_again_with_its_key,
+    a_failure_of_the_node_is_repeated_as_it_was,
+}
+
+async fn the_same_call_at_once_and_later_runs_once_and_gives_all_the_same_result(pipe: Pipe) {
+    let mut ring = Ring::new(pipe).await;
     let (mut one, mut other) = (ring.mesh.operator().await, ring.mesh.operator().await);
     let invoke = ring.invoke(MARKING, json!({}));
     let first = one.ask("node.invoke", invoke.clone()).await;
@@ -35,11 +40,10 @@ async fn the_same_call_at_once_and_later_runs_once_and_gives_all_the_same_result
     assert_eq!(ring.marks(), 1);
 }
 
-#[tokio::test]
-async fn a_call_that_never_left_may_be_tried_again_with_its_key() {
-    let mut ring = Ring::new().await;
+async fn a_call_that_never_left_may_be_tried_again_with_its_key(pipe: Pipe) {
+    let mut ring = Ring::new(pipe).await;
     let mut operator = ring.mesh.operator().await;
-    ring.node.kill().await;
+    ring.node.stop().await;
     ring.away(&mut operator).await;
     let invoke = ring.invoke("echo x >> marks; echo here", json!({}));
     let error = operator.call("node.invoke", invoke.clone()).await.expect_err("away");
@@ -51,9 +55,8 @@ async fn a_call_that_never_left_may_be_tried_again_with_its_key() {
     assert_eq!(ring.marks(), 1);
 }
 
-#[tokio::test]
-async fn a_failure_of_the_node_is_repeated_as_it_was() {
-    let ring = Ring::new().await;
+async fn a_failure_of_the_node_is_repeated_as_it_was(pipe: Pipe) {
+    let ring = Ring::new(pipe).await;
     let mut operator = ring.mesh.operator().await;
     let mut invoke = ring.invoke("true", json!({}));
     invoke["params"] = json!({"command": "not an array"});

@@ -2,6 +2,10 @@
 
 use super::*;
 
+atoll_tests::over_every_pipe! {
+    the_command_line_finds_nodes_by_name_id_address_and_kind,
+}
+
 async fn which(mesh: &Mesh, node: &str) -> std::process::Output {
     let params = json!({"bins": ["sh"]}).to_string();
     let command = [
@@ -17,9 +21,8 @@ async fn which(mesh: &Mesh, node: &str) -> std::process::Output {
     mesh.cli(&[&command[..], &["--json"]].concat()).await
 }
 
-#[tokio::test]
-async fn the_command_line_finds_nodes_by_name_id_address_and_kind() {
-    let mesh = Mesh::start().await;
+async fn the_command_line_finds_nodes_by_name_id_address_and_kind(pipe: Pipe) {
+    let mesh = Mesh::start().await.over(pipe);
     let _laptop = mesh.node("laptop").await;
     let _builder = mesh.node("builder").await;
     let (laptop, builder) = (mesh.connected("laptop").await, mesh.connected("builder").await);

@@ -3,12 +3,22 @@
 use std::os::unix::fs::PermissionsExt;
 
 use atoll_tests::fake::telegram::Person;
+use atoll_tests::mesh::Pipe;
 use atoll_tests::scene::{OWNER, Scene, Setting, button};
 use serde_json::json;
 
-#[tokio::test]
-async fn a_denied_command_does_not_run_and_its_answer_says_so() {
-    let scene = Scene::new().await;
+atoll_tests::over_every_pipe! {
+    a_denied_command_does_not_run_and_its_answer_says_so,
+    a_no_at_the_command_line_counts_like_a_click,
+    a_question_that_nobody_answers_ends_with_its_turn_and_can_be_answered_no_more,
+    only_the_owner_can_answer_even_among_people_who_may_write,
+    a_command_allowed_for_ever_is_asked_about_once_and_another_one_again,
+    shell_text_cannot_be_allowed_for_ever,
+    a_card_still_works_after_the_gateway_was_killed,
+}
+
+async fn a_denied_command_does_not_run_and_its_answer_says_so(pipe: Pipe) {
+    let scene = Scene::over(pipe).await;
     scene.ask("denied");
     let card = scene.card("denied").await;
     scene.press(&scene.owner, &card, "Deny");
@@ -18,9 +28,8 @@ async fn a_denied_command_does_not_run_and_its_answer_says_so() {
     scene.said("Denied by").await;
 }
 
-#[tokio::test]
-async fn a_no_at_the_command_line_counts_like_a_click() {
-    let scene = Scene::new().await;
+async fn a_no_at_the_command_line_counts_like_a_click(pipe: Pipe) {
+    let scene = Scene::over(pipe).await;
     scene.ask("denied");
     let card = scene.card("denied").await;
     let data = button(&card, "Deny");
@@ -33,10 +42,9 @@ async fn a_no_at_the_command_line_counts_like_a_click() {
     scene.said("Denied by").await;
 }
 
-#[tokio::test]
-async fn a_question_that_nobody_answers_ends_with_its_turn_and_can_be_answered_no_more() {
+async fn a_question_that_nobody_answers_ends_with_its_turn_and_can_be_answered_no_more(pipe: Pipe) {
     let hurried = json!({"agents": {"defaults": {"timeoutSeconds": 3}}});
-    let scene = Setting::default().config(&hurried).start().await;
+    let scene = Setting::default().over(pipe).config(&hurried).start().await;
     scene.ask("late");
     let card = scene.card("late").await;
     scene.said("the time for this turn is over").await;
@@ -50,9 +58,9 @@ async fn a_question_that_nobody_answers_ends_with_its_turn_and_can_be_answered_n
     assert_eq!(scene.runs("late"), 0);
 }
 
-#[tokio::test]
-async fn only_the_owner_can_answer_even_among_people_who_may_write() {
+async fn only_the_owner_can_answer_even_among_people_who_may_write(pipe: Pipe) {
     let scene = Setting::default()
+        .over(pipe)
         .config(&json!({
             "commands": {"ownerAllowFrom": [OWNER.to_string()]},
             "channels": {"telegram": {"allowFrom": [OWNER.to_string(), "43"]}},
@@ -82,9 +90,8 @@ async fn only_the_owner_can_answer_even_among_people_who_may_write() {
     assert_eq!(scene.runs("guarded"), 1);
 }
 
-#[tokio::test]
-async fn a_command_allowed_for_ever_is_asked_about_once_and_another_one_again() {
-    let scene = Scene::new().await;
+async fn a_command_allowed_for_ever_is_asked_about_once_and_another_one_again(pipe: Pipe) {
+    let scene = Scene::over(pipe).await;
     let program = scene.mark("program");
     std::fs::write(&program, "#!/bin/sh\necho ran >> \"$1\"\necho it ran\n").expect("a writable folder");
     std::fs::set_permissions(&program, PermissionsExt::from_mode(0o700)).expect("a file of our own");
@@ -109,18 +116,16 @@ async fn a_command_allowed_for_ever_is_asked_about_once_and_another_one_again() 
     scene.card("other").await;
 }
 
-#[tokio::test]
-async fn shell_text_cannot_be_allowed_for_ever() {
-    let scene = Scene::new().await;
+async fn shell_text_cannot_be_allowed_for_ever(pipe: Pipe) {
+    let scene = Scene::over(pipe).await;
     scene.ask("shell");
     let card = scene.card("shell").await;
     let labels: Vec<_> = card.buttons.iter().flatten().map(|(label, _)| label.as_str()).collect();
     assert!(!labels.iter().any(|label| label.contains("Always")), "{labels:?}");
 }
 
-#[tokio::test]
-async fn a_card_still_works_after_the_gateway_was_killed() {
-    let mut scene = Scene::new().await;
+async fn a_card_still_works_after_the_gateway_was_killed(pipe: Pipe) {
+    let mut scene = Scene::over(pipe).await;
     scene.ask("later");
     let card = scene.card("later").await;
     scene.mesh.kill().await;

@@ -2,14 +2,18 @@
 
 use std::path::Path;
 
+use atoll_tests::mesh::Pipe;
 use atoll_tests::scene::{OWNER, Scene, Setting};
 use serde_json::json;
 
+atoll_tests::over_every_pipe! {
+    two_messages_of_one_conversation_are_answered_in_order,
+}
+
 const GROUP: i64 = -1_000_500;
 
-#[tokio::test]
-async fn two_messages_of_one_conversation_are_answered_in_order() {
-    let scene = Scene::new().await;
+async fn two_messages_of_one_conversation_are_answered_in_order(pipe: Pipe) {
+    let scene = Scene::over(pipe).await;
     scene.ask("early");
     scene.ask("later");
     let first = scene.card("early").await;

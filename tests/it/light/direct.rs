@@ -1,36 +1,41 @@
 //! What works without any model.
 
 use atoll_tests::fake::telegram::Person;
+use atoll_tests::mesh::Pipe;
 use atoll_tests::scene::{OWNER, Scene, Setting};
 use serde_json::json;
 
-async fn without_a_model() -> Scene {
+atoll_tests::over_every_pipe! {
+    a_typed_command_runs_on_the_node_and_prints_its_answer,
+    a_command_may_take_as_long_as_the_owner_configured,
+    typed_shell_text_is_asked_about_and_then_runs_once,
+}
+
+async fn without_a_model(pipe: Pipe) -> Scene {
     Setting::default()
+        .over(pipe)
         .config(&json!({"agents": null, "models": null}))
         .start()
         .await
 }
 
-#[tokio::test]
-async fn a_typed_command_runs_on_the_node_and_prints_its_answer() {
-    let scene = without_a_model().await;
+async fn a_typed_command_runs_on_the_node_and_prints_its_answer(pipe: Pipe) {
+    let scene = without_a_model(pipe).await;
     scene.write("/run laptop -- uname -a");
     scene.said("Linux").await;
     let answers = scene.telegram.sent(OWNER);
     assert_eq!(answers.len(), 1, "{answers:#?}");
 }
 
-#[tokio::test]
-async fn a_command_may_take_as_long_as_the_owner_configured() {
+async fn a_command_may_take_as_long_as_the_owner_configured(pipe: Pipe) {
     let brief = json!({"agents": null, "models": null, "tools": {"exec": {"timeoutSec": 1}}});
-    let scene = Setting::default().config(&brief).start().await;
+    let scene = Setting::default().over(pipe).config(&brief).start().await;
     scene.write("/run laptop -- sleep 300");
     scene.said("timed out").await;
 }
 
-#[tokio::test]
-async fn typed_shell_text_is_asked_about_and_then_runs_once() {
-    let scene = without_a_model().await;
+async fn typed_shell_text_is_asked_about_and_then_runs_once(pipe: Pipe) {
+    let scene = without_a_model(pipe).await;
     scene.write(&format!(
         "/run laptop echo ran >> {}; echo it ran",
         scene.mark("shell").display()
@@ -42,7 +47,7 @@ async fn typed_shell_text_is_asked_about_and_then_runs_once() {
 
 #[tokio::test]
 async fn direct_commands_answer_the_owner() {
-    let scene = without_a_model().await;
+    let scene = without_a_model(Pipe::Ws).await;
     for (typed, words) in [
         ("/help", "/run <node>"),
         ("/nodes", "laptop"),
@@ -64,7 +69,7 @@ async fn direct_commands_answer_the_owner() {
 
 #[tokio::test]
 async fn without_a_model_a_message_is_answered_by_what_to_set() {
-    let scene = without_a_model().await;
+    let scene = without_a_model(Pipe::Ws).await;
     scene.write("hello");
     let answer = scene.said("No model is configured").await.text;
     assert!(answer.contains("agents.defaults.model.primary"), "{answer}");

@@ -1,13 +1,17 @@
 //! Questions that end without an answer.
 
 use atoll_tests::fake::telegram::Fault;
+use atoll_tests::mesh::Pipe;
 use atoll_tests::scene::{OWNER, Setting};
 use serde_json::json;
 
-#[tokio::test]
-async fn a_question_that_nobody_answers_in_time_ends_in_one_answer_and_a_late_click_runs_nothing() {
+atoll_tests::over_every_pipe! {
+    a_question_that_nobody_answers_in_time_ends_in_one_answer_and_a_late_click_runs_nothing,
+}
+
+async fn a_question_that_nobody_answers_in_time_ends_in_one_answer_and_a_late_click_runs_nothing(pipe: Pipe) {
     let brief = json!({"approvals": {"exec": {"timeoutMs": 5000}}});
-    let scene = Setting::default().config(&brief).start().await;
+    let scene = Setting::default().over(pipe).config(&brief).start().await;
     scene.ask("late");
     let card = scene.card("late").await;
     let answer = scene.answer("late").await;

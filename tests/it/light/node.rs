@@ -7,6 +7,9 @@ use atoll_tests::wait::until;
 atoll_tests::over_every_pipe! {
     a_command_for_an_absent_node_is_refused_at_once_and_runs_nowhere,
     a_node_killed_in_mid_run_leaves_one_visible_uncertainty_and_no_second_run,
+    a_node_that_leaves_before_the_yes_makes_it_a_clear_no,
+    stop_kills_the_process_on_the_node,
+    stop_withdraws_a_question_that_waits,
 }
 
 async fn a_command_for_an_absent_node_is_refused_at_once_and_runs_nowhere(pipe: Pipe) {
@@ -20,9 +23,8 @@ async fn a_command_for_an_absent_node_is_refused_at_once_and_runs_nowhere(pipe: 
     assert!(!scene.telegram.sent(OWNER).iter().any(|sent| !sent.buttons.is_empty()));
 }
 
-#[tokio::test]
-async fn a_node_that_leaves_before_the_yes_makes_it_a_clear_no() {
-    let mut scene = Scene::new().await;
+async fn a_node_that_leaves_before_the_yes_makes_it_a_clear_no(pipe: Pipe) {
+    let mut scene = Scene::over(pipe).await;
     scene.ask("gone");
     let card = scene.card("gone").await;
     scene.node.kill().await;
@@ -57,9 +59,8 @@ async fn a_node_killed_in_mid_run_leaves_one_visible_uncertainty_and_no_second_r
     assert_eq!(answers, 1);
 }
 
-#[tokio::test]
-async fn stop_kills_the_process_on_the_node() {
-    let scene = Scene::new().await;
+async fn stop_kills_the_process_on_the_node(pipe: Pipe) {
+    let scene = Scene::over(pipe).await;
     let pid_file = scene.mark("pid");
     scene.write(&scene.job(
         "long",
@@ -81,9 +82,8 @@ async fn stop_kills_the_process_on_the_node() {
     assert_eq!(scene.runs("long"), 1);
 }
 
-#[tokio::test]
-async fn stop_withdraws_a_question_that_waits() {
-    let scene = Scene::new().await;
+async fn stop_withdraws_a_question_that_waits(pipe: Pipe) {
+    let scene = Scene::over(pipe).await;
     scene.ask("unanswered");
     let card = scene.card("unanswered").await;
     scene.write("/stop");

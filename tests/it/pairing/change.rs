@@ -2,9 +2,17 @@
 
 use std::time::Duration;
 
-use atoll_tests::mesh::{Mesh, Node};
+use atoll_tests::mesh::{Mesh, Node, Pipe};
 use atoll_tests::wait::{until, until_time};
 use serde_json::{Value, json};
+
+atoll_tests::over_every_pipe! {
+    the_list_says_where_each_device_is_and_fits_the_terminal,
+    commands_are_withdrawn_and_given_back_on_a_live_link,
+    a_command_is_withdrawn_before_its_owner_is_told_so,
+    a_revoked_device_is_cut_off_within_a_second_and_has_to_ask,
+    a_lost_node_is_out_at_once_and_its_successor_takes_its_name_and_commands,
+}
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -22,20 +30,19 @@ async fn done(mesh: &Mesh, command: &[&str]) {
     assert!(output.status.success(), "{output:?}");
 }
 
-#[tokio::test]
-async fn the_list_says_where_each_device_is_and_fits_the_terminal() {
-    let mesh = Mesh::start().await;
+async fn the_list_says_where_each_device_is_and_fits_the_terminal(pipe: Pipe) {
+    let mesh = Mesh::start().await.over(pipe);
     let _node = mesh.node("a-laptop-with-quite-a-long-name-that-somebody-typed").await;
     let shown = mesh.cli(&["devices", "list"]).await;
     let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
     assert!(shown.lines().all(|line| line.chars().count() <= 80), "{shown}");
-    for word in ["GEN", "ADDRESS", "127.0.0.1", "ws", "now"] {
+    for word in ["GEN", "ADDRESS", "127.0.0.1", pipe.name(), "now"] {
         assert!(shown.contains(word), "{word} in {shown}");
     }
     let row = row(&mesh, "a-laptop-with-quite-a-long-name-that-somebody-typed").await;
     assert_eq!(
         (&row["pipe"], &row["remoteIp"], &row["connected"]),
-        (&json!("ws"), &json!("127.0.0.1"), &json!(true))
+        (&json!(pipe.name()), &json!("127.0.0.1"), &json!(true))
     );
     assert!(
         row["generation"].as_u64().is_some_and(|generation| generation > 0),
@@ -43,9 +50,8 @@ async fn the_list_says_where_each_device_is_and_fits_the_terminal() {
     );
 }
 
-#[tokio::test]
-async fn commands_are_withdrawn_and_given_back_on_a_live_link() {
-    let mesh = Mesh::start().await;
+async fn commands_are_withdrawn_and_given_back_on_a_live_link(pipe: Pipe) {
+    let mesh = Mesh::start().await.over(pipe);
     let mut node = mesh.node("laptop").await;
     let id = mesh.connected("laptop").await;
     let mut owner = mesh.operator().await;
@@ -61,7 +67,7 @@ async fn commands_are_withdrawn_and_given_back_on_a_live_link() {
     })
     .await;
     // Declaring it once more asks for nothing.
-    node.kill().await;
+    node.stop().await;
     node.run();
     mesh.connected("laptop").await;
     owner.call("node.invoke", call()).await.expect_err("withdrawn for good");
@@ -71,9 +77,8 @@ async fn commands_are_withdrawn_and_given_back_on_a_live_link() {
     owner.call("node.invoke", call()).await.expect("given back");
 }
 
-#[tokio::test]
-async fn a_command_is_withdrawn_before_its_owner_is_told_so() {
-    let mesh = Mesh::start().await;
+async fn a_command_is_withdrawn_before_its_owner_is_told_so(pipe: Pipe) {
+    let mesh = Mesh::start().await.over(pipe);
     let _node = mesh.node("laptop").await;
     let id = mesh.connected("laptop").await;
     let mut owner = mesh.operator().await;
@@ -88,9 +93,8 @@ async fn a_command_is_withdrawn_before_its_owner_is_told_so() {
     }
 }
 
-#[tokio::test]
-async fn a_revoked_device_is_cut_off_within_a_second_and_has_to_ask() {
-    let mesh = Mesh::start().await;
+async fn a_revoked_device_is_cut_off_within_a_second_and_has_to_ask(pipe: Pipe) {
+    let mesh = Mesh::start().await.over(pipe);
     let mut node = mesh.node("laptop").await;
     done(&mesh, &["devices", "revoke", "laptop"]).await;
     until_time("the link to close", SECOND, async || {
@@ -106,9 +110,8 @@ async fn a_revoked_device_is_cut_off_within_a_second_and_has_to_ask() {
     node.kill().await;
 }
 
-#[tokio::test]
-async fn a_lost_node_is_out_at_once_and_its_successor_takes_its_name_and_commands() {
-    let mesh = Mesh::start().await;
+async fn a_lost_node_is_out_at_once_and_its_successor_takes_its_name_and_commands(pipe: Pipe) {
+    let mesh = Mesh::start().await.over(pipe);
     let mut lost = mesh.node("laptop").await;
     let old = mesh.connected("laptop").await;
     let invite = mesh.cli_json(&["devices", "replace", "laptop", "--json"]).await;
@@ -118,7 +121,7 @@ async fn a_lost_node_is_out_at_once_and_its_successor_takes_its_name_and_command
     })
     .await;
     lost.kill().await;
-    let mut new = Node::prepare(&mesh.target(), "fresh-from-the-shop", &[]);
+    let mut new = Node::prepare(&mesh.target(), "fresh-from-the-shop", &[]).over(pipe);
     let output = new.pair(invite["link"].as_str().expect("a link")).await;
     assert!(output.status.success(), "{output:?}");
     new.run();

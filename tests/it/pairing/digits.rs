@@ -1,11 +1,17 @@
 //! Six digits on the node and wherever the operator looks: the same, those of this link, and only they approve.
 
-use atoll_tests::mesh::{Mesh, Node};
+use atoll_tests::mesh::{Mesh, Node, Pipe};
 use atoll_tests::wait::until;
 use atoll_tests::wire::{Wire, node};
 use serde_json::{Value, json};
 
 use super::{COMMAND, Device, Refusal, find, knock};
+
+atoll_tests::over_every_pipe! {
+    the_digits_on_the_node_are_those_of_every_list_and_they_approve,
+    five_wrong_codes_end_the_request_and_the_node_asks_anew_with_other_digits,
+    another_link_of_the_same_node_shows_other_digits_under_the_same_request,
+}
 
 /// What the node says: the digits in its status, which the line on its terminal repeats.
 async fn shown(node: &mut Node) -> (String, String) {
@@ -18,6 +24,12 @@ async fn shown(node: &mut Node) -> (String, String) {
     let line = node.program().line("these digits").await;
     assert!(line.ends_with(&format!("{} {}", &digits[..3], &digits[3..])), "{line}");
     (request, digits)
+}
+
+fn started(mesh: &Mesh, name: &str, pipe: Pipe) -> Node {
+    let mut node = Node::prepare(&mesh.target(), name, &[]).over(pipe);
+    node.run();
+    node
 }
 
 /// Six digits that are not these.
@@ -36,47 +48,38 @@ fn tries_left(error: &Value) -> (&Value, &Value) {
     (&error["details"]["code"], &error["details"]["triesLeft"])
 }
 
-#[tokio::test]
-async fn the_digits_on_the_node_are_those_of_every_list_and_they_approve() {
+async fn the_digits_on_the_node_are_those_of_every_list_and_they_approve(pipe: Pipe) {
     let mesh = Mesh::start().await;
     let mut owner = mesh.operator().await;
-    for (name, address) in [("plain", mesh.target().ws()), ("secured", mesh.target().wss())] {
-        let mut node = Node::prepare(&mesh.target(), name, &[]).at(&address);
-        node.run();
-        let (request, digits) = shown(&mut node).await;
-        let asked = owner.event("device.pair.requested").await;
-        assert_eq!(
-            (&asked["requestId"], &asked["code"]),
-            (&json!(request), &json!(digits)),
-            "{name}"
-        );
-        for list in ["device.pair.list", "node.pair.list"] {
-            let list = owner.call(list, json!({})).await.expect("a list");
-            let row = find(&list, "pending", "requestId", &request).expect("it waits");
-            assert_eq!(row["code"], digits.as_str(), "{name}: {row}");
-        }
-        let listed = mesh.cli(&["devices", "list"]).await;
-        let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
-        let (left, right) = digits.split_at(3);
-        assert!(listed.contains(&format!("{left} {right}")), "{listed}");
-        assert!(listed.lines().all(|line| line.chars().count() <= 80), "{listed}");
-
-        let wrong = mesh
-            .cli(&["devices", "approve", &request, "--code", &other(&digits)])
-            .await;
-        assert!(!wrong.status.success(), "{wrong:?}");
-        let right = mesh.cli(&["devices", "approve", &request, "--code", left, right]).await;
-        assert!(right.status.success(), "{right:?}");
-        mesh.connected(name).await;
-        assert_eq!(node.status().await["status"]["digits"], json!(null));
+    let mut node = started(&mesh, "laptop", pipe);
+    let (request, digits) = shown(&mut node).await;
+    let asked = owner.event("device.pair.requested").await;
+    assert_eq!((&asked["requestId"], &asked["code"]), (&json!(request), &json!(digits)));
+    for list in ["device.pair.list", "node.pair.list"] {
+        let list = owner.call(list, json!({})).await.expect("a list");
+        let row = find(&list, "pending", "requestId", &request).expect("it waits");
+        assert_eq!(row["code"], digits.as_str(), "{row}");
     }
+    let listed = mesh.cli(&["devices", "list"]).await;
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    let (left, right) = digits.split_at(3);
+    assert!(listed.contains(&format!("{left} {right}")), "{listed}");
+    assert!(listed.lines().all(|line| line.chars().count() <= 80), "{listed}");
+
+    let wrong = mesh
+        .cli(&["devices", "approve", &request, "--code", &other(&digits)])
+        .await;
+    assert!(!wrong.status.success(), "{wrong:?}");
+    let right = mesh.cli(&["devices", "approve", &request, "--code", left, right]).await;
+    assert!(right.status.success(), "{right:?}");
+    mesh.connected("laptop").await;
+    assert_eq!(node.status().await["status"]["digits"], json!(null));
 }
 
-#[tokio::test]
-async fn five_wrong_codes_end_the_request_and_the_node_asks_anew_with_other_digits() {
+async fn five_wrong_codes_end_the_request_and_the_node_asks_anew_with_other_digits(pipe: Pipe) {
     let mesh = Mesh::start().await;
     let mut owner = mesh.operator().await;
-    let mut node = Node::start(&mesh.target(), "guessed", &[]);
+    let mut node = started(&mesh, "guessed", pipe);
     let (request, digits) = shown(&mut node).await;
     for left in (0..5).rev() {
         let error = approve_with(&mut owner, &request, &other(&digits))
@@ -112,11 +115,10 @@ async fn five_wrong_codes_end_the_request_and_the_node_asks_anew_with_other_digi
     mesh.connected("guessed").await;
 }
 
-#[tokio::test]
-async fn another_link_of_the_same_node_shows_other_digits_under_the_same_request() {
+async fn another_link_of_the_same_node_shows_other_digits_under_the_same_request(pipe: Pipe) {
     let mesh = Mesh::start().await;
     let mut owner = mesh.operator().await;
-    let mut node = Node::start(&mesh.target(), "restarted", &[]);
+    let mut node = started(&mesh, "restarted", pipe);
     let (request, first) = shown(&mut node).await;
     node.kill().await;
     node.run();
