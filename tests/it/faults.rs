@@ -1,26 +1,32 @@
-//! Calls in all weathers: seeded schedules of cuts, partitions, deafness, losses, suspended nodes and killed programs. Every call ends in
-//! a state that can be listed, by its deadline and a moment, and no command runs twice. `ATOLL_SEED` repeats a run, `ATOLL_SCHEDULES` says
-//! how many schedules it has.
+//! Calls in all weathers, over every pipe: seeded schedules of cuts, partitions, deafness, losses, suspended nodes and killed programs.
+//! Every call ends in a state that can be listed, by its deadline and a moment, and no command runs twice. `ATOLL_SEED` repeats a run,
+//! `ATOLL_SCHEDULES` says how many schedules it has, `ATOLL_SCHEDULE` picks one of them.
 
+mod clock;
+mod long;
 mod plan;
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use atoll_tests::chance::{Chance, seed};
-use atoll_tests::mesh::{Mesh, Node, admit};
+use atoll_tests::mesh::{Mesh, Node, Pipe, admit};
 use atoll_tests::wait::{until_time, within};
 use atoll_tests::weather::{Proxy, Weather};
 use atoll_tests::wire::{Target, Wire, now_ms};
 use plan::{Fault, Happening, Plan};
 use serde_json::{Value, json};
+use tokio::task::{JoinError, JoinSet, LocalSet};
 use tokio::time::Instant;
 
 /// Schedules when nobody says how many.
 const SCHEDULES: usize = 500;
 
+/// Meshes side by side whose nodes use the same pipe.
+const RIGS_OF_A_PIPE: usize = 3;
+
 /// Meshes side by side.
-const RIGS: usize = 12;
+const RIGS: usize = RIGS_OF_A_PIPE * plan::PIPES.len();
 
 /// What a call may take from its planned start on.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -33,31 +39,66 @@ const RETURN: Duration = Duration::from_secs(3);
 
 #[tokio::test]
 async fn calls_end_once_whatever_happens_to_the_network_and_the_programs() {
-    let schedules = match std::env::var("ATOLL_SCHEDULES") {
-        Ok(text) => text.parse().expect("ATOLL_SCHEDULES is a number"),
-        Err(_) => SCHEDULES,
-    };
-    let seed = seed();
+    let schedules = number_in("ATOLL_SCHEDULES").unwrap_or(SCHEDULES);
+    let (seed, only) = (seed(), number_in("ATOLL_SCHEDULE"));
     println!("{schedules} schedules, ATOLL_SEED={seed}");
-    let rigs = (0..RIGS).map(|rig| async move {
-        let mut tally = Tally::default();
-        let mut mesh = Rig::new(seed, rig).await;
-        for number in (rig..schedules).step_by(RIGS) {
-            let plan = Plan::draw(&mut Chance::new(seed, u64::try_from(number).expect("a few")));
-            mesh.live_through(number, &plan, &mut tally).await;
+    let drawn = (0..schedules).filter(|number| only.is_none_or(|only| only == *number));
+    let plans: Vec<_> = drawn.map(|number| (number, plan(seed, number))).collect();
+    let (mut tally, mut broken) = (Tally::default(), 0);
+    for ended in LocalSet::new().run_until(live_all(seed, &plans)).await {
+        match ended {
+            Ok(part) => tally.add(&part),
+            // It has said why.
+            Err(_) => broken += 1,
         }
-        tally
-    });
-    let mut tally = Tally::default();
-    for part in futures_util::future::join_all(rigs).await {
-        tally.add(&part);
     }
     println!("{tally:?}");
-    assert_eq!(tally.all(), schedules * plan::CALLS);
+    assert_eq!(broken, 0, "promises were broken, ATOLL_SEED={seed}");
+    assert_eq!(tally.all(), plans.len() * plan::CALLS);
     assert!(
-        tally.ok * 3 > tally.all(),
+        tally.ok * 3 > tally.all() || only.is_some(),
         "a mesh in which little works proves little: {tally:?}"
     );
+}
+
+fn number_in(variable: &str) -> Option<usize> {
+    let text = std::env::var(variable).ok()?;
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{variable}={text} is no number")),
+    )
+}
+
+fn plan(seed: u64, number: usize) -> Plan {
+    Plan::draw(&mut Chance::new(seed, u64::try_from(number).expect("a few")))
+}
+
+/// The rigs side by side, each a task of its own: one that breaks ends no other.
+async fn live_all(seed: u64, plans: &[(usize, Plan)]) -> Vec<Result<Tally, JoinError>> {
+    let mut rigs = JoinSet::new();
+    for rig in 0..RIGS {
+        let pipe = plan::PIPES[rig % plan::PIPES.len()];
+        let of_this_pipe = plans.iter().filter(|(_, plan)| plan.pipe == pipe);
+        let mine = of_this_pipe.skip(rig / plan::PIPES.len()).step_by(RIGS_OF_A_PIPE);
+        rigs.spawn_local(live(seed, rig, pipe, mine.cloned().collect()));
+    }
+    let mut ended = Vec::new();
+    while let Some(rig) = rigs.join_next().await {
+        ended.push(rig);
+    }
+    ended
+}
+
+/// One schedule after the other.
+async fn live(seed: u64, rig: usize, pipe: Pipe, plans: Vec<(usize, Plan)>) -> Tally {
+    let mut tally = Tally::default();
+    if !plans.is_empty() {
+        let mut mesh = Rig::new(seed, rig, pipe).await;
+        for (number, plan) in plans {
+            mesh.live_through(number, &plan, &mut tally).await;
+        }
+    }
+    tally
 }
 
 /// How calls ended.
@@ -102,7 +143,7 @@ struct Promise {
 }
 
 impl Rig {
-    async fn new(seed: u64, rig: usize) -> Self {
+    async fn new(seed: u64, rig: usize, pipe: Pipe) -> Self {
         let mesh = Mesh::start().await;
         let chance = Chance::new(seed, 1_000_000 + u64::try_from(rig).expect("a few"));
         let proxy = Proxy::start(mesh.target().port, chance).await;
@@ -111,7 +152,7 @@ impl Rig {
             ..mesh.target()
         };
         let name = format!("node-{rig}");
-        let mut node = Node::prepare(&target, &name, &[]);
+        let mut node = Node::prepare(&target, &name, &[]).over(pipe);
         node.consent(&json!({"version": 1, "defaults": {"security": "full", "ask": "off"}}));
         write_program(&node);
         node.run();
@@ -153,7 +194,11 @@ impl Rig {
                 "timed out" | "uncertain" => runs <= 1,
                 _ => false,
             };
-            assert!(is_right, "{}: {state}, and it ran {runs} times; {plan:?}", promise.name);
+            assert!(
+                is_right,
+                "schedule {number}, {}: {state}, and it ran {runs} times; {plan:?}",
+                promise.name
+            );
             match state.as_str() {
                 "ok" => tally.ok += 1,
                 "error" | "node away" | "refused" => tally.not_run += 1,

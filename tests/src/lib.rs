@@ -2,6 +2,7 @@
 //! wire from its description alone, and fakes of services on other people's computers.
 
 pub mod chance;
+pub mod clock;
 pub mod cutter;
 pub mod fake;
 pub mod fake_node;

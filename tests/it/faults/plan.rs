@@ -1,9 +1,13 @@
-//! One schedule, drawn from a seed: which calls are made when, and which faults come and go meanwhile.
+//! One schedule, drawn from a seed: over which pipe, which calls are made when, and which faults come and go meanwhile.
 
 use std::time::Duration;
 
 use atoll_tests::chance::Chance;
+use atoll_tests::mesh::Pipe;
 use atoll_tests::weather::Weather;
+
+/// What a node's links may be made of.
+pub(super) const PIPES: [Pipe; 4] = [Pipe::Ws, Pipe::Wss, Pipe::Quic, Pipe::Any];
 
 /// Calls of a schedule.
 pub(super) const CALLS: usize = 3;
@@ -13,6 +17,17 @@ const BEGIN: Duration = Duration::from_millis(700);
 
 /// A fault lasts at most this long.
 const LAST: Duration = Duration::from_millis(1200);
+
+/// What a storm stays below.
+const WORST: Weather = Weather {
+    delay: Duration::from_millis(150),
+    jitter: Duration::from_millis(100),
+    loss: 301,
+    doubled: 201,
+    is_up_blocked: false,
+    is_down_blocked: false,
+    is_udp_blocked: false,
+};
 
 /// What goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -43,14 +58,16 @@ pub(super) enum Happening {
 }
 
 /// A schedule.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Plan {
+    pub(super) pipe: Pipe,
     happenings: Vec<(Duration, Happening)>,
 }
 
 impl Plan {
     /// Draws one. At most one fault at a time, so that the end of each sets right what it did.
     pub(super) fn draw(chance: &mut Chance) -> Self {
+        let pipe = chance.one_of(&PIPES);
         let mut happenings: Vec<_> = (0..CALLS)
             .map(|_| {
                 (
@@ -70,7 +87,7 @@ impl Plan {
         }
         // Stable, so that an end stays behind its beginning.
         happenings.sort_by_key(|(at, _)| *at);
-        Self { happenings }
+        Self { pipe, happenings }
     }
 
     /// What happens, by its time from the start.
@@ -80,31 +97,39 @@ impl Plan {
 }
 
 fn draw_fault(chance: &mut Chance) -> Fault {
-    let fine = Weather::default();
-    let bad = [
-        Weather::partition(),
-        Weather {
-            is_up_blocked: true,
-            ..fine
-        },
-        Weather {
-            is_down_blocked: true,
-            ..fine
-        },
-        Weather {
-            delay: Duration::from_millis(80),
-            jitter: Duration::from_millis(60),
-            loss: 300,
-            doubled: 100,
-            ..fine
-        },
-    ];
     match chance.draw() % 10 {
         0..=1 => Fault::Cut,
         2 => Fault::Move,
-        3..=6 => Fault::Weather(chance.one_of(&bad)),
+        3..=6 => Fault::Weather(draw_weather(chance)),
         7 => Fault::Suspended,
         8 => Fault::NodeKilled,
         _ => Fault::GatewayKilled,
+    }
+}
+
+fn draw_weather(chance: &mut Chance) -> Weather {
+    let fine = Weather::default();
+    match chance.draw() % 6 {
+        0 => Weather::partition(),
+        1 => Weather {
+            is_up_blocked: true,
+            ..fine
+        },
+        2 => Weather {
+            is_down_blocked: true,
+            ..fine
+        },
+        3 => Weather {
+            is_udp_blocked: true,
+            ..fine
+        },
+        // Datagrams are lost, come twice and overtake one another; streams take their time.
+        _ => Weather {
+            delay: chance.below(WORST.delay),
+            jitter: chance.below(WORST.jitter),
+            loss: chance.draw() % WORST.loss,
+            doubled: chance.draw() % WORST.doubled,
+            ..fine
+        },
     }
 }
