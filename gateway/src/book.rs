@@ -219,7 +219,13 @@ impl Owner {
                 } => {
                     self.hub.close_device(*device, Some(Role::Node), *code, reason).await;
                 }
-                _ => {}
+                Change::Put(_)
+                | Change::Seen(_)
+                | Change::Remove(_)
+                | Change::PutCode(_)
+                | Change::ForgetCode(_)
+                | Change::Event { .. }
+                | Change::Close { .. } => {}
             }
         }
     }

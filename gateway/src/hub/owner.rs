@@ -193,13 +193,19 @@ impl Owner {
                 code,
                 reason,
                 done,
-            } => drop(done.send(self.close_device(device, role, code, &reason))),
+            } => {
+                self.close_device(device, role, code, &reason);
+                let _ = done.send(());
+            }
             Request::CloseShared { code, reason } => self
                 .links
                 .values()
                 .filter(|link| link.up.is_by_shared_auth)
                 .for_each(|link| link.up.outgoing.cut(code, reason)),
-            Request::Granted(node, surface, reply) => drop(reply.send(self.granted(node, surface))),
+            Request::Granted(node, surface, reply) => {
+                self.granted(node, surface);
+                let _ = reply.send(());
+            }
             Request::HostStats(node, stats) => self.host_stats(node, stats),
             Request::Devices(reply) => drop(reply.send(self.devices())),
             Request::Awaited(node, reply) => self.awaited(node, reply, now),
