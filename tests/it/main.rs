@@ -7,6 +7,7 @@ mod connect;
 mod discovery;
 mod documents;
 mod faults;
+mod fuzz;
 mod hostile;
 mod invoke;
 mod kill;

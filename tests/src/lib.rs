@@ -6,6 +6,7 @@ pub mod clock;
 pub mod cutter;
 pub mod fake;
 pub mod fake_node;
+pub mod fuzz;
 pub mod hostile;
 pub mod lan;
 pub mod mesh;
