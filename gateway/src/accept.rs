@@ -12,6 +12,7 @@ use atoll_pairing::link::quic;
 use atoll_pairing::link::ws::Io;
 use atoll_pairing::link::{Facts, Pipe};
 use atoll_pairing::tls;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -23,6 +24,10 @@ mod udp;
 
 /// Sockets and QUIC connections that are open at once. More wait in the kernel's queue until one closes.
 const CONNECTIONS: usize = 16 * 1024;
+
+/// File descriptors to ask the system for: one for each of those, and as many for all the rest. Most systems give a program about a
+/// thousand unless it asks.
+const DESCRIPTORS: u64 = 2 * CONNECTIONS as u64;
 
 /// Of those, on the Unix socket, which the network cannot fill.
 const LOCAL_CONNECTIONS: usize = 256;
@@ -70,6 +75,7 @@ impl Listeners {
         unix_path: &Path,
         udp: impl Fn(SocketAddr) -> io::Result<quic::Listener>,
     ) -> Result<Self, BindError> {
+        ask_for_descriptors();
         let (tcp, udp) = udp::bind_both(addresses, udp).await?;
         let unix = bind_unix(unix_path).map_err(|source| BindError::Other {
             place: unix_path.display().to_string(),
@@ -215,6 +221,22 @@ async fn bind_tcp(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, BindErro
         tcp.push(listener);
     }
     Ok(tcp)
+}
+
+/// Where the owner of the machine allows fewer, there are fewer: then connections wait as they do when all are taken.
+fn ask_for_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.map_or(DESCRIPTORS, |most| most.min(DESCRIPTORS));
+    if limit.current.is_none_or(|current| current >= wanted) {
+        return;
+    }
+    let raised = Rlimit {
+        current: Some(wanted),
+        ..limit
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::debug!(%error, "the limit of file descriptors stays as it is");
+    }
 }
 
 /// The folder keeps others out already; this holds when somebody opens the folder.

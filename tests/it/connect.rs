@@ -6,6 +6,7 @@ use std::time::Duration;
 use atoll_tests::mesh::Mesh;
 use atoll_tests::wait::within_time;
 use atoll_tests::wire::{ALL_SCOPES, Challenge, Device, Heard, Refusal, Target, Wire, node, operator};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 
 /// What a case is made of.
@@ -552,4 +553,25 @@ async fn a_refused_device_is_told_to_wait_and_keeps_its_request() {
     );
     assert!(first.reason.contains(first.request_id()), "{first:?}");
     assert_eq!(knock().await.request_id(), first.request_id());
+}
+
+/// What many systems give a program that does not ask.
+const FEW: u64 = 1024;
+
+#[tokio::test]
+async fn a_gateway_asks_for_the_file_descriptors_that_its_connections_take() {
+    let ours = getrlimit(Resource::Nofile);
+    let few = Rlimit {
+        current: Some(FEW),
+        ..ours
+    };
+    setrlimit(Resource::Nofile, few).expect("fewer than before");
+    let mut mesh = Mesh::start().await;
+    setrlimit(Resource::Nofile, ours).expect("as before");
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", mesh.gateway().pid())).expect("a living process");
+    let words = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let mut words = words.expect("a limit").split_whitespace();
+    let (now, most) = (words.next(), words.next());
+    let wanted = ours.maximum.map_or(32 * 1024, |most| most.min(32 * 1024));
+    assert_eq!(now, Some(wanted.to_string().as_str()), "of {most:?}");
 }
