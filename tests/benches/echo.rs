@@ -1,7 +1,9 @@
 //! The bare thing that calls are compared with: an operator, a relay and an echo, three processes with nothing between
 //! them but pipes on the loopback address. The operator's is a WebSocket; the one between relay and echo is chosen.
 
+use std::fmt::Display;
 use std::net::Ipv4Addr;
+use std::str::FromStr;
 
 use atoll_pairing::identity::Identity;
 use atoll_pairing::link::quic::{self, Listener};
@@ -21,7 +23,7 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 /// The words for pipes among the arguments of a child.
 const WORDS: [(&str, Pipe); 3] = [("ws", Pipe::Ws), ("wss", Pipe::Wss), ("quic", Pipe::Quic)];
 
-fn word(pipe: Pipe) -> &'static str {
+pub(crate) fn word(pipe: Pipe) -> &'static str {
     WORDS
         .iter()
         .find_map(|(word, named)| (*named == pipe).then_some(*word))
@@ -68,12 +70,28 @@ impl Chain {
 }
 
 async fn child(arguments: &[&str]) -> (Program, u16) {
+    let program = begin(arguments);
+    let port = said(&program, "listening on ").await;
+    (program, port)
+}
+
+/// This program once more, as another process.
+pub(crate) fn begin(arguments: &[&str]) -> Program {
+    begin_with(arguments, &[])
+}
+
+/// The same with more environment variables.
+pub(crate) fn begin_with(arguments: &[&str], environment: &[(&str, &str)]) -> Program {
     let mut command = Command::new(std::env::current_exe().expect("a running program has a path"));
-    command.args(arguments);
-    let program = Program::start(arguments[0], command);
-    let line = program.line("listening on ").await;
-    let port = line.rsplit(' ').next().and_then(|port| port.parse().ok());
-    (program, port.expect("a port at the end of the line"))
+    command.args(arguments).envs(environment.iter().copied());
+    Program::start(arguments[0], command)
+}
+
+/// What the first line that a child writes with these words has at its end.
+pub(crate) async fn said<T: FromStr>(program: &Program, words: &str) -> T {
+    let line = program.line(words).await;
+    let value = line.rsplit(' ').next().and_then(|value| value.parse().ok());
+    value.unwrap_or_else(|| panic!("something else at the end of `{line}`"))
 }
 
 /// A plain WebSocket to a loopback port.
@@ -156,7 +174,7 @@ pub(crate) async fn echo(pipe: Pipe) {
     let server = Server::new(&identity, &web).expect("a key");
     if pipe == Pipe::Quic {
         let listener = Listener::bind((Ipv4Addr::LOCALHOST, 0).into(), &server, &identity).expect("a free port");
-        say(listener.address().expect("a bound address").port());
+        say("listening on", listener.address().expect("a bound address").port());
         while let Some(knock) = listener.accept().await {
             let pipe = knock.open().await.expect("a client");
             tokio::spawn(Far::Quic(Box::new(pipe)).answer(None));
@@ -164,7 +182,7 @@ pub(crate) async fn echo(pipe: Pipe) {
         return;
     }
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
-    say(listener.local_addr().expect("a bound address").port());
+    say("listening on", listener.local_addr().expect("a bound address").port());
     while let Ok((stream, _)) = listener.accept().await {
         stream.set_nodelay(true).expect("a fresh socket");
         let far = if pipe == Pipe::Wss {
@@ -182,7 +200,7 @@ pub(crate) async fn echo(pipe: Pipe) {
 /// Takes WebSockets, and answers each message by what the program at `next` answers.
 pub(crate) async fn relay(pipe: Pipe, next: u16) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
-    say(listener.local_addr().expect("a bound address").port());
+    say("listening on", listener.local_addr().expect("a bound address").port());
     while let Ok((stream, _)) = listener.accept().await {
         tokio::spawn(async move {
             stream.set_nodelay(true).expect("a fresh socket");
@@ -194,8 +212,8 @@ pub(crate) async fn relay(pipe: Pipe, next: u16) {
     }
 }
 
-/// How the parent learns the port.
+/// How the parent learns something.
 #[expect(clippy::print_stdout, reason = "it is read by the parent")]
-fn say(port: u16) {
-    println!("listening on {port}");
+pub(crate) fn say(words: &str, value: impl Display) {
+    println!("{words} {value}");
 }

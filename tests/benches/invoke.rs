@@ -150,8 +150,8 @@ pub(crate) async fn health(table: &mut Table) {
     let (mut ours, mut bares) = (operators(&mesh, 1).await, bare(&chain, 1).await);
     let (mut times, mut bare_times) = latencies(&mut ours[0], &mut bares[0], &health).await;
     table.row(Row {
-        key: "health.p50",
-        what: "health: p50 alone (× a bare echo)",
+        key: "health.p50".to_owned(),
+        what: "health: p50 alone (× a bare echo)".to_owned(),
         unit: Unit::Seconds,
         value: times.median(),
         bare: Some(bare_times.median()),
@@ -160,8 +160,8 @@ pub(crate) async fn health(table: &mut Table) {
     let (mut ours, mut bares) = (operators(&mesh, 64).await, bare(&chain, 64).await);
     let (rate, bare_rate) = rates(&mut ours, &mut bares, &health).await;
     table.row(Row {
-        key: "health.rate",
-        what: "health: per second at 64 operators (× a bare echo)",
+        key: "health.rate".to_owned(),
+        what: "health: per second at 64 operators (× a bare echo)".to_owned(),
         unit: Unit::PerSecond,
         value: rate,
         bare: Some(bare_rate),
@@ -192,8 +192,8 @@ pub(crate) async fn latency(table: &mut Table) {
     ];
     for (key, what, percent, budget) in rows {
         table.row(Row {
-            key,
-            what,
+            key: key.to_owned(),
+            what: what.to_owned(),
             unit: Unit::Seconds,
             value: times.percentile(percent),
             bare: Some(bare_times.percentile(percent)),
@@ -224,8 +224,8 @@ pub(crate) async fn pipes(table: &mut Table) {
         let (mut ours, mut bares) = (operators(&mesh, 1).await, bare(&chain, 1).await);
         let (mut times, mut bare_times) = latencies(&mut ours[0], &mut bares[0], &call).await;
         table.row(Row {
-            key,
-            what,
+            key: key.to_owned(),
+            what: what.to_owned(),
             unit: Unit::Seconds,
             value: times.median(),
             bare: Some(bare_times.median()),
@@ -242,8 +242,8 @@ pub(crate) async fn throughput(table: &mut Table) {
     let (mut ours, mut bares) = (operators(&mesh, 16).await, bare(&chain, 16).await);
     let (rate, bare_rate) = rates(&mut ours, &mut bares, &call).await;
     table.row(Row {
-        key: "invoke.rate",
-        what: "node.invoke: per second at 16 operators (× chained bare echoes)",
+        key: "invoke.rate".to_owned(),
+        what: "node.invoke: per second at 16 operators (× chained bare echoes)".to_owned(),
         unit: Unit::PerSecond,
         value: rate,
         bare: Some(bare_rate),

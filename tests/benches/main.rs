@@ -4,11 +4,16 @@
 //! `scripts/bench` builds and runs it. Arguments name single measurements; `--json` prints for programs, `--keep` makes this
 //! run the baseline.
 
+mod across;
+mod blob;
+mod crowd;
 mod echo;
 mod invoke;
 mod messages;
+mod nodes;
 mod process;
 mod session;
+mod stream;
 mod table;
 
 use std::path::Path;
@@ -42,6 +47,11 @@ measurements! {
     "invoke" => invoke::latency,
     "pipes" => invoke::pipes,
     "operators" => invoke::throughput,
+    "blob" => blob::throughput,
+    "beside" => blob::commands,
+    "nodes-ws" => nodes::over_ws,
+    "nodes-wss" => nodes::over_wss,
+    "nodes-quic" => nodes::over_quic,
     "messages" => messages::messages,
     "session" => session::load,
 }
@@ -49,11 +59,8 @@ measurements! {
 #[tokio::main]
 async fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        // The bare chain runs in processes of its own, as the programs do.
-        ["echo", pipe] => return echo::echo(echo::pipe(pipe)).await,
-        ["relay", pipe, port] => return echo::relay(echo::pipe(pipe), port.parse().expect("a port")).await,
-        _ => {}
+    if part(&arguments).await {
+        return;
     }
     let (options, chosen): (Vec<_>, Vec<_>) = arguments.into_iter().partition(|argument| argument.starts_with("--"));
     if let Some(wrong) = options
@@ -71,6 +78,26 @@ async fn main() {
     let mut table = Table::default();
     measure(&chosen, &mut table).await;
     report(&table, &options);
+}
+
+/// Plays a part in a measurement of another process, if it was started for that: the bare things and crowds of nodes run in processes
+/// of their own, as the programs do.
+async fn part(arguments: &[String]) -> bool {
+    let number = |text: &str| text.parse().expect("a number");
+    let port = |text: &str| text.parse().expect("a port");
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["echo", pipe] => echo::echo(echo::pipe(pipe)).await,
+        ["relay", pipe, next] => echo::relay(echo::pipe(pipe), port(next)).await,
+        ["sink", pipe] => stream::sink(echo::pipe(pipe)).await,
+        ["source", pipe, to, certificate, size] => {
+            stream::source(echo::pipe(pipe), port(to), certificate, number(size)).await;
+        }
+        ["nodes", gateway, folder, first, end] => {
+            crowd::hold(gateway, Path::new(folder), number(first)..number(end)).await;
+        }
+        _ => return false,
+    }
+    true
 }
 
 fn refuse(why: &str) {

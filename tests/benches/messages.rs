@@ -87,8 +87,8 @@ pub(crate) async fn messages(table: &mut Table) {
     }
     let bare = kept_line();
     table.row(Row {
-        key: "message.alone",
-        what: "message through a turn: p50 alone (× a line synced to disk)",
+        key: "message.alone".to_owned(),
+        what: "message through a turn: p50 alone (× a line synced to disk)".to_owned(),
         unit: Unit::Seconds,
         value: alone.median(),
         bare: Some(bare),
@@ -106,8 +106,8 @@ pub(crate) async fn messages(table: &mut Table) {
     let count = u32::try_from(count).expect("a small number");
     let rate = f64::from(count) / started.elapsed().as_secs_f64();
     table.row(Row {
-        key: "message.rate",
-        what: "messages through a turn: per second (× lines synced to disk)",
+        key: "message.rate".to_owned(),
+        what: "messages through a turn: per second (× lines synced to disk)".to_owned(),
         unit: Unit::PerSecond,
         value: rate,
         bare: Some(kept_line().recip()),

@@ -8,14 +8,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::echo::Chain;
-use crate::table::{Budget, Row, Samples, Table, Unit};
+use crate::table::{self, Budget, MIB, Row, Samples, Table, Unit};
 
 /// Until start-up work is done and the allocator has settled.
 const SETTLE: Duration = Duration::from_secs(3);
 
 const STARTS: usize = 9;
-
-const MIB: f64 = 1024.0 * 1024.0;
 
 pub(crate) async fn size(table: &mut Table) {
     let programs = [
@@ -44,10 +42,10 @@ pub(crate) async fn memory(table: &mut Table) {
 
 fn weight(key: &'static str, what: &'static str, bytes: u64, limit: f64) -> Row {
     Row {
-        key,
-        what,
+        key: key.to_owned(),
+        what: what.to_owned(),
         unit: Unit::Bytes,
-        value: u32::try_from(bytes / 1024).map_or(f64::INFINITY, |kib| f64::from(kib) * 1024.0),
+        value: table::bytes(bytes),
         bare: None,
         budget: Budget::Value(limit * MIB),
     }
@@ -71,8 +69,8 @@ pub(crate) async fn start(table: &mut Table) {
         drop(echo);
     }
     table.row(Row {
-        key: "start.gateway",
-        what: "gateway: exec to ready (× a bare listener)",
+        key: "start.gateway".to_owned(),
+        what: "gateway: exec to ready (× a bare listener)".to_owned(),
         unit: Unit::Seconds,
         value: gateway.median(),
         bare: Some(bare.median()),

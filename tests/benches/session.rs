@@ -44,16 +44,16 @@ pub(crate) async fn load(table: &mut Table) {
         bare.add(started.elapsed());
     }
     table.row(Row {
-        key: "session.cold",
-        what: "session of 1,000 turns: cold load (× read and parse)",
+        key: "session.cold".to_owned(),
+        what: "session of 1,000 turns: cold load (× read and parse)".to_owned(),
         unit: Unit::Seconds,
         value: cold.median(),
         bare: Some(bare.median()),
         budget: Budget::Value(5e-3),
     });
     table.row(Row {
-        key: "session.warm",
-        what: "session of 1,000 turns: warm (× read and parse)",
+        key: "session.warm".to_owned(),
+        what: "session of 1,000 turns: warm (× read and parse)".to_owned(),
         unit: Unit::Seconds,
         value: warm.median(),
         bare: Some(bare.median()),

@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 /// A row that was this much better in the baseline is pointed out: less is the machine's own unrest.
 const CLEARLY: f64 = 1.3;
 
+pub(crate) const MIB: f64 = 1024.0 * 1024.0;
+
 /// What a value counts, and which way is better.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Unit {
@@ -17,31 +19,59 @@ pub(crate) enum Unit {
     Bytes,
     /// More is better.
     PerSecond,
+    /// More is better.
+    BytesPerSecond,
+    /// Less is better. Bytes more than before: partly chance, so only its budget holds it.
+    Growth,
+    /// Less is better. The same on every machine too.
+    Count,
 }
 
 impl Unit {
     fn name(self) -> &'static str {
         match self {
             Self::Seconds => "s",
-            Self::Bytes => "bytes",
+            Self::Bytes | Self::Growth => "bytes",
             Self::PerSecond => "1/s",
+            Self::BytesPerSecond => "bytes/s",
+            Self::Count => "",
         }
     }
 
     fn show(self, value: f64) -> String {
         match self {
             Self::Seconds if value < 1e-3 => format!("{:.0} µs", value * 1e6),
-            Self::Seconds => format!("{:.1} ms", value * 1e3),
-            Self::Bytes => format!("{:.1} MB", value / 1024.0 / 1024.0),
+            Self::Seconds if value < 1.0 => format!("{:.1} ms", value * 1e3),
+            Self::Seconds => format!("{value:.1} s"),
+            Self::Bytes | Self::Growth if value.abs() < MIB => format!("{:.1} KB", value / 1024.0),
+            Self::Bytes | Self::Growth => format!("{:.1} MB", value / MIB),
             Self::PerSecond => format!("{value:.0}/s"),
+            Self::BytesPerSecond => format!("{:.0} MB/s", value / MIB),
+            Self::Count => format!("{value:.0}"),
         }
     }
 
     /// How many times worse `now` is than `then`.
     fn worse(self, now: f64, then: f64) -> f64 {
         match self {
-            Self::Seconds | Self::Bytes => now / then,
-            Self::PerSecond => then / now,
+            Self::Seconds | Self::Bytes | Self::Growth | Self::Count => now / then,
+            Self::PerSecond | Self::BytesPerSecond => then / now,
+        }
+    }
+
+    /// Whether `value` is as good as `limit` at least.
+    fn keeps(self, value: f64, limit: f64) -> bool {
+        match self {
+            Self::Seconds | Self::Bytes | Self::Growth | Self::Count => value <= limit,
+            Self::PerSecond | Self::BytesPerSecond => value >= limit,
+        }
+    }
+
+    /// Whether it needs no bare thing beside it to be compared between machines.
+    fn is_absolute(self) -> bool {
+        match self {
+            Self::Bytes | Self::Count => true,
+            Self::Seconds | Self::Growth | Self::PerSecond | Self::BytesPerSecond => false,
         }
     }
 }
@@ -60,9 +90,9 @@ pub(crate) enum Budget {
 /// One thing that was measured.
 pub(crate) struct Row {
     /// Names it in the baseline for ever.
-    pub(crate) key: &'static str,
+    pub(crate) key: String,
     /// In words.
-    pub(crate) what: &'static str,
+    pub(crate) what: String,
     pub(crate) unit: Unit,
     pub(crate) value: f64,
     /// The bare thing of the same kind, measured in the same run.
@@ -77,14 +107,14 @@ impl Row {
 
     /// What can be compared between machines.
     fn comparable(&self) -> Option<f64> {
-        self.ratio().or((self.unit == Unit::Bytes).then_some(self.value))
+        self.ratio().or(self.unit.is_absolute().then_some(self.value))
     }
 
     fn is_within(&self) -> Option<bool> {
         match self.budget {
             Budget::None => None,
-            Budget::Value(limit) => Some(self.unit.worse(self.value, limit) <= 1.0),
-            Budget::Times(limit) => self.ratio().map(|ratio| self.unit.worse(ratio, limit) <= 1.0),
+            Budget::Value(limit) => Some(self.unit.keeps(self.value, limit)),
+            Budget::Times(limit) => self.ratio().map(|ratio| self.unit.keeps(ratio, limit)),
         }
     }
 
@@ -100,7 +130,7 @@ impl Row {
             Some(false) => "over",
         };
         [
-            self.what.to_owned(),
+            self.what.clone(),
             self.unit.show(self.value),
             self.ratio().map(|ratio| format!("{ratio:.2} ×")).unwrap_or_default(),
             budget,
@@ -148,13 +178,13 @@ impl Table {
 
     /// The same for programs; it is what the baseline file holds.
     pub(crate) fn json(&self) -> Value {
-        self.0.iter().map(|row| (row.key.to_owned(), row.json())).collect()
+        self.0.iter().map(|row| (row.key.clone(), row.json())).collect()
     }
 
     /// Sentences about rows that are clearly worse than in an earlier run.
     pub(crate) fn regressions(&self, baseline: &Value) -> Vec<String> {
         let worse = self.0.iter().filter_map(|row| {
-            let then = &baseline[row.key];
+            let then = &baseline[&row.key];
             let then = then["ratio"].as_f64().or(then["value"].as_f64())?;
             let now = row.comparable()?;
             let times = row.unit.worse(now, then);
@@ -167,6 +197,11 @@ impl Table {
 /// The committed run that others are compared with.
 pub(crate) fn baseline(path: &Path) -> Option<Value> {
     serde_json::from_str(&std::fs::read_to_string(path).ok()?).ok()
+}
+
+/// As a value of a row.
+pub(crate) fn bytes(count: u64) -> f64 {
+    u32::try_from(count / 1024).map_or(f64::INFINITY, |kib| f64::from(kib) * 1024.0)
 }
 
 /// Durations of many equal things.
@@ -183,6 +218,10 @@ impl Samples {
         self.0.sort_unstable();
         let at = (self.0.len() * percent / 100).min(self.0.len().saturating_sub(1));
         self.0.get(at).expect("at least one sample").as_secs_f64()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
     }
 
     pub(crate) fn median(&mut self) -> f64 {

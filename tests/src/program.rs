@@ -3,12 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
 use crate::wait::within;
+
+/// Ticks of a second in what Linux tells programs (`USER_HZ`); the same on all its kernels.
+const TICKS: u64 = 100;
 
 /// The program `name` that was built into the same target folder as the running test.
 ///
@@ -213,6 +217,22 @@ impl Program {
             .trim()
             .trim_end_matches(" kB");
         kib.parse::<u64>().expect("a number of kB") * 1024
+    }
+
+    /// Processor time of all its threads so far, to a hundredth of a second.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn processor_time(&self) -> Duration {
+        let path = format!("/proc/{}/stat", self.pid());
+        let stat = std::fs::read_to_string(path).expect("a living process has a status");
+        // proc(5): the second field, in brackets, may hold anything; `utime` and `stime` are the 14th and 15th.
+        let (_, fields) = stat.rsplit_once(')').expect("a name in brackets");
+        let ticks = fields.split_whitespace().skip(11).take(2);
+        let ticks: u64 = ticks
+            .map(|ticks| ticks.parse::<u64>().expect("a number of ticks"))
+            .sum();
+        Duration::from_millis(ticks * 1_000 / TICKS)
     }
 }
 
