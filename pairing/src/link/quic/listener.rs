@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use quinn::{ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime};
 use sha2::{Digest, Sha256};
+use socket2::SockRef;
 
 use super::{LinkError, Pipe, lost, pipe, transport};
 use crate::identity::Identity;
@@ -19,6 +20,10 @@ const KNOCKS: usize = 1024;
 
 /// What a stranger that waits may send, bytes. More is lost, and comes again.
 const KNOCK_BYTES: u64 = 16 * 1024;
+
+/// Room for datagrams that wait to be read, bytes: what thousands of nodes send at once that come back together. Systems give a tenth of
+/// that unless asked, and what does not fit is lost, so that its sender waits a second or more.
+const ROOM_FOR_DATAGRAMS: usize = 4 * 1024 * 1024;
 
 /// A gateway that starts again tells peers of its last life that it does not know them; between two of those it pauses.
 const RESET_PAUSE: Duration = Duration::from_millis(1);
@@ -45,8 +50,12 @@ impl Listener {
             .max_incoming(KNOCKS)
             .incoming_buffer_size(KNOCK_BYTES)
             .incoming_buffer_size_total(KNOCK_BYTES * KNOCKS as u64 / 4);
-        let socket = UdpSocket::bind(address)?;
-        let endpoint = Endpoint::new(endpoint(identity)?, Some(config), socket, Arc::new(TokioRuntime))?;
+        let endpoint = Endpoint::new(
+            endpoint(identity)?,
+            Some(config),
+            socket(address)?,
+            Arc::new(TokioRuntime),
+        )?;
         Ok(Self(endpoint))
     }
 
@@ -67,6 +76,15 @@ impl Listener {
     pub fn shut(&self) {
         self.0.set_server_config(None);
     }
+}
+
+/// With as much room as the owner of the machine allows.
+fn socket(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind(address)?;
+    if let Err(error) = SockRef::from(&socket).set_recv_buffer_size(ROOM_FOR_DATAGRAMS) {
+        tracing::debug!(%error, "the room for datagrams stays as it is");
+    }
+    Ok(socket)
 }
 
 /// The key of resets follows from the identity: so a gateway that has started again can tell its peers that it does not know their
@@ -142,5 +160,20 @@ impl Knock {
         let facts = tls::quic::facts(&connection).ok_or_else(lost)?;
         let (control, incoming) = connection.accept_bi().await.map_err(broken)?;
         Ok(pipe(connection, control, incoming, facts))
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_has_as_much_room_for_datagrams_as_the_machine_allows() {
+        let most = std::fs::read_to_string("/proc/sys/net/core/rmem_max").expect("Linux says so");
+        let most: usize = most.trim().parse().expect("a number of bytes");
+        let socket = socket(([127, 0, 0, 1], 0).into()).expect("a free port");
+        // socket(7): the kernel doubles what it is asked for.
+        let room = SockRef::from(&socket).recv_buffer_size().expect("an option");
+        assert_eq!(room, 2 * ROOM_FOR_DATAGRAMS.min(most));
     }
 }
