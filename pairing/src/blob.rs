@@ -8,6 +8,7 @@ use std::sync::Arc;
 use atoll_protocol::blob::Trailer;
 use atoll_protocol::error::WireError;
 use bytes::Bytes;
+use tokio::task::JoinHandle;
 
 use crate::link::stream::{Chunk, StreamError, StreamRx, StreamTx};
 
@@ -34,31 +35,45 @@ enum SendError {
     File(io::Error),
 }
 
+/// The next part is read and hashed while one goes.
 async fn send_all(tx: &mut StreamTx, file: Arc<File>, size: u64, offset: u64) -> Result<[u8; 32], SendError> {
-    let mut hasher = blake3::Hasher::new();
-    let mut at = 0;
-    while at < size {
-        // The part that is there already ends where the new one begins.
-        let end = if at < offset { offset.min(size) } else { size };
-        let want = usize::try_from(end - at).unwrap_or(usize::MAX).min(BUFFER);
-        let file = file.clone();
-        let step = tokio::task::spawn_blocking(move || {
-            let bytes = read_at(&file, at, want)?;
-            hasher.update(&bytes);
-            Ok::<_, io::Error>((hasher, bytes))
-        });
-        let (hashed, bytes) = step
+    let (mut at, mut hash) = (0, blake3::hash(&[]));
+    let mut ahead = Some(read(&file, blake3::Hasher::new(), at, part(at, size, offset)));
+    while let Some(step) = ahead.take() {
+        let (hasher, bytes) = step
             .await
             .map_err(io::Error::other)
             .flatten()
             .map_err(SendError::File)?;
-        hasher = hashed;
+        let next = at + bytes.len() as u64;
+        if next < size {
+            ahead = Some(read(&file, hasher, next, part(next, size, offset)));
+        } else {
+            hash = hasher.finalize();
+        }
         if at >= offset {
             tx.send(Bytes::from(bytes)).await.map_err(SendError::Stream)?;
         }
-        at += want as u64;
+        at = next;
     }
-    Ok(hasher.finalize().into())
+    Ok(hash.into())
+}
+
+type Step = JoinHandle<io::Result<(blake3::Hasher, Vec<u8>)>>;
+
+fn read(file: &Arc<File>, mut hasher: blake3::Hasher, at: u64, len: usize) -> Step {
+    let file = file.clone();
+    tokio::task::spawn_blocking(move || {
+        let bytes = read_at(&file, at, len)?;
+        hasher.update(&bytes);
+        Ok((hasher, bytes))
+    })
+}
+
+/// How much to read at once. The part that is there already ends where the new one begins.
+fn part(at: u64, size: u64, offset: u64) -> usize {
+    let end = if at < offset { offset.min(size) } else { size };
+    usize::try_from(end - at).unwrap_or(usize::MAX).min(BUFFER)
 }
 
 /// The BLAKE3 of bytes that are here.
@@ -152,7 +167,7 @@ impl ArrivalError {
     }
 }
 
-/// A blob on its way into a file.
+/// A blob on its way into a file. One part is written and hashed while the next one comes.
 #[derive(Debug)]
 pub struct Arrival {
     file: Arc<File>,
@@ -160,7 +175,11 @@ pub struct Arrival {
     /// Written and hashed.
     stored: u64,
     hasher: blake3::Hasher,
+    /// A part that is being written and hashed, and its length.
+    storing: Option<(Step, u64)>,
     buffer: Vec<u8>,
+    /// The buffer of the part before.
+    spare: Vec<u8>,
 }
 
 impl Arrival {
@@ -171,13 +190,16 @@ impl Arrival {
             size,
             stored: 0,
             hasher: blake3::Hasher::new(),
+            storing: None,
             buffer: Vec::new(),
+            spare: Vec::new(),
         }
     }
 
     /// How many bytes are here: what to ask for from.
     pub fn offset(&self) -> u64 {
-        self.stored + self.buffer.len() as u64
+        let storing = self.storing.as_ref().map_or(0, |(_, len)| *len);
+        self.stored + storing + self.buffer.len() as u64
     }
 
     /// Takes the rest, asked for from [`Self::offset`]. Gives the hash of the whole. `progress` hears the offset now and then.
@@ -213,7 +235,7 @@ impl Arrival {
         }
     }
 
-    /// Takes the next bytes; true when they and what was before them are in the file now.
+    /// Takes the next bytes; true when more of what was before them is in the file now.
     ///
     /// # Errors
     /// [`ArrivalError::Size`] when they are more than was announced, [`ArrivalError::File`].
@@ -227,8 +249,9 @@ impl Arrival {
         if self.buffer.len() < BUFFER {
             return Ok(false);
         }
-        self.store().await?;
-        Ok(true)
+        let is_stored = self.settle().await?;
+        self.begin();
+        Ok(is_stored)
     }
 
     /// There is no more: gives the hash of the whole.
@@ -244,24 +267,42 @@ impl Arrival {
         Ok(self.hasher.finalize().into())
     }
 
-    /// Writes down and hashes what is in the buffer. Dropping the future in the middle leaves this of no use.
-    async fn store(&mut self) -> Result<(), ArrivalError> {
-        if self.buffer.is_empty() {
-            return Ok(());
+    /// Writes down and hashes what is here.
+    async fn store(&mut self) -> io::Result<()> {
+        self.settle().await?;
+        if !self.buffer.is_empty() {
+            self.begin();
+            self.settle().await?;
         }
+        Ok(())
+    }
+
+    /// Begins to write down and hash what is in the buffer. Nothing is being written: [`Self::settle`] has seen to that.
+    fn begin(&mut self) {
         let (file, at) = (self.file.clone(), self.stored);
-        let buffer = std::mem::take(&mut self.buffer);
+        let buffer = std::mem::replace(&mut self.buffer, std::mem::take(&mut self.spare));
         let mut hasher = std::mem::take(&mut self.hasher);
+        let len = buffer.len() as u64;
         let step = tokio::task::spawn_blocking(move || {
             hasher.update(&buffer);
             place::write_at(&file, &buffer, at).map(|()| (hasher, buffer))
         });
-        let (hasher, mut buffer) = step.await.map_err(io::Error::other).flatten()?;
+        self.storing = Some((step, len));
+    }
+
+    /// Waits for what is being written; false when nothing was. After an error this is of no use.
+    async fn settle(&mut self) -> io::Result<bool> {
+        let Some((step, len)) = &mut self.storing else {
+            return Ok(false);
+        };
+        let (done, len) = (step.await.map_err(io::Error::other).flatten(), *len);
+        self.storing = None;
+        let (hasher, mut buffer) = done?;
         self.hasher = hasher;
-        self.stored += buffer.len() as u64;
+        self.stored += len;
         buffer.clear();
-        self.buffer = buffer;
-        Ok(())
+        self.spare = buffer;
+        Ok(true)
     }
 }
 
