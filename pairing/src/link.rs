@@ -209,6 +209,14 @@ impl Pipe {
 }
 
 impl PipeTx {
+    /// What is let be on its way of one stream of bytes. Where it has a stream of its own in the pipe too, calls overtake it.
+    fn most_of_a_stream(&self) -> u64 {
+        match self {
+            Self::Quic(_) => limits::STREAM_WINDOW,
+            Self::Ws(_) | Self::Memory(_) => limits::STREAM_SHARED,
+        }
+    }
+
     async fn send(&mut self, message: Message) -> Result<(), LinkError> {
         self.feed(message).await?;
         self.flush().await
@@ -296,7 +304,8 @@ impl Link {
     pub fn new(mut pipe: Pipe, codec: Codec) -> Self {
         pipe.set_limit(codec.limit());
         pipe.rx.admit();
-        let shared = codec.has_streams().then(stream::Shared::new);
+        let most = pipe.tx.most_of_a_stream();
+        let shared = codec.has_streams().then(|| stream::Shared::new(most));
         let end = |shared: &Option<Arc<stream::Shared>>| shared.clone().map(stream::End);
         Self {
             tx: LinkTx {

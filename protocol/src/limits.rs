@@ -104,8 +104,16 @@ pub const RESUME_CALLS: usize = 2 * (NODE_CALLS + NODE_RESULTS);
 /// code 1008.
 pub const STREAMS: usize = 64;
 
-/// Bytes of one stream that may come before its receiver has taken any. A sender that ignores it is closed with code 1008.
-pub const STREAM_WINDOW: u64 = 256 * 1024;
+/// Bytes of one stream that may come before its receiver has taken any: what a fast link far away has on its way. A sender that ignores
+/// it is closed with code 1008.
+pub const STREAM_WINDOW: u64 = 1024 * 1024;
+
+/// A receiver gives room back in steps of this many bytes, or of fewer. More at once: a sender that holds itself to less than the window
+/// may stop for good.
+pub const STREAM_STEP: u64 = 64 * 1024;
+
+/// What a sender lets be on its way of one stream, bytes, where calls follow it on the same pipe. More would make them wait.
+pub const STREAM_SHARED: u64 = 256 * 1024;
 
 /// One chunk of a stream, bytes. Small, since a call may have to wait for one. More: the link is closed with code 1008.
 pub const STREAM_CHUNK: usize = 32 * 1024;

@@ -1,6 +1,6 @@
 //! How many bytes of a stream may be under way: the sender's allowance, the receiver's budget. Nothing but counting.
 
-use atoll_protocol::limits::{STREAM_CHUNK_COST, STREAM_WINDOW};
+use atoll_protocol::limits::{STREAM_CHUNK_COST, STREAM_STEP, STREAM_WINDOW};
 
 /// What a chunk counts for.
 pub(super) fn cost(len: usize) -> u64 {
@@ -15,22 +15,27 @@ pub(super) struct Overdrawn;
 #[derive(Debug)]
 pub(super) struct Allowance {
     left: u64,
+    /// What of the window is never used.
+    unused: u64,
 }
 
 impl Allowance {
-    /// A whole window.
-    pub(super) fn new() -> Self {
-        Self { left: STREAM_WINDOW }
+    /// As much as this sender lets be on its way, at most a whole window.
+    pub(super) fn new(most: u64) -> Self {
+        Self {
+            left: STREAM_WINDOW,
+            unused: STREAM_WINDOW.saturating_sub(most),
+        }
     }
 
     /// Takes a chunk out of it; false, and nothing taken, when it does not fit now.
     pub(super) fn take(&mut self, len: usize) -> bool {
         match self.left.checked_sub(cost(len)) {
-            Some(left) => {
+            Some(left) if left >= self.unused => {
                 self.left = left;
                 true
             }
-            None => false,
+            Some(_) | None => false,
         }
     }
 
@@ -66,10 +71,10 @@ impl Budget {
         Ok(())
     }
 
-    /// A chunk was taken. Gives what the sender is to be told, once that is worth a frame: half a window.
+    /// A chunk was taken. Gives what the sender is to be told, once that is worth a frame.
     pub(super) fn take(&mut self, len: usize) -> Option<u64> {
         self.taken += cost(len);
-        if self.taken < STREAM_WINDOW / 2 {
+        if self.taken < STREAM_STEP {
             return None;
         }
         let given = std::mem::take(&mut self.taken);
@@ -82,7 +87,7 @@ impl Budget {
 mod tests {
     use std::collections::VecDeque;
 
-    use atoll_protocol::limits::STREAM_CHUNK;
+    use atoll_protocol::limits::{STREAM_CHUNK, STREAM_SHARED};
     use proptest::prelude::*;
 
     use super::*;
@@ -145,11 +150,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn honest_ends_never_overdraw_hold_at_most_a_window_and_never_get_stuck(
+        fn honest_ends_never_overdraw_hold_at_most_their_share_and_never_get_stuck(
+            most in prop_oneof![Just(STREAM_SHARED), Just(STREAM_WINDOW)],
             steps in proptest::collection::vec(step(), 0..120),
         ) {
             let mut world = World {
-                allowance: Allowance::new(),
+                allowance: Allowance::new(most),
                 budget: Budget::new(),
                 chunks: VecDeque::new(),
                 buffer: VecDeque::new(),
@@ -158,7 +164,7 @@ mod tests {
             for step in &steps {
                 world.apply(step);
                 let held: u64 = world.buffer.iter().chain(&world.chunks).map(|len| cost(*len)).sum();
-                prop_assert!(held <= STREAM_WINDOW);
+                prop_assert!(held <= most);
             }
             while !world.chunks.is_empty() || !world.buffer.is_empty() || !world.grants.is_empty() {
                 [Step::Arrive, Step::Take, Step::Grant].iter().for_each(|step| world.apply(step));
@@ -179,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_receiver_that_gives_more_than_a_window_is_noticed() {
-        let mut allowance = Allowance::new();
+        let mut allowance = Allowance::new(STREAM_WINDOW);
         assert!(allowance.take(1000));
         assert_eq!(allowance.add(1001), Err(Overdrawn));
         assert_eq!(allowance.add(u64::MAX), Err(Overdrawn));

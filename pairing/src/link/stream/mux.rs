@@ -7,7 +7,7 @@ use super::receiving::Receiving;
 use super::sending::Sending;
 
 /// Both directions.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Mux {
     pub(super) receiving: Receiving,
     pub(super) sending: Sending,
@@ -27,6 +27,14 @@ pub(super) enum Wake {
 }
 
 impl Mux {
+    /// Lets so many bytes of each stream that is sent be on their way.
+    pub(super) fn new(most: u64) -> Self {
+        Self {
+            receiving: Receiving::default(),
+            sending: Sending::new(most),
+        }
+    }
+
     /// Takes a frame of a stream and says who has something to do; any other comes back.
     pub(super) fn handle(&mut self, frame: Frame) -> Result<Handled, Misuse> {
         let wake = match frame {

@@ -24,6 +24,8 @@ pub(super) struct Sending {
     is_served: bool,
     /// Streams with something to say, each at most once.
     turns: VecDeque<u64>,
+    /// What is let be on its way of each, bytes.
+    most: u64,
 }
 
 #[derive(Debug)]
@@ -52,19 +54,19 @@ pub(super) enum Offered {
     Unwanted,
 }
 
-impl Default for Sending {
-    fn default() -> Self {
+impl Sending {
+    /// Lets so many bytes of each stream be on their way.
+    pub(super) fn new(most: u64) -> Self {
         Self {
             streams: BTreeMap::new(),
             next: 0,
             incoming: VecDeque::new(),
             is_served: true,
             turns: VecDeque::new(),
+            most,
         }
     }
-}
 
-impl Sending {
     pub(super) fn handle_open(&mut self, open: StreamOpen) -> Result<(), Misuse> {
         // No id comes after the highest, so that one could be used again.
         if open.stream < self.next || open.stream == u64::MAX {
@@ -75,7 +77,7 @@ impl Sending {
         }
         self.next = open.stream + 1;
         let stream = Stream {
-            allowance: Allowance::new(),
+            allowance: Allowance::new(self.most),
             slot: None,
             last: None,
             has_turn: false,

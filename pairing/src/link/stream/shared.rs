@@ -22,7 +22,7 @@ pub(in crate::link) struct Shared {
     places: Semaphore,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     mux: Mux,
     /// One each: every end of a stream has one owner.
@@ -60,9 +60,15 @@ impl Drop for End {
 }
 
 impl Shared {
-    pub(in crate::link) fn new() -> Arc<Self> {
+    /// Lets so many bytes of each stream that is sent be on their way.
+    pub(in crate::link) fn new(most: u64) -> Arc<Self> {
+        let state = State {
+            mux: Mux::new(most),
+            wakers: HashMap::new(),
+            fate: None,
+        };
         Arc::new(Self {
-            state: Mutex::default(),
+            state: Mutex::new(state),
             places: Semaphore::new(limits::STREAMS),
         })
     }

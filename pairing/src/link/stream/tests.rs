@@ -102,8 +102,8 @@ async fn a_sender_waits_for_a_receiver_that_takes_nothing_and_others_do_not() {
     while timeout(Duration::from_secs(1), tx.send(part.clone())).await.is_ok() {
         sent += part.len();
     }
-    let window = usize::try_from(limits::STREAM_WINDOW).unwrap();
-    assert_eq!(sent, window, "exactly the window is on its way");
+    let window = usize::try_from(limits::STREAM_SHARED).unwrap();
+    assert_eq!(sent, window, "exactly its share is on its way");
     let mut quick = near.open(head()).await.unwrap();
     let (_, mut other) = far_in.accept().await.unwrap();
     let sending = tokio::spawn(async move {
@@ -233,8 +233,9 @@ async fn a_peer_that_breaks_the_rules_is_told_so_and_hung_up_on() {
         })
     };
     let open = |stream| Frame::StreamOpen(StreamOpen { stream, head: head() });
-    let flood = vec![chunk(0, ChunkKind::Data, limits::STREAM_CHUNK); 9];
-    let tiny = vec![chunk(0, ChunkKind::Data, 0); 1025];
+    let one_too_many = |cost: u64| usize::try_from(limits::STREAM_WINDOW / cost).unwrap() + 1;
+    let flood = vec![chunk(0, ChunkKind::Data, limits::STREAM_CHUNK); one_too_many(limits::STREAM_CHUNK as u64)];
+    let tiny = vec![chunk(0, ChunkKind::Data, 0); one_too_many(limits::STREAM_CHUNK_COST)];
     let many = (0..65).map(open).collect();
     let window = Frame::StreamWindow(StreamWindow { stream: 0, bytes: 1 });
     let ended_twice = vec![chunk(0, ChunkKind::End, 1), chunk(0, ChunkKind::End, 1)];
