@@ -15,6 +15,9 @@ use crate::link::stream::{Chunk, StreamError, StreamRx, StreamTx};
 /// What is read from or written to a file at once, bytes.
 const BUFFER: usize = 256 * 1024;
 
+/// What is to be durable goes to the disk in steps of so many bytes while more of it comes, so that little is left to wait for at its end.
+const SYNC: u64 = 8 * 1024 * 1024;
+
 /// Sends the bytes of `file` from `offset` on, `size` in all, then the hash of all of them. Reads the first `offset` bytes too,
 /// for the hash. What goes wrong is said to the receiver.
 pub async fn send(tx: StreamTx, file: Arc<File>, size: u64, offset: u64) {
@@ -180,6 +183,38 @@ pub struct Arrival {
     buffer: Vec<u8>,
     /// The buffer of the part before.
     spare: Vec<u8>,
+    /// Some when it is to be durable.
+    disk: Option<Disk>,
+}
+
+/// How far a file is on its way to the disk.
+#[derive(Debug, Default)]
+struct Disk {
+    /// Bytes that are there, or on their way.
+    synced: u64,
+    syncing: Option<JoinHandle<io::Result<()>>>,
+}
+
+impl Disk {
+    /// Begins the next step, if it is time and the one before has ended.
+    async fn follow(&mut self, file: &Arc<File>, stored: u64) -> io::Result<()> {
+        if stored - self.synced < SYNC || self.syncing.as_ref().is_some_and(|step| !step.is_finished()) {
+            return Ok(());
+        }
+        self.settle().await?;
+        let file = file.clone();
+        self.synced = stored;
+        self.syncing = Some(tokio::task::spawn_blocking(move || file.sync_data()));
+        Ok(())
+    }
+
+    /// A disk that failed says so once: whoever syncs later does not hear of it.
+    async fn settle(&mut self) -> io::Result<()> {
+        match self.syncing.take() {
+            Some(step) => step.await.map_err(io::Error::other).flatten(),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Arrival {
@@ -193,7 +228,15 @@ impl Arrival {
             storing: None,
             buffer: Vec::new(),
             spare: Vec::new(),
+            disk: None,
         }
+    }
+
+    /// Whoever owns the file is going to sync it.
+    #[must_use]
+    pub fn durable(mut self) -> Self {
+        self.disk = Some(Disk::default());
+        self
     }
 
     /// How many bytes are here: what to ask for from.
@@ -251,6 +294,9 @@ impl Arrival {
         }
         let is_stored = self.settle().await?;
         self.begin();
+        if let Some(disk) = &mut self.disk {
+            disk.follow(&self.file, self.stored).await?;
+        }
         Ok(is_stored)
     }
 
@@ -260,6 +306,9 @@ impl Arrival {
     /// [`ArrivalError::Size`] when it is less than was announced, [`ArrivalError::File`].
     pub async fn finish(&mut self) -> Result<[u8; 32], ArrivalError> {
         self.store().await?;
+        if let Some(disk) = &mut self.disk {
+            disk.settle().await?;
+        }
         let (received, size) = (self.stored, self.size);
         if received != size {
             return Err(ArrivalError::Size { received, size });

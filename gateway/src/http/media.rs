@@ -259,7 +259,7 @@ async fn upload(house: &House, _granted: Granted<Action>, request: Request<Incom
         Ok((draft, file))
     });
     let (draft, file) = stored(begun.await)?;
-    let hash = take(request.into_body(), Arrival::new(file, size)).await?;
+    let hash = take(request.into_body(), Arrival::new(file, size).durable()).await?;
     let label = name.clone();
     let kept = tokio::task::spawn_blocking(move || Draft::keep(draft, hash, &label, &mime));
     let handle = stored(kept.await)?.to_string();

@@ -105,7 +105,7 @@ impl Bring<'_> {
             Ok((draft, file))
         });
         let (draft, file) = begun.await?;
-        let mut arrival = Arrival::new(file, handle.size);
+        let mut arrival = Arrival::new(file, handle.size).durable();
         let mut link = None;
         let hash = loop {
             match self.fetch_once(handle, &mut arrival, &mut link).await {

@@ -70,6 +70,20 @@ async fn a_blob_arrives_with_its_hash() {
 }
 
 #[tokio::test]
+async fn a_large_blob_that_is_to_be_durable_arrives_too() {
+    let len = 3 * usize::try_from(SYNC).unwrap() + 1;
+    let bytes = content(len);
+    let (mut rx, tx, _links) = stream(0).await;
+    tokio::spawn(send(tx, file_of(&bytes), len as u64, 0));
+    let mut arrival = Arrival::new(tempfile::tempfile().unwrap(), len as u64).durable();
+    let hash = arrival.receive(&mut rx, |_| {}).await.unwrap();
+    assert_eq!(hash, *blake3::hash(&bytes).as_bytes());
+    assert!(written(&arrival) == bytes);
+    let disk = arrival.disk.unwrap();
+    assert!(disk.synced >= SYNC && disk.syncing.is_none(), "{disk:?}");
+}
+
+#[tokio::test]
 async fn a_lost_link_costs_only_what_had_not_arrived() {
     let bytes = content(LEN);
     let mut arrival = Arrival::new(tempfile::tempfile().unwrap(), LEN as u64);
