@@ -7,7 +7,7 @@ use atoll_tests::fake::openai::FakeOpenAi;
 use atoll_tests::fake::telegram::{FakeTelegram, Person};
 use atoll_tests::mesh::Mesh;
 use atoll_tests::wire::Wire;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::table::{Budget, Row, Samples, Table, Unit};
 
@@ -66,13 +66,34 @@ impl Chats {
     }
 }
 
-/// Waits until that many turns are over and their answers stored. What Telegram then takes is its own rate.
-async fn turns_end(operator: &mut Wire, count: usize) {
-    let mut ended = 0;
-    while ended < count {
-        let event = operator.event("chat").await;
-        ended += usize::from(event["payload"]["state"] == "final");
+/// One program that says something in each of many conversations, waits for the ends of the turns, and says the next: Telegram would
+/// take 30 answers a second, so that no more than its own rate could be measured there.
+async fn converse(operator: &mut Wire, sessions: usize) {
+    let mut started = Vec::new();
+    for session in 0..sessions {
+        let key = uuid::Uuid::new_v4().to_string();
+        let session = format!("agent:main:bench{session}");
+        let message = json!({"sessionKey": session, "message": "hello", "idempotencyKey": key});
+        operator.ask("chat.send", message).await;
     }
+    for _ in 0..sessions {
+        started.push(answer(operator).await["runId"].clone());
+    }
+    for run in started {
+        operator
+            .ask("agent.wait", json!({"runId": run, "timeoutMs": 20_000}))
+            .await;
+    }
+    for _ in 0..sessions {
+        let ended = answer(operator).await;
+        assert_eq!(ended["status"], "ok", "{ended}");
+    }
+}
+
+async fn answer(operator: &mut Wire) -> Value {
+    let answer = operator.frame("an answer", |frame| frame["type"] == "res").await;
+    assert_eq!(answer["ok"], true, "{answer}");
+    answer["payload"].clone()
 }
 
 pub(crate) async fn messages(table: &mut Table) {
@@ -95,15 +116,11 @@ pub(crate) async fn messages(table: &mut Table) {
         budget: Budget::Value(5e-3),
     });
     let mut operator = chats.mesh.operator().await;
-    let count = MESSAGES * chats.people.len();
     let started = Instant::now();
     for _ in 0..MESSAGES {
-        for person in &chats.people {
-            chats.telegram.write(person, person.id, "hello");
-        }
+        converse(&mut operator, chats.people.len()).await;
     }
-    turns_end(&mut operator, count).await;
-    let count = u32::try_from(count).expect("a small number");
+    let count = u32::try_from(MESSAGES * chats.people.len()).expect("a small number");
     let rate = f64::from(count) / started.elapsed().as_secs_f64();
     table.row(Row {
         key: "message.rate".to_owned(),
