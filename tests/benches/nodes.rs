@@ -48,49 +48,30 @@ struct Over {
     each: f64,
 }
 
-/// Over plain WebSocket, as through an SSH tunnel.
-pub(crate) async fn over_ws(table: &mut Table) {
-    let (pipe, name, words, each) = (Pipe::Ws, "ws", "WebSocket", 20.0 * KIB);
-    measure(
-        table,
-        Over {
+impl Over {
+    fn pipe(pipe: Pipe, name: &'static str, words: &'static str, kib_each: f64) -> Self {
+        Self {
             pipe,
             name,
             words,
-            each,
-        },
-    )
-    .await;
+            each: kib_each * KIB,
+        }
+    }
+}
+
+/// Over plain WebSocket, as through an SSH tunnel.
+pub(crate) async fn over_ws(table: &mut Table) {
+    measure(table, Over::pipe(Pipe::Ws, "ws", "WebSocket", 20.0)).await;
 }
 
 /// Over WebSocket with TLS.
 pub(crate) async fn over_wss(table: &mut Table) {
-    let (pipe, name, words, each) = (Pipe::Wss, "wss", "TLS WebSocket", 20.0 * KIB);
-    measure(
-        table,
-        Over {
-            pipe,
-            name,
-            words,
-            each,
-        },
-    )
-    .await;
+    measure(table, Over::pipe(Pipe::Wss, "wss", "TLS WebSocket", 20.0)).await;
 }
 
 /// Over QUIC.
 pub(crate) async fn over_quic(table: &mut Table) {
-    let (pipe, name, words, each) = (Pipe::Quic, "quic", "QUIC", 60.0 * KIB);
-    measure(
-        table,
-        Over {
-            pipe,
-            name,
-            words,
-            each,
-        },
-    )
-    .await;
+    measure(table, Over::pipe(Pipe::Quic, "quic", "QUIC", 60.0)).await;
 }
 
 /// A gateway and its nodes.
