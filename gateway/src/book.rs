@@ -208,7 +208,9 @@ impl Owner {
             match change {
                 Change::Surface(device) => {
                     if let Some(record) = self.records.record(*device) {
-                        self.hub.granted(*device, record.surface.clone()).await;
+                        self.hub
+                            .granted(*device, record.surface.clone(), record.opened.clone())
+                            .await;
                     }
                 }
                 Change::Close {

@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of approvals, sessions or the journal. A node that is not linked to this process is simply absent here.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -222,7 +223,7 @@ enum Request {
         code: u16,
         reason: &'static str,
     },
-    Granted(DeviceId, Surface, oneshot::Sender<()>),
+    Granted(DeviceId, Surface, BTreeSet<String>, oneshot::Sender<()>),
     HostStats(DeviceId, Json),
     Devices(oneshot::Sender<Vec<LiveDevice>>),
     Awaited(DeviceId, oneshot::Sender<Option<Arc<LiveNode>>>),
@@ -353,9 +354,9 @@ impl Hub {
         self.tell(Request::CloseShared { code, reason }).await;
     }
 
-    /// The approved surface of a node has changed. In force when this returns.
-    pub(crate) async fn granted(&self, node: DeviceId, surface: Surface) {
-        self.ask(|reply| Request::Granted(node, surface, reply)).await;
+    /// What was approved for a node, or opened on it by name, has changed. In force when this returns.
+    pub(crate) async fn granted(&self, node: DeviceId, approved: Surface, opened: BTreeSet<String>) {
+        self.ask(|reply| Request::Granted(node, approved, opened, reply)).await;
     }
 
     /// A node reported its load.

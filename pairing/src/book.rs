@@ -289,7 +289,11 @@ impl Book {
         now_ms: u64,
     ) -> (Admission, Vec<Change>) {
         let Applicant { key, claims, .. } = applicant;
-        let wanted = policy.offerable(&claims.client, &surface_of(claims));
+        let opened = self
+            .record(key.id)
+            .map(|record| record.opened.clone())
+            .unwrap_or_default();
+        let wanted = policy.offerable(&claims.client, &surface_of(claims), &opened);
         let mut asked = wanted.clone();
         if let Some(record) = self.record(key.id) {
             asked.commands.retain(|command| !record.denied.contains(command));

@@ -1,6 +1,6 @@
 //! The hub's owner: routes each request to the part that holds the fact, and nothing more.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use std::sync::Arc;
@@ -202,8 +202,8 @@ impl Owner {
                 .values()
                 .filter(|link| link.up.is_by_shared_auth)
                 .for_each(|link| link.up.outgoing.cut(code, reason)),
-            Request::Granted(node, surface, reply) => {
-                self.granted(node, surface);
+            Request::Granted(node, approved, opened, reply) => {
+                self.granted(node, approved, opened);
                 let _ = reply.send(());
             }
             Request::HostStats(node, stats) => self.host_stats(node, stats),
@@ -379,12 +379,13 @@ impl Owner {
             .for_each(|link| link.up.outgoing.cut(code, reason));
     }
 
-    fn granted(&mut self, node: DeviceId, approved: Surface) {
+    fn granted(&mut self, node: DeviceId, approved: Surface, opened: BTreeSet<String>) {
         let Some(link) = self.nodes.get(&node).and_then(|id| self.links.get_mut(id)) else {
             return;
         };
         let facts = NodeFacts {
             approved,
+            opened,
             ..NodeFacts::clone(&link.up.facts)
         };
         let is_denied = matches!(link.up.approval, SurfaceApproval::Reapproval(_));

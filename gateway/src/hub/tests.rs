@@ -478,7 +478,8 @@ async fn what_a_node_may_do_and_the_end_of_its_link_are_in_force_when_the_hub_ha
         commands: vec!["camera.snap".to_owned()],
         ..Surface::default()
     };
-    hub.granted(NODE, camera.clone()).await;
+    hub.granted(NODE, camera.clone(), std::collections::BTreeSet::new())
+        .await;
     assert_eq!(hub.node(NODE).map(|live| live.facts.approved.clone()), Some(camera));
     hub.close_device(NODE, None, 4001, "device removed").await;
     let closed = node.queued.cut().now_or_never();

@@ -1,7 +1,9 @@
 //! Which commands of a node a gateway lets through: by platform, by what the owner approved, by the owner's lists.
 //!
-//! The tables are OpenClaw's (reference §13), so that its nodes and clients see what they expect; the only addition is
-//! `NATIVE`. Never decides who may call: that is [`super::decide`].
+//! The tables are OpenClaw's (reference §13), so that its nodes and clients see what they expect; the only additions are
+//! `NATIVE` and what the owner opened on one device. Never decides who may call: that is [`super::decide`].
+
+use std::collections::BTreeSet;
 
 use atoll_protocol::capability::Surface;
 use atoll_protocol::dialect::denial;
@@ -182,6 +184,8 @@ pub struct NodeFacts {
     pub declared: Surface,
     /// What the owner approved.
     pub approved: Surface,
+    /// Commands that the owner named for this very device: let through although dangerous or unknown to the tables.
+    pub opened: BTreeSet<String>,
 }
 
 impl NodeFacts {
@@ -193,7 +197,15 @@ impl NodeFacts {
             native: client.id == NATIVE_CLIENT,
             declared,
             approved,
+            opened: BTreeSet::new(),
         }
+    }
+
+    /// With the commands that the owner opened on this device.
+    #[must_use]
+    pub fn opening(mut self, opened: BTreeSet<String>) -> Self {
+        self.opened = opened;
+        self
     }
 
     /// Declared and approved: what is in force.
@@ -223,6 +235,7 @@ impl CommandPolicy {
             bar,
         };
         let listed = self.allows(command)
+            || facts.opened.contains(command)
             || (in_tables(facts.platform, facts.native, &facts.declared, command)
                 && (!DESKTOP_HOST.contains(&command) || facts.approved.offers(command)));
         if is_private(command) || names(&self.deny, command) || !listed {
@@ -255,9 +268,9 @@ impl CommandPolicy {
     /// The part of a declaration that its platform may offer at all: what a person is asked to approve.
     ///
     /// Dangerous commands stay in it, since their approval alone does not make them run. A capability goes when all its
-    /// commands were withheld.
+    /// commands were withheld. `opened` are the commands that the owner named for this very device.
     #[must_use]
-    pub fn offerable(&self, client: &ClientInfo, declared: &Surface) -> Surface {
+    pub fn offerable(&self, client: &ClientInfo, declared: &Surface, opened: &BTreeSet<String>) -> Surface {
         let platform = Platform::of(&client.platform, &client.device_family);
         let native = client.id == NATIVE_CLIENT;
         let commands: Vec<String> = declared
@@ -266,6 +279,7 @@ impl CommandPolicy {
             .filter(|command| !is_private(command) && !names(&self.deny, command))
             .filter(|command| {
                 self.allows(command)
+                    || opened.contains(*command)
                     || DANGEROUS.contains(&command.as_str())
                     || in_tables(platform, native, declared, command)
             })
@@ -302,6 +316,12 @@ pub fn required_to_approve(surface: &Surface) -> Scopes {
         (!surface.commands.is_empty()).then_some(Scope::Write)
     };
     [Some(Scope::Pairing), second].into_iter().flatten().collect()
+}
+
+/// Whether letting a command through on such a device takes a word of the owner beyond the approval of its surface.
+pub(crate) fn is_opened_by_name(client: &ClientInfo, command: &str) -> bool {
+    let platform = Platform::of(&client.platform, &client.device_family);
+    !in_tables(platform, client.id == NATIVE_CLIENT, &Surface::default(), command)
 }
 
 fn is_filled(cap: &str, commands: &[String]) -> bool {

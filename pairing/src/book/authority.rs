@@ -309,6 +309,7 @@ impl Book {
         record.roles.remove(&role).ok_or(BookError::NoSuchRole(role))?;
         if role == Role::Node {
             record.surface = Surface::default();
+            record.opened.clear();
             record.surface_approved_ms = None;
         }
         let mut changes = vec![Change::Put(Box::new(record.clone()))];
@@ -358,6 +359,7 @@ fn new_record(request: &PendingRequest, now_ms: u64) -> DeviceRecord {
         roles: std::collections::BTreeMap::new(),
         surface: Surface::default(),
         denied: std::collections::BTreeSet::new(),
+        opened: std::collections::BTreeSet::new(),
         surface_approved_ms: None,
         created_ms: now_ms,
         approved_ms: now_ms,
@@ -384,7 +386,9 @@ fn admit_role(record: &mut DeviceRecord, request: &PendingRequest, generation: u
 /// kind of machine starts anew.
 fn approve_surface(record: &mut DeviceRecord, request: &PendingRequest, now_ms: u64) {
     let mut surface = request.surface.clone();
-    if request.reason != Reason::MetadataUpgrade {
+    if request.reason == Reason::MetadataUpgrade {
+        record.opened.clear();
+    } else {
         surface.caps.extend(record.surface.caps.iter().cloned());
         surface.commands.extend(record.surface.commands.iter().cloned());
     }

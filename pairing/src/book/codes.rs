@@ -204,6 +204,8 @@ impl Book {
         self.record_approval(&request, now_ms);
         let record = self.records.get_mut(&device).expect("just approved");
         record.approved_via = ApprovedVia::SetupCode;
+        // Whoever names a command for one device means that it can be used there.
+        record.opened.extend(gift.commands.iter().flatten().cloned());
         if let Some(label) = gift.label {
             record.label = Some(label);
         }
@@ -264,7 +266,8 @@ impl Book {
         now_ms: u64,
     ) -> PendingRequest {
         let claims = applicant.claims;
-        let mut surface = policy.offerable(&claims.client, &surface_of(claims));
+        let opened = gift.commands.iter().flatten().cloned().collect();
+        let mut surface = policy.offerable(&claims.client, &surface_of(claims), &opened);
         if let Some(commands) = &gift.commands {
             surface.commands.retain(|command| commands.contains(command));
         }

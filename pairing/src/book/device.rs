@@ -32,6 +32,8 @@ pub struct DeviceRecord {
     pub surface: Surface,
     /// Commands that the owner withdrew: declaring them asks for nothing.
     pub denied: BTreeSet<String>,
+    /// Commands that the owner named for this very device: let through although dangerous or unknown to its platform.
+    pub opened: BTreeSet<String>,
     /// When the surface was last approved, Unix milliseconds.
     pub surface_approved_ms: Option<u64>,
     /// When it was first approved, Unix milliseconds.
@@ -110,7 +112,7 @@ impl DeviceRecord {
 
     /// The facts that a command on it is decided by.
     pub fn facts(&self, declared: Surface) -> NodeFacts {
-        NodeFacts::new(&self.client, declared, self.surface.clone())
+        NodeFacts::new(&self.client, declared, self.surface.clone()).opening(self.opened.clone())
     }
 
     /// Whether this client is still the kind of machine that was approved. Only nodes are held to it, since the

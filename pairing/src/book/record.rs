@@ -34,6 +34,8 @@ pub struct StoredDevice {
     #[serde(default)]
     denied: BTreeSet<String>,
     #[serde(default)]
+    opened: BTreeSet<String>,
+    #[serde(default)]
     last_address: String,
 }
 
@@ -82,6 +84,7 @@ impl From<&DeviceRecord> for StoredDevice {
             by_setup_code: record.approved_via == ApprovedVia::SetupCode,
             last_seen_ms: record.last_seen_ms,
             denied: record.denied.clone(),
+            opened: record.opened.clone(),
             last_address: record.last_address.clone(),
         }
     }
@@ -134,6 +137,7 @@ impl TryFrom<StoredDevice> for DeviceRecord {
             },
             last_seen_ms: stored.last_seen_ms,
             denied: stored.denied,
+            opened: stored.opened,
             last_address: stored.last_address,
         })
     }

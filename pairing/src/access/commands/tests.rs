@@ -74,7 +74,7 @@ fn a_platform_is_two_claims_that_agree() {
 fn thirteen_of_the_real_nodes_commands_are_put_to_a_person() {
     let node = client("node-host", "linux", "Linux");
     let caps = ["browser", "file", "local-inference", "mcp", "system"];
-    let offered = CommandPolicy::default().offerable(&node, &surface(&caps, REAL_NODE));
+    let offered = CommandPolicy::default().offerable(&node, &surface(&caps, REAL_NODE), &BTreeSet::new());
     assert_eq!(offered.commands.len(), 13);
     assert!(offered.commands.iter().all(|command| {
         !["dir", "file", "workspace"]
@@ -126,7 +126,9 @@ fn a_dangerous_command_is_approvable_and_needs_the_owners_list_to_run() {
     let declared = ["camera.snap", "file.write", "x.custom"];
     let closed = CommandPolicy::default();
     assert_eq!(
-        closed.offerable(&node, &surface(&[], &declared)).commands,
+        closed
+            .offerable(&node, &surface(&[], &declared), &BTreeSet::new())
+            .commands,
         ["camera.snap"]
     );
     assert!(closed.check(&facts(&node, &declared), "camera.snap").is_err());
@@ -165,7 +167,7 @@ fn no_list_opens_the_workers_private_commands() {
     assert!(policy.check(&facts(&node, &["worker.exec"]), "worker.exec").is_err());
     assert!(
         policy
-            .offerable(&node, &surface(&[], &["worker.exec"]))
+            .offerable(&node, &surface(&[], &["worker.exec"]), &BTreeSet::new())
             .commands
             .is_empty()
     );
@@ -194,6 +196,7 @@ fn a_capability_goes_with_its_last_command() {
     let offered = CommandPolicy::default().offerable(
         &node,
         &surface(&["camera", "screen", "system"], &["camera.list", "screen.snapshot"]),
+        &BTreeSet::new(),
     );
     assert_eq!(offered.caps, ["camera", "system"]);
 }

@@ -97,6 +97,32 @@ fn a_code_lets_one_device_in_with_its_surface_in_one_list_of_changes() {
 }
 
 #[test]
+fn what_a_code_names_can_be_used_on_its_device_and_nowhere_else() {
+    let mut desk = Desk::new();
+    let policy = CommandPolicy::default();
+    let declared = ["camera.snap", "camera.clip", "vibrate"];
+    desk.mint(&[Scope::Admin], for_node(Some(&["camera.snap", "vibrate"])), 1)
+        .expect("minted");
+    let (grant, _) = desk.bring(1, &node_claims(&declared), 1).expect("in");
+    assert_eq!(grant.surface.commands, ["camera.snap", "vibrate"]);
+    for (command, expected) in [("camera.snap", true), ("vibrate", true), ("camera.clip", false)] {
+        assert_eq!(policy.check(&grant.facts, command).is_ok(), expected, "{command}");
+    }
+    desk.mint(&[Scope::Admin], for_node(None), 2).expect("minted");
+    let (grant, _) = desk.bring(2, &node_claims(&declared), 2).expect("in");
+    assert!(
+        policy.check(&grant.facts, "camera.snap").is_err(),
+        "a code that names nothing opens nothing"
+    );
+    let denied = CommandPolicy {
+        deny: vec!["vibrate".to_owned()],
+        ..CommandPolicy::default()
+    };
+    let facts = desk.enter(1, &node_claims(&declared)).facts;
+    assert!(denied.check(&facts, "vibrate").is_err(), "the owner's list wins");
+}
+
+#[test]
 fn a_code_is_over_after_ten_minutes_when_revoked_and_for_another_role() {
     let mut desk = Desk::new();
     let claims = node_claims(&[]);

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::access::ChangeCommands;
+use crate::book::record::StoredDevice;
 
 impl Desk {
     fn change(&mut self, who: &[Scope], allow: &[&str], deny: &[&str]) -> Result<Vec<Change>, BookError> {
@@ -47,6 +48,29 @@ fn approving_a_command_takes_what_approving_its_request_would_take() {
     desk.change(&clerk, &["device.info"], &[]).expect("harmless");
     desk.change(&clerk, &[], &["system.notify"])
         .expect("taking away gives nothing");
+}
+
+#[test]
+fn an_administrator_opens_a_dangerous_command_on_one_device_by_its_name() {
+    let mut desk = Desk::new();
+    let policy = CommandPolicy::default();
+    desk.pair(1, &node_claims(&["camera.snap", "x.custom"]));
+    let is_open = |desk: &mut Desk, command: &str| {
+        let facts = desk.enter(1, &node_claims(&["camera.snap", "x.custom"])).facts;
+        policy.check(&facts, command).is_ok()
+    };
+    assert!(!is_open(&mut desk, "camera.snap"));
+    desk.change(&[Scope::Pairing, Scope::Write], &["camera.snap"], &[])
+        .expect("approved");
+    assert!(!is_open(&mut desk, "camera.snap"), "a clerk approves and opens nothing");
+    desk.change(&[Scope::Admin], &["camera.snap", "x.custom"], &[])
+        .expect("opened");
+    assert!(is_open(&mut desk, "camera.snap") && is_open(&mut desk, "x.custom"));
+    let stored = StoredDevice::from(desk.book.record(key(1).id).expect("a record"));
+    let read = DeviceRecord::try_from(stored).expect("its own");
+    assert!(read.opened.contains("x.custom"));
+    desk.change(&[Scope::Admin], &[], &["camera.snap"]).expect("closed");
+    assert!(!is_open(&mut desk, "camera.snap") && is_open(&mut desk, "x.custom"));
 }
 
 #[test]
