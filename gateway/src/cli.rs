@@ -16,6 +16,7 @@ mod invite;
 mod logs;
 mod nodes;
 mod output;
+mod phone;
 mod prompt;
 mod reach;
 mod sessions;

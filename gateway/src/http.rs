@@ -24,6 +24,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 mod forwarded;
 pub(crate) mod media;
 mod range;
+mod ui;
 
 /// The body of an answer: read as it is taken.
 pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
@@ -245,6 +246,7 @@ fn page(request: &Request<Incoming>, pages: &dyn Pages) -> Response<Body> {
         "/startupz" => readiness(pages, "started"),
         "/readyz" | "/ready" => readiness(pages, "ready"),
         "/.well-known/atoll" => body(StatusCode::OK, &pages.well_known()),
+        path if ui::is_here(path) => ui::answer(path, request.headers()),
         _ => error(
             StatusCode::NOT_FOUND,
             "not_found",
@@ -372,7 +374,7 @@ fn check(headers: &HeaderMap, peer: Peer, policy: &HttpPolicy) -> Result<Origin,
         .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
     if browser
         .as_ref()
-        .is_some_and(|origin| !origin_is_allowed(origin, policy))
+        .is_some_and(|origin| !origin_is_allowed(origin, policy) && !is_own_page(origin, headers))
     {
         return Err(Refusal::Origin);
     }
@@ -442,6 +444,15 @@ fn origin_is_allowed(origin: &str, policy: &HttpPolicy) -> bool {
         .allowed_origins
         .iter()
         .any(|allowed| allowed.trim_end_matches('/').eq_ignore_ascii_case(origin))
+}
+
+/// A page that came from where it asks now, under a host that is found to be ours: its name was not pointed here by somebody else.
+fn is_own_page(origin: &str, headers: &HeaderMap) -> bool {
+    let host = headers.get(header::HOST).and_then(|value| value.to_str().ok());
+    let from = origin
+        .strip_prefix("https://")
+        .or_else(|| origin.strip_prefix("http://"));
+    matches!((from, host), (Some(from), Some(host)) if from.eq_ignore_ascii_case(host))
 }
 
 fn host_is_ours(headers: &HeaderMap, policy: &HttpPolicy) -> bool {

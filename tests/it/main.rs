@@ -16,6 +16,7 @@ mod mutated;
 mod openclaw;
 mod pairing;
 mod peers;
+mod phone;
 mod pipes;
 mod shape;
 mod telegram;

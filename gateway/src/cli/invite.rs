@@ -7,11 +7,11 @@ use serde_json::{Map, Value, json};
 
 use super::client::Client;
 use super::output::{self, list, text};
-use super::{CliError, Reach};
+use super::{CliError, Reach, phone};
 
 #[derive(Debug, Default, Args)]
 #[command(
-    after_help = "Example: atoll devices invite --name laptop --commands system.run,system.which\n\n\
+    after_help = "Examples:\n  atoll devices invite --name laptop --commands system.run,system.which\n  atoll qr --phone\n\n\
                         The link works once, for ten minutes, and holds the gateway's key: whoever has it is let in."
 )]
 pub(super) struct Invite {
@@ -30,10 +30,23 @@ pub(super) struct Invite {
     /// Addresses of this gateway, best first [default: where it listens]
     #[arg(long = "address", value_name = "URL")]
     addresses: Vec<String>,
+    /// For the browser of a phone: a link to the page that makes it a node
+    #[arg(long, conflicts_with_all = ["role", "scopes"])]
+    phone: bool,
 }
 
 impl Invite {
     pub(super) async fn run(self, reach: &Reach, client: &mut Client) -> Result<(), CliError> {
+        if self.phone {
+            let asked = phone::asked(self.commands, self.addresses);
+            let invite = Self {
+                commands: asked.commands,
+                addresses: asked.addresses,
+                ..self
+            };
+            let reply = client.call("device.invite", invite.params()).await?;
+            return phone::show(reach, &reply);
+        }
         show(reach, &client.call("device.invite", self.params()).await?)
     }
 
@@ -78,7 +91,7 @@ pub(super) fn show(reach: &Reach, reply: &Value) -> Result<(), CliError> {
 }
 
 /// Two rows of squares in one line of text, dark on light whatever the terminal's colours are read as.
-fn picture(text: &str) -> Result<String, CliError> {
+pub(super) fn picture(text: &str) -> Result<String, CliError> {
     let code = QrCode::with_error_correction_level(text, EcLevel::L).map_err(CliError::local)?;
     Ok(code
         .render::<Dense1x2>()

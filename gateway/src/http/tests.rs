@@ -115,6 +115,25 @@ fn a_page_of_another_origin_is_refused_even_on_loopback() {
 }
 
 #[test]
+fn the_gateways_own_page_may_speak_to_it_under_every_name_that_is_its_own() {
+    let page = |origin, host| from("192.168.0.7", &[WS, ("origin", origin), ("host", host)]);
+    for (origin, host) in [
+        ("https://192.168.0.2:18789", "192.168.0.2:18789"),
+        ("https://vps.local:18789", "vps.local:18789"),
+        ("https://[fd00::2]:18789", "[fd00::2]:18789"),
+    ] {
+        assert!(page(origin, host).is_ok(), "{origin}");
+    }
+    assert_eq!(
+        page("https://192.168.0.3:18789", "192.168.0.2:18789"),
+        Err(Refusal::Origin)
+    );
+    assert_eq!(page("https://192.168.0.2", "192.168.0.2:18789"), Err(Refusal::Origin));
+    let pointed = page("http://evil.example:18789", "evil.example:18789");
+    assert_eq!(pointed, Err(Refusal::Host), "its name leads here, and is not ours");
+}
+
+#[test]
 fn a_name_that_was_pointed_at_this_machine_is_refused() {
     assert_eq!(from("127.0.0.1", &[("host", "evil.example:18789")]), Err(Refusal::Host));
     for host in [

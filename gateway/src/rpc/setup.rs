@@ -45,6 +45,7 @@ pub(super) async fn invite(house: &House, ask: Ask) -> Answer {
         "setupId": minted.code.id, "expiresAtMs": minted.code.expires_ms, "role": role, "commands": commands,
         "link": invitation.link().expose_secret(), "code": invitation.code.expose_secret(), "addresses": texts,
         "gateway": house.identity.device_id(),
+        "tlsFingerprint": house.certificates.borrow().shown.fingerprint.to_string(),
     }))
 }
 

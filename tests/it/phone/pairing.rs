@@ -1,0 +1,203 @@
+//! Who a phone is: its link, its key, the gateway's word and its owner's.
+
+use atoll_tests::wait::until;
+use serde_json::{Value, json};
+
+use super::{Phone, link};
+
+/// What is kept of the key, and what a script in the page can get out of it.
+const KEY: &str = "new Promise((resolve, reject) => {
+    const opening = indexedDB.open('atoll-node');
+    opening.onerror = reject;
+    opening.onsuccess = () => {
+        const reading = opening.result.transaction('kept').objectStore('kept').get('identity');
+        reading.onsuccess = async () => {
+            opening.result.close();
+            const key = reading.result.privateKey;
+            const exported = await crypto.subtle.exportKey('pkcs8', key).then(() => true, () => false);
+            resolve({extractable: key.extractable, exported});
+        };
+    };
+})";
+
+async fn row(phone: &mut Phone) -> Value {
+    let ask = json!({"nodeId": phone.node});
+    phone.owner.call("node.describe", ask).await.expect("a row")
+}
+
+fn names(row: &Value) -> Vec<&str> {
+    row["commands"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect()
+}
+
+#[tokio::test]
+async fn a_link_makes_a_phone_a_node_that_does_nothing_before_its_owner_says_so() {
+    let mut phone = Phone::pair(None).await;
+    let row = row(&mut phone).await;
+    for command in [
+        "camera.snap",
+        "camera.clip",
+        "location.get",
+        "canvas.eval",
+        "device.vibrate",
+    ] {
+        assert!(
+            names(&row).contains(&command),
+            "{command} can be used once the owner allows it: {row}"
+        );
+    }
+    let address = phone.browser.eval("location.href + history.length").await;
+    assert!(
+        !address.as_str().expect("text").contains('#'),
+        "the code is not left there: {address}"
+    );
+    assert_eq!(phone.browser.text("#state").await, "Connected, ready");
+    for (command, code) in [
+        ("camera.snap", "CAMERA_DISABLED"),
+        ("camera.list", "CAMERA_DISABLED"),
+        ("location.get", "LOCATION_DISABLED"),
+        ("system.notify", "NOTIFICATIONS_DISABLED"),
+        ("device.status", "DEVICE_DISABLED"),
+        ("canvas.present", "CANVAS_DISABLED"),
+    ] {
+        assert_eq!(phone.refused(command, json!({})).await, code);
+    }
+    phone.switch("device.status", "allow").await;
+    let status = phone.call("device.status", json!({})).await.expect("switched on");
+    let level = status["battery"]["level"].as_f64();
+    assert!(level.is_some_and(|level| (0.0..=1.0).contains(&level)), "{status}");
+    phone.browser.press("#pause").await;
+    assert_eq!(phone.refused("device.status", json!({})).await, "NODE_PAUSED");
+    assert_eq!(phone.browser.text("#state").await, "Paused");
+    assert_eq!(phone.browser.complaints(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_phone_says_where_it_is_and_asks_its_owner_first_where_it_should() {
+    let mut phone = Phone::pair(None).await;
+    let origin = phone.mesh.target().http();
+    let grant = json!({"origin": origin, "permissions": ["geolocation"]});
+    phone.browser.call_browser("Browser.grantPermissions", grant).await;
+    let place = json!({"latitude": 52.52, "longitude": 13.405, "accuracy": 12});
+    phone.browser.call("Emulation.setGeolocationOverride", place).await;
+    phone.switch("location.get", "allow").await;
+    let found = phone
+        .call("location.get", json!({"desiredAccuracy": "precise"}))
+        .await
+        .expect("allowed");
+    assert_eq!(
+        (&found["lat"], &found["lon"], &found["accuracyMeters"]),
+        (&json!(52.52), &json!(13.405), &json!(12))
+    );
+    assert_eq!(
+        (&found["isPrecise"], &found["source"]),
+        (&json!(true), &json!("unknown"))
+    );
+    assert!(
+        found["timestamp"].as_str().is_some_and(|time| time.ends_with('Z')),
+        "{found}"
+    );
+    phone.switch("location.get", "ask").await;
+    for (answer, expected) in [("#ask-no", Err("CONSENT_DENIED")), ("#ask-yes", Ok(52.52))] {
+        let asked = phone
+            .owner
+            .ask("node.invoke", phone.invoke("location.get", json!({})))
+            .await;
+        phone.browser.press(answer).await;
+        let ended = phone.owner.answer(&asked).await;
+        let told = match &ended {
+            Ok(reply) => Ok(reply["payload"]["lat"].as_f64().expect("a place")),
+            Err(error) => Err(error["details"]["nodeError"]["code"].as_str().expect("a code")),
+        };
+        assert_eq!(told, expected, "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_phone_is_the_same_after_its_browser_and_its_gateway_were_started_again_and_out_when_it_is_removed() {
+    let mut phone = Phone::pair(None).await;
+    let key = phone.browser.eval(KEY).await;
+    assert_eq!(key, json!({"extractable": false, "exported": false}));
+    phone.switch("device.info", "allow").await;
+    phone.answers().await;
+
+    phone.browser.stop().await;
+    phone.browser.run().await;
+    let page = format!("{}/node", phone.mesh.target().http());
+    phone.browser.open(&page).await;
+    phone.answers().await;
+    assert_eq!(phone.mesh.connected("Phone").await, phone.node);
+
+    phone.mesh.stop().await;
+    phone
+        .browser
+        .until(
+            "the page to see it",
+            "document.querySelector('#state').dataset.state === 'lost'",
+        )
+        .await;
+    phone.mesh.run().await;
+    phone.owner = phone.mesh.operator().await;
+    phone.answers().await;
+
+    let revoked = phone.mesh.cli(&["devices", "revoke", "Phone"]).await;
+    assert!(revoked.status.success(), "{revoked:?}");
+    let removed = "document.querySelector('#state').dataset.state === 'removed'";
+    phone.browser.until("the page to say that it is out", removed).await;
+    let told = phone.browser.text("#notice").await;
+    assert!(
+        told.contains("no longer knows this phone") && told.contains("atoll qr --phone"),
+        "{told}"
+    );
+    phone.browser.open(&page).await;
+    phone.browser.until("it to be refused again", removed).await;
+    let rows = phone.owner.call("node.list", json!({})).await.expect("a list");
+    assert_eq!(rows["nodes"], json!([]));
+
+    // The next step that it names leads back in, and the owner's switches are as they were.
+    let again = link(&phone.mesh, &[]).await;
+    phone.browser.open(&again).await;
+    phone.browser.press("#pair-form button").await;
+    until("the phone to be back", async || {
+        let rows = phone.owner.call("node.list", json!({})).await.ok()?;
+        (rows["nodes"][0]["connected"] == true).then_some(())
+    })
+    .await;
+    phone.answers().await;
+}
+
+#[tokio::test]
+async fn a_code_works_once_and_gives_what_it_names() {
+    let mut phone = Phone::pair(None).await;
+    let narrow = link(&phone.mesh, &["--commands", "device.info", "--name", "Narrow"]).await;
+    let mut other = atoll_tests::browser::Browser::start(None).await;
+    other.open(&narrow).await;
+    other.press("#pair-form button").await;
+    // What the page could do beyond is a question to the owner of the gateway, and not to be used before.
+    let row = until("the phone to be linked", async || {
+        let rows = phone.owner.call("node.list", json!({})).await.ok()?;
+        let named = rows["nodes"]
+            .as_array()?
+            .iter()
+            .find(|row| row["displayName"] == "Narrow");
+        named.filter(|row| row["connected"] == true).cloned()
+    })
+    .await;
+    assert_eq!(names(&row), ["device.info"], "{row}");
+    assert_eq!(row["approvalState"], "pending-reapproval", "{row}");
+    let mut third = atoll_tests::browser::Browser::start(None).await;
+    third.open(&narrow).await;
+    third.press("#pair-form button").await;
+    third
+        .until(
+            "the page to say that it is spent",
+            "document.querySelector('#state').dataset.state === 'code'",
+        )
+        .await;
+    let told = third.text("#notice").await;
+    assert!(told.contains("once and for ten minutes"), "{told}");
+}
