@@ -10,10 +10,11 @@ use atoll_protocol::scope::{Role, Scope};
 use secrecy::ExposeSecret;
 
 use crate::house::House;
+use crate::media;
 use crate::rpc;
 
 /// Every event that can be heard.
-const EVENTS: [&str; 18] = [
+const EVENTS: [&str; 20] = [
     "agent",
     "chat",
     "connect.challenge",
@@ -30,12 +31,15 @@ const EVENTS: [&str; 18] = [
     "node.invoke.request",
     "node.pair.requested",
     "node.pair.resolved",
+    media::STREAM_CLOSE,
+    media::STREAM_OPEN,
     "presence",
     "shutdown",
 ];
 
-/// What clients look for before they ask: `models.list` tells what agents can use, and takes the parameters that go with it.
-const CAPABILITIES: [&str; 1] = ["published-model-catalog"];
+/// What clients look for before they ask: `models.list` tells what agents can use, and takes the parameters that go with it; nodes may
+/// name streams in their results.
+const CAPABILITIES: [&str; 2] = [media::STREAMS_CAPABILITY, "published-model-catalog"];
 
 /// The hello for this client.
 pub(crate) async fn build(house: &House, admitted: &Admitted, connection: &str) -> HelloOk {

@@ -20,13 +20,15 @@ mod inline;
 mod live;
 mod offers;
 mod tickets;
+mod told;
 
 pub(crate) use bring::{Bring, FETCH_AFTER_RESTART};
 pub(crate) use handle::Handle;
 pub(crate) use inline::{as_base64, is_heavy, lift};
-pub(crate) use live::Live;
+pub(crate) use live::{Live, Way};
 pub(crate) use offers::{Offer, Offers};
 pub(crate) use tickets::{LIFE as TICKET_LIFE, Tickets};
+pub(crate) use told::{CAPABILITY as STREAMS_CAPABILITY, CLOSE as STREAM_CLOSE, OPEN as STREAM_OPEN};
 
 /// What holds for the store, out of the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

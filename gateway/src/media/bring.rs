@@ -15,7 +15,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Bounds, Draft, Handle, Live, Media, MediaError};
+use super::{Bounds, Draft, Handle, Live, Media, MediaError, Way};
 use crate::clock;
 use crate::hub::{Hub, LinkId, Part};
 
@@ -84,7 +84,7 @@ impl Bring<'_> {
         let live = self.hub.node(self.node);
         let streams = live.as_ref().and_then(|live| live.streams.clone());
         let streams = streams.ok_or_else(|| failed("the node has gone"))?;
-        Ok(self.live.name(self.node, streams, handle, clock::instant()))
+        Ok(self.live.name(self.node, Way::Link(streams), handle, clock::instant()))
     }
 
     async fn in_time(&self, handle: &BlobHandle) -> Result<Handle, CallError> {

@@ -8,10 +8,13 @@ use std::time::{Duration, Instant};
 use atoll_pairing::link::stream::{Chunk, StreamError, StreamRx, Streams};
 use atoll_protocol::blob::BlobHandle;
 use atoll_protocol::frame::StreamHead;
-use atoll_protocol::id::DeviceId;
+use atoll_protocol::id::{BlobId, DeviceId};
 use hyper::body::Bytes;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
+
+use super::told::{Telling, Told};
+use crate::hub::Hub;
 
 /// What is kept of one stream for those who are a little behind, bytes. More: the oldest goes.
 const KEPT: usize = 8 * 1024 * 1024;
@@ -27,13 +30,26 @@ const MOST: usize = 256;
 
 /// The streams. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Live(Arc<Mutex<HashMap<String, Named>>>);
+pub(crate) struct Live {
+    named: Arc<Mutex<HashMap<String, Named>>>,
+    /// Where nodes of the dialect tell theirs.
+    pub(crate) told: Told,
+}
+
+/// How a stream comes from its node.
+#[derive(Debug, Clone)]
+pub(crate) enum Way {
+    /// Over a stream of the link.
+    Link(Streams),
+    /// In requests of the node, which this hub reaches.
+    Told(Hub),
+}
 
 /// One stream that a result named.
 #[derive(Debug)]
 struct Named {
     node: DeviceId,
-    streams: Streams,
+    way: Way,
     handle: BlobHandle,
     since: Instant,
     /// Running, once somebody watches.
@@ -68,11 +84,11 @@ struct Held {
 
 impl Live {
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Named>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.named.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Remembers a stream of a node's result; gives what it goes by here.
-    pub(crate) fn name(&self, node: DeviceId, streams: Streams, handle: &BlobHandle, now: Instant) -> String {
+    pub(crate) fn name(&self, node: DeviceId, way: Way, handle: &BlobHandle, now: Instant) -> String {
         let id = format!("live-{}", uuid::Uuid::new_v4());
         let mut all = self.lock();
         all.retain(|_, named| named.source.is_some() || now < named.since + UNWATCHED);
@@ -84,7 +100,7 @@ impl Live {
         if all.len() < MOST {
             let named = Named {
                 node,
-                streams,
+                way,
                 handle: handle.clone(),
                 since: now,
                 source: None,
@@ -101,7 +117,7 @@ impl Live {
         let named = all.get_mut(id)?;
         let source = named
             .source
-            .get_or_insert_with(|| Source::start(named.streams.clone(), &named.handle));
+            .get_or_insert_with(|| Source::start(&named.way, named.node, &named.handle, &self.told));
         let source = source.clone();
         source.tape.lock().watchers += 1;
         tracing::debug!(node = %named.node.short(), id, "a stream is watched");
@@ -127,17 +143,13 @@ impl Live {
 }
 
 impl Source {
-    fn start(streams: Streams, handle: &BlobHandle) -> Self {
+    fn start(way: &Way, node: DeviceId, handle: &BlobHandle, told: &Told) -> Self {
         let tape = Arc::new(Tape::default());
-        let head = StreamHead::Fetch {
-            blob: handle.id.clone(),
-            offset: 0,
-        };
-        let pumped = tape.clone();
+        let (pumped, way, told, blob) = (tape.clone(), way.clone(), told.clone(), handle.id.clone());
         let pump = tokio::spawn(async move {
-            let ended = match streams.open(head).await {
-                Ok(mut rx) => pump(&mut rx, &pumped).await,
-                Err(error) => error,
+            let ended = match way {
+                Way::Link(streams) => fetch(&streams, blob, &pumped).await,
+                Way::Told(hub) => listen(told.ask(&hub, node, &blob).await, &pumped).await,
             };
             tracing::debug!(%ended, "a stream of a node is over");
             pumped.end();
@@ -147,6 +159,20 @@ impl Source {
             _pump: Arc::new(AbortOnDropHandle::new(pump)),
         }
     }
+}
+
+async fn fetch(streams: &Streams, blob: BlobId, tape: &Tape) -> StreamError {
+    match streams.open(StreamHead::Fetch { blob, offset: 0 }).await {
+        Ok(mut rx) => pump(&mut rx, tape).await,
+        Err(error) => error,
+    }
+}
+
+async fn listen(mut telling: Telling, tape: &Tape) -> StreamError {
+    while let Some(part) = telling.next().await {
+        tape.push(part);
+    }
+    StreamError::Over
 }
 
 /// Takes chunks as fast as they come, whoever watches.

@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use atoll_pairing::proven::Language;
-use atoll_protocol::blob::{self, BlobHandle, FIELD};
+use atoll_protocol::blob::{self, BlobHandle, BlobKind, FIELD};
 use atoll_protocol::calls::Failure;
 use atoll_protocol::error::WireError;
 use atoll_protocol::id::DeviceId;
@@ -14,8 +14,12 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{CallRefused, Ring};
+use crate::clock;
 use crate::hub::Part;
 use crate::media::{self, Bounds, Bring, Handle, Media, MediaError, Offer, Reading};
+
+/// Streams that one result of a node of the dialect may name; it has one camera, or a few.
+const STREAMS: usize = 8;
 
 /// What a call takes along.
 #[derive(Debug)]
@@ -71,9 +75,12 @@ impl Ring {
         cancel: &CancellationToken,
     ) -> Result<Option<Json>, Failure> {
         let Some(result) = end? else { return Ok(None) };
-        let is_native = |language| language == Language::Native;
-        if blob::handles(&result).is_empty() || !self.hub.node(node).is_none_or(|live| is_native(live.language)) {
+        if blob::handles(&result).is_empty() {
             return Ok(Some(result));
+        }
+        match self.hub.node(node).map(|live| live.language) {
+            Some(Language::Dialect) => return Ok(Some(self.name_streams(node, &result))),
+            Some(Language::Native) | None => {}
         }
         let bring = Bring {
             hub: &self.hub,
@@ -86,6 +93,25 @@ impl Ring {
             cancel,
         };
         bring.all(result).await.map(Some).map_err(Failure::Node)
+    }
+}
+
+impl Ring {
+    /// A result of a node of the dialect: its streams by the names that they are watched under. It has no other blobs.
+    fn name_streams(&self, node: DeviceId, result: &Json) -> Json {
+        let mut left = STREAMS;
+        blob::rewrite(result, |fields, handle| {
+            if handle.kind == BlobKind::Stream && left > 0 {
+                left -= 1;
+                let way = media::Way::Told(self.hub.clone());
+                let named = self.live.name(node, way, handle, clock::instant());
+                let (name, mime, kind) = (&handle.name, &handle.mime, handle.kind);
+                fields.insert(
+                    FIELD.to_owned(),
+                    json!({"id": named, "name": name, "size": 0, "mime": mime, "kind": kind}),
+                );
+            }
+        })
     }
 }
 

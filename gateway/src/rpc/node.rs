@@ -1,10 +1,13 @@
 //! `node.*`: what is in the ring, what an approved command is, and what nodes report. Calls are in `invocation.rs`.
 
+use atoll_pairing::link::stream::Chunk;
 use atoll_protocol::dialect::denial;
 use atoll_protocol::error::WireError;
 use atoll_protocol::id::DeviceId;
 use atoll_protocol::method::NoParams;
-use atoll_protocol::method::node::{NodeNamed, NodeRename};
+use atoll_protocol::method::node::{NodeNamed, NodeRename, StreamEnd, StreamPart};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
 use super::{Answer, Ask, device, done};
@@ -49,6 +52,28 @@ pub(super) async fn result(_: &House, _: Ask) -> Answer {
 
 pub(super) async fn progress(_: &House, _: Ask) -> Answer {
     done(json!({"ok": true, "ignored": true}))
+}
+
+/// A part of a stream that somebody watches; answered when there is room for the next.
+pub(super) async fn stream_part(house: &House, ask: Ask) -> Answer {
+    let node = own_node(house, &ask).await?;
+    let params: StreamPart = ask.read()?;
+    let data = STANDARD
+        .decode(params.data.as_bytes())
+        .map_err(|_| WireError::invalid("invalid node.stream.chunk params: at /data: must be base64"))?;
+    let part = match params.key.unwrap_or_default() {
+        true => Chunk::Key(data.into()),
+        false => Chunk::Data(data.into()),
+    };
+    let is_wanted = house.ring.live.told.part(node, params.stream_id.as_str(), part).await;
+    done(json!({"ok": true, "wanted": is_wanted}))
+}
+
+pub(super) async fn stream_end(house: &House, ask: Ask) -> Answer {
+    let node = own_node(house, &ask).await?;
+    let params: StreamEnd = ask.read()?;
+    house.ring.live.told.end(node, params.stream_id.as_str());
+    done(json!({"ok": true}))
 }
 
 /// Skills of nodes are not used yet; the list is taken note of so that nodes do not retry.

@@ -109,6 +109,8 @@ methods! {
     "node.rename" Operator(Pairing) => node::rename;
     "node.runnerInventory.update" Node => node::runner_inventory, unlisted;
     "node.skills.update" Node => node::skills;
+    "node.stream.chunk" Node => node::stream_part;
+    "node.stream.end" Node => node::stream_end;
     "send" Operator(Write) => channel::send;
     "sessions.delete" Operator(Admin) => session::delete;
     "sessions.history" Operator(Read) => chat::history, unlisted;

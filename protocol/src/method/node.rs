@@ -155,6 +155,22 @@ closed! {
         payload_json?: String,
     }
 
+    /// `node.stream.chunk`, from a node that speaks the dialect.
+    pub struct StreamPart {
+        /// The stream, as `node.stream.open` called it.
+        stream_id: Text,
+        /// Base64.
+        data: String;
+        /// Whether one can begin here.
+        key?: bool,
+    }
+
+    /// `node.stream.end`, from a node that speaks the dialect.
+    pub struct StreamEnd {
+        /// The stream, as `node.stream.open` called it.
+        stream_id: Text;
+    }
+
     /// `node.skills.update`, from a node.
     pub struct SkillsUpdate {
         /// `{name, description, content}` each.

@@ -48,7 +48,7 @@ impl Stage {
             mime: "video/mp4".to_owned(),
             kind: BlobKind::Stream,
         };
-        let id = live.name(NODE, streams, &handle, Instant::now());
+        let id = live.name(NODE, Way::Link(streams), &handle, Instant::now());
         Self {
             live,
             id,
@@ -152,7 +152,7 @@ async fn the_stream_ends_with_the_last_who_watches_and_with_its_link() {
 #[tokio::test]
 async fn a_stream_that_nobody_watches_is_forgotten_and_they_are_bounded() {
     let stage = Stage::new();
-    let streams = stage.node.0.clone();
+    let streams = Way::Link(stage.node.0.clone());
     let handle = stage.live.lock()[&stage.id].handle.clone();
     let later = Instant::now() + UNWATCHED;
     let new = stage.live.name(NODE, streams.clone(), &handle, later);
