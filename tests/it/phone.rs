@@ -8,7 +8,10 @@ use atoll_tests::wait::until;
 use atoll_tests::wire::Wire;
 use serde_json::{Value, json};
 
+mod camera;
+mod looks;
 mod pairing;
+mod screen;
 
 /// A mesh whose gateway let a phone in, and the browser of that phone.
 struct Phone {
@@ -23,11 +26,22 @@ impl Phone {
     async fn pair(camera: Option<&Path>) -> Self {
         let mesh = Mesh::start().await;
         let mut browser = Browser::start(camera).await;
-        let owner = mesh.operator().await;
         let link = link(&mesh, &[]).await;
         browser.open(&link).await;
+        Self::accept(mesh, browser).await
+    }
+
+    /// The owner of the phone says yes to the link that was opened.
+    async fn accept(mesh: Mesh, mut browser: Browser) -> Self {
         browser.press("#pair-form button").await;
         let node = mesh.connected("Phone").await;
+        browser
+            .until(
+                "the page to hear of it",
+                "document.querySelector('#state').dataset.state === 'linked'",
+            )
+            .await;
+        let owner = mesh.operator().await;
         Self {
             mesh,
             owner,

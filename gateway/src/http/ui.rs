@@ -28,13 +28,13 @@ const UNBUILT: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">
 
 /// Only what is named here: no other origin, no script in the page, nothing around it.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; \
-    media-src 'self' blob:; manifest-src 'self'; worker-src 'self'; frame-src 'self' https:; base-uri 'none'; \
+    media-src 'self' blob:; manifest-src 'self'; worker-src 'self'; frame-src 'self'; base-uri 'none'; \
     form-action 'none'; frame-ancestors 'none'; connect-src 'self'";
 
 /// What an agent presents runs, and reaches nothing: not the page, not the gateway, not the network.
 const CANVAS_POLICY: &str = "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; \
-    style-src 'unsafe-inline'; img-src data: blob:; media-src data: blob:; font-src data:; base-uri 'none'; \
-    form-action 'none'; frame-ancestors 'self'";
+    style-src 'unsafe-inline'; img-src data: blob:; media-src data: blob:; font-src data:; webrtc 'block'; \
+    base-uri 'none'; form-action 'none'; frame-ancestors 'self'";
 
 /// Nothing beyond what the page is for, and none of it in what it presents.
 const PERMISSIONS: &str = "camera=(self), microphone=(self), geolocation=(self), screen-wake-lock=(self)";

@@ -5,19 +5,27 @@ use serde_json::{Value, json};
 
 use super::{Phone, link};
 
-/// What is kept of the key, and what a script in the page can get out of it.
-const KEY: &str = "new Promise((resolve, reject) => {
-    const opening = indexedDB.open('atoll-node');
-    opening.onerror = reject;
-    opening.onsuccess = () => {
-        const reading = opening.result.transaction('kept').objectStore('kept').get('identity');
-        reading.onsuccess = async () => {
-            opening.result.close();
-            const key = reading.result.privateKey;
-            const exported = await crypto.subtle.exportKey('pkcs8', key).then(() => true, () => false);
-            resolve({extractable: key.extractable, exported});
-        };
-    };
+/// What the page keeps under a name, handed to a function of it.
+fn kept(name: &str, then: &str) -> String {
+    format!(
+        "new Promise((resolve, reject) => {{
+            const opening = indexedDB.open('atoll-node');
+            opening.onerror = reject;
+            opening.onsuccess = () => {{
+                const reading = opening.result.transaction('kept').objectStore('kept').get('{name}');
+                reading.onsuccess = () => {{
+                    opening.result.close();
+                    resolve(reading.result);
+                }};
+            }};
+        }}).then({then})"
+    )
+}
+
+/// What a script in the page can get out of its key.
+const TRY_KEY: &str = "async ({privateKey}) => ({
+    extractable: privateKey.extractable,
+    exported: await crypto.subtle.exportKey('pkcs8', privateKey).then(() => true, () => false),
 })";
 
 async fn row(phone: &mut Phone) -> Value {
@@ -120,10 +128,16 @@ async fn a_phone_says_where_it_is_and_asks_its_owner_first_where_it_should() {
 #[tokio::test]
 async fn a_phone_is_the_same_after_its_browser_and_its_gateway_were_started_again_and_out_when_it_is_removed() {
     let mut phone = Phone::pair(None).await;
-    let key = phone.browser.eval(KEY).await;
+    let key = phone.browser.eval(&kept("identity", TRY_KEY)).await;
     assert_eq!(key, json!({"extractable": false, "exported": false}));
     phone.switch("device.info", "allow").await;
     phone.answers().await;
+    // What a browser has not written down yet when it ends is not there again.
+    let consent = kept("consent", "consent => consent?.['device.info'] ?? 'deny'");
+    until("the choice to be stored", async || {
+        (phone.browser.eval(&consent).await == "allow").then_some(())
+    })
+    .await;
 
     phone.browser.stop().await;
     phone.browser.run().await;
@@ -200,4 +214,49 @@ async fn a_code_works_once_and_gives_what_it_names() {
         .await;
     let told = third.text("#notice").await;
     assert!(told.contains("once and for ten minutes"), "{told}");
+}
+
+#[tokio::test]
+async fn a_page_that_was_frozen_or_ten_minutes_in_the_background_comes_back_by_itself() {
+    let mut phone = Phone::pair(None).await;
+    phone.switch("device.info", "allow").await;
+    let other = json!({"url": "about:blank"});
+    phone.browser.call_browser("Target.createTarget", other).await;
+    phone
+        .browser
+        .until("the page to be in the background", "document.hidden")
+        .await;
+    phone.answers().await;
+
+    // What systems do to a page in the background: nothing of it runs, and meanwhile its gateway is another.
+    phone
+        .browser
+        .call("Page.setWebLifecycleState", json!({"state": "frozen"}))
+        .await;
+    phone.mesh.kill().await;
+    phone.mesh.run().await;
+    phone.owner = phone.mesh.operator().await;
+    phone
+        .browser
+        .call("Page.setWebLifecycleState", json!({"state": "active"}))
+        .await;
+    phone.answers().await;
+
+    // Ten minutes of the page's own clock, in which its gateway says nothing; then some more, as it needs them.
+    let pass = |ms: u32| json!({"policy": "advance", "budget": ms});
+    let begun = phone.browser.eval("performance.now()").await;
+    phone
+        .browser
+        .call("Emulation.setVirtualTimePolicy", pass(600_000))
+        .await;
+    let passed = format!("performance.now() - {begun} > 599_000");
+    phone.browser.until("ten minutes to pass", &passed).await;
+    let node = phone.node.clone();
+    until("the phone to answer", async || {
+        phone.browser.call("Emulation.setVirtualTimePolicy", pass(5_000)).await;
+        let key = uuid::Uuid::new_v4().to_string();
+        let call = json!({"nodeId": node, "command": "device.info", "timeoutMs": 2_000, "idempotencyKey": key});
+        phone.owner.call("node.invoke", call).await.ok()
+    })
+    .await;
 }

@@ -1,5 +1,4 @@
-// What agents present: a frame of its own origin that reaches neither this page nor the network. Pages of others can be shown, and
-// nothing can be asked of them.
+// What agents present: a frame of its own origin that reaches neither this page nor the gateway nor the network.
 
 import type { Call, Command } from "./command.ts";
 import { Fault, unlessStopped } from "./fault.ts";
@@ -7,15 +6,8 @@ import { isObject, number, text, words } from "./params.ts";
 
 const READY_MS = 10_000;
 
-interface Frame {
-  element: HTMLIFrameElement;
-  /** Whether it is ours to ask, or somebody else's page. */
-  isOurs: boolean;
-  address: string;
-}
-
 let stage: HTMLElement | null = null;
-let current: Frame | null = null;
+let current: HTMLIFrameElement | null = null;
 let lastAsk = 0;
 
 /** Where frames go; it is shown while there is one. */
@@ -24,23 +16,21 @@ export function presentIn(element: HTMLElement): void {
 }
 
 export function hide(): void {
-  current?.element.remove();
+  current?.remove();
   current = null;
   if (stage) stage.hidden = true;
 }
 
-async function show(source: string, isOurs: boolean, address: string, signal: AbortSignal): Promise<Frame> {
+async function show(signal: AbortSignal): Promise<HTMLIFrameElement> {
   hide();
   if (!stage) throw new Fault("CANVAS_UNAVAILABLE", "the page is not ready");
-  const element = document.createElement("iframe");
-  element.setAttribute("sandbox", isOurs ? "allow-scripts" : "allow-scripts allow-forms");
-  element.referrerPolicy = "no-referrer";
-  element.title = "What an agent presents";
-  element.src = source;
-  const loaded = new Promise<void>((resolve) => element.addEventListener("load", () => resolve(), { once: true }));
-  const frame = { element, isOurs, address };
+  const frame = document.createElement("iframe");
+  frame.setAttribute("sandbox", "allow-scripts");
+  frame.title = "What an agent presents";
+  frame.src = "/node/canvas.html";
+  const loaded = new Promise<void>((resolve) => frame.addEventListener("load", () => resolve(), { once: true }));
   current = frame;
-  stage.querySelector(".frame")?.replaceChildren(element);
+  stage.querySelector(".frame")?.replaceChildren(frame);
   stage.hidden = false;
   const late = new Promise<never>((_, reject) =>
     setTimeout(() => reject(new Fault("CANVAS_UNAVAILABLE", "what was to be presented did not load")), READY_MS),
@@ -49,12 +39,12 @@ async function show(source: string, isOurs: boolean, address: string, signal: Ab
   return frame;
 }
 
-/** Asks our own frame; what comes back is somebody else's word. */
-function ask(frame: Frame, order: Record<string, unknown>, signal: AbortSignal): Promise<Record<string, unknown>> {
+/** Asks the frame; what comes back is somebody else's word. */
+function ask(frame: HTMLIFrameElement, order: Record<string, unknown>, signal: AbortSignal): Promise<Record<string, unknown>> {
   const id = ++lastAsk;
   const answer = new Promise<Record<string, unknown>>((resolve, reject) => {
     const hear = (event: MessageEvent) => {
-      if (event.source !== frame.element.contentWindow || !isObject(event.data) || event.data["id"] !== id) return;
+      if (event.source !== frame.contentWindow || !isObject(event.data) || event.data["id"] !== id) return;
       window.removeEventListener("message", hear);
       const error = event.data["error"];
       if (typeof error === "string") reject(new Fault("CANVAS_ERROR", error.slice(0, 2_000)));
@@ -63,7 +53,7 @@ function ask(frame: Frame, order: Record<string, unknown>, signal: AbortSignal):
     window.addEventListener("message", hear);
     signal.addEventListener("abort", () => window.removeEventListener("message", hear), { once: true });
   });
-  frame.element.contentWindow?.postMessage({ id, ...order }, "*");
+  frame.contentWindow?.postMessage({ id, ...order }, "*");
   return unlessStopped(signal, answer);
 }
 
@@ -79,32 +69,24 @@ async function inlined(url: string): Promise<string | null> {
 async function present(call: Call): Promise<unknown> {
   const url = text(call.params, "url", 2_000_000);
   const html = text(call.params, "html", 2_000_000) ?? (url === null ? "" : await inlined(url));
-  if (html !== null) {
-    const frame = await show("/node/canvas.html", true, url ?? "about:blank", call.signal);
-    await ask(frame, { order: "write", html }, call.signal);
-    return { ok: true };
+  if (html === null) {
+    const next = "give the page itself, as html or as a data:text/html address";
+    throw new Fault("CANVAS_FOREIGN", `this phone shows nothing that it would have to fetch from elsewhere; ${next}`);
   }
-  let address: URL;
-  try {
-    address = new URL(url ?? "");
-  } catch {
-    throw new Fault("INVALID_REQUEST", "url must be a whole address, such as https://example.org or data:text/html,…");
-  }
-  if (address.protocol !== "https:") throw new Fault("INVALID_REQUEST", "url must begin with https: or data:text/html");
-  await show(address.href, false, address.href, call.signal);
+  const frame = await show(call.signal);
+  await ask(frame, { order: "write", html }, call.signal);
   return { ok: true };
 }
 
-function ours(): Frame {
+function presented(): HTMLIFrameElement {
   if (!current) throw new Fault("CANVAS_EMPTY", "nothing is presented; present something first");
-  if (!current.isOurs) throw new Fault("CANVAS_FOREIGN", "a page of somebody else is shown, which a browser lets nobody look into");
   return current;
 }
 
 async function evaluate(call: Call): Promise<unknown> {
   const code = text(call.params, "javaScript", 1_000_000) ?? text(call.params, "code", 1_000_000);
   if (code === null) throw new Fault("INVALID_REQUEST", "javaScript is missing");
-  const answer = await ask(ours(), { order: "eval", code }, call.signal);
+  const answer = await ask(presented(), { order: "eval", code }, call.signal);
   return { result: typeof answer["result"] === "string" ? answer["result"] : "" };
 }
 
@@ -113,7 +95,7 @@ async function snapshot(call: Call): Promise<unknown> {
   const maxWidth = number(call.params, "maxWidth", { least: 16, most: 4096, usual: 1600 });
   const quality = number(call.params, "quality", { least: 0, most: 1, usual: 0.9 });
   const kind = format === "png" ? "png" : "jpeg";
-  const answer = await ask(ours(), { order: "snapshot", type: `image/${kind}`, maxWidth, quality }, call.signal);
+  const answer = await ask(presented(), { order: "snapshot", type: `image/${kind}`, maxWidth, quality }, call.signal);
   const { base64, width, height } = answer;
   if (typeof base64 !== "string") throw new Fault("CANVAS_ERROR", "no picture came");
   return { format: kind, base64, width, height };
