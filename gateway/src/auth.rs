@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use atoll_pairing::admission::{AuthPolicy, ProxyRules};
 use atoll_pairing::book::SecretHash;
-use atoll_protocol::scope::Scope;
+use atoll_protocol::scope::{Scope, Scopes};
 use secrecy::SecretString;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -121,8 +121,15 @@ fn policy_of(gateway: &Gateway, nobody: SecretHash) -> AuthPolicy {
         AuthMode::TrustedProxy => AuthPolicy::TrustedProxy(ProxyRules {
             allow_users: auth.trusted_proxy.allow_users.clone(),
             scopes: Scope::ALL.iter().copied().collect(),
+            browsers: browsers(&auth.trusted_proxy.device_auto_approve),
         }),
     }
+}
+
+/// What the proxy's users may bring in; names were checked with the configuration.
+fn browsers(approve: &config::DeviceAutoApprove) -> Option<Scopes> {
+    let scopes = approve.scopes.iter().filter_map(|scope| scope.parse().ok());
+    approve.enabled.then(|| scopes.collect())
 }
 
 fn unguessable() -> SecretString {

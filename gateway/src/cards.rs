@@ -116,6 +116,33 @@ impl Cards {
         Ok(())
     }
 
+    /// Somebody pressed a button of this message about a question that has an end. Where it is not the message that we know of, the
+    /// platform's answer to sending it was lost and the card was sent again: then the end is put here as well.
+    pub(crate) async fn end_there(&self, approval: &Approval, place: &Place, message: &str) {
+        let words = self.words(approval).await;
+        let text = card::settled(&words.question(approval), outcome(approval));
+        let (key, place, message) = (key(&approval.id, place), place.clone(), message.to_owned());
+        let end = move |db: &rusqlite::Connection| {
+            let row = outbox::by_key(db, &key)?;
+            let known = row.and_then(|row| row.receipt).and_then(|receipt| receipt.message);
+            if known.as_ref() == Some(&message) {
+                return Ok(());
+            }
+            let edit = NewOutbound {
+                place,
+                key: format!("{key}:at:{message}"),
+                outbound: Outbound::Edit { message, text },
+                run: None,
+                part: 0,
+            };
+            outbox::enqueue(db, &[edit], clock::now()).map(drop)
+        };
+        match self.journal.write(Durability::Durable, end).await {
+            Ok(()) => self.outbox.wake(),
+            Err(error) => tracing::error!(approval = %approval.id, %error, "an old card could not be ended"),
+        }
+    }
+
     /// The beginnings of the keys of cards that wait to be sent; [`is_card_of`] tells whose they are.
     pub(crate) async fn unsent(&self) -> Result<Vec<String>, JournalError> {
         self.journal.read(|db| outbox::open_keys(db, CARD)).await

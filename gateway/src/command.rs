@@ -111,6 +111,44 @@ pub fn parse(text: &str, bot_username: Option<&str>) -> Option<Result<Command, U
     }
 }
 
+/// A message that begins a conversation anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Anew<'a> {
+    /// `reset` for that word, else `new`.
+    pub reason: &'static str,
+    /// What it says beyond that; may be empty.
+    pub rest: &'a str,
+}
+
+/// Whether a text begins with one of these words (`session.resetTriggers`), in any case, alone or with more behind it.
+pub fn anew<'a>(text: &'a str, triggers: &[String], bot_username: Option<&str>) -> Option<Anew<'a>> {
+    let text = text.trim();
+    triggers.iter().find_map(|trigger| {
+        let trigger = trigger.trim();
+        let head = text.get(..trigger.len())?;
+        let mut rest = &text[trigger.len()..];
+        if trigger.is_empty() || !head.eq_ignore_ascii_case(trigger) {
+            return None;
+        }
+        if let Some(addressed) = rest.strip_prefix('@') {
+            let (bot, after) = addressed.split_once(char::is_whitespace).unwrap_or((addressed, ""));
+            bot_username.filter(|own| own.eq_ignore_ascii_case(bot))?;
+            rest = after;
+        } else if rest.starts_with(|next: char| !next.is_whitespace()) {
+            return None;
+        }
+        let reason = if trigger.eq_ignore_ascii_case("/reset") {
+            "reset"
+        } else {
+            "new"
+        };
+        Some(Anew {
+            reason,
+            rest: rest.trim(),
+        })
+    })
+}
+
 fn run(rest: &str) -> Result<Command, Usage> {
     let usage = |problem: &str| Usage {
         problem: problem.to_owned(),
@@ -196,6 +234,24 @@ mod tests {
         check("/reset", Command::Reset);
         check("/stop it now", Command::Stop);
         check("/whoami@atoll_bot", Command::Whoami);
+    }
+
+    #[test]
+    fn a_conversation_begins_anew_with_its_words_alone_or_with_more_behind_them() {
+        let triggers = ["/new".to_owned(), "/reset".to_owned(), "Once more".to_owned()];
+        let check = |text: &str, expected: Option<(&'static str, &str)>| {
+            let found = anew(text, &triggers, Some("atoll_bot"));
+            assert_eq!(found.map(|anew| (anew.reason, anew.rest)), expected, "{text}");
+        };
+        check("/new", Some(("new", "")));
+        check(" /NEW  what is up?\n", Some(("new", "what is up?")));
+        check("/reset@Atoll_Bot hi", Some(("reset", "hi")));
+        check("/new@another_bot hi", None);
+        check("once more, please", None);
+        check("once more please", Some(("new", "please")));
+        check("/newer", None);
+        check("what is /new?", None);
+        check("é", None);
     }
 
     #[test]

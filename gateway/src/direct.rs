@@ -130,6 +130,7 @@ async fn run(house: &House, asker: &Asker, named: &str, what: What) -> Done {
         env: Vec::new(),
         timeout: None,
         cancel: running.cancel.clone(),
+        clock: None,
     };
     let reply = house.exec.run(wanted).await;
     Ok(told(&reply))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use atoll_agent::port::{Caller, Exec, ExecHost, ExecRequest, ToolReply};
+use atoll_agent::port::{Caller, Exec, ExecHost, ExecRequest, ToolReply, TurnClock};
 use atoll_pairing::access::Principal;
 use atoll_pairing::approval::{Approval, Ended, NewApproval, Question, Requester, Spend, State};
 use atoll_pairing::identity::Identity;
@@ -74,6 +74,8 @@ pub(crate) struct Wanted {
     pub(crate) timeout: Option<Duration>,
     /// Ends it early.
     pub(crate) cancel: CancellationToken,
+    /// The time of the turn that wants it, which a question stops.
+    pub(crate) clock: Option<TurnClock>,
 }
 
 /// Why a command did not run, or not to its end.
@@ -150,9 +152,18 @@ impl Commands {
     fn mode(&self) -> policy::Mode {
         match self.ring.config.current().tools.exec.policy() {
             (ExecSecurity::Deny, _) => policy::Mode::Deny,
+            (ExecSecurity::Allowlist | ExecSecurity::Full, ExecAsk::Always) => policy::Mode::Always,
             (ExecSecurity::Full, ExecAsk::Off) => policy::Mode::Full,
             (ExecSecurity::Allowlist, ExecAsk::Off) => policy::Mode::Allowlist,
-            (ExecSecurity::Allowlist | ExecSecurity::Full, ExecAsk::OnMiss | ExecAsk::Always) => policy::Mode::Ask,
+            (ExecSecurity::Allowlist | ExecSecurity::Full, ExecAsk::OnMiss) => policy::Mode::Ask,
+        }
+    }
+
+    fn fallback(&self) -> policy::Fallback {
+        match self.ring.config.current().tools.exec.ask_fallback {
+            ExecSecurity::Deny => policy::Fallback::Deny,
+            ExecSecurity::Allowlist => policy::Fallback::Allowlist,
+            ExecSecurity::Full => policy::Fallback::Full,
         }
     }
 
@@ -213,8 +224,22 @@ impl Commands {
         Ok(asked)
     }
 
+    /// What `tools.exec.askFallback` says, where nobody could or did answer. Whoever withdrew the question wants nothing any more.
+    async fn without_answer(&self, wanted: &Wanted, reason: Ended) -> Result<Option<Json>, NotRun> {
+        let fallback = self.fallback();
+        if reason != Ended::Withdrawn && fallback != policy::Fallback::Deny {
+            let (prepared, verdict) = self.prepare(wanted).await?;
+            if policy::runs_unanswered(fallback, &verdict) {
+                tracing::warn!(run = %wanted.key.run, "nobody answered; tools.exec.askFallback lets it go to its host");
+                return self.send(wanted, &prepared, None).await;
+            }
+        }
+        Err(NotRun::No(unanswered(reason).to_owned()))
+    }
+
     /// Waits for the answer, then runs what was asked, exactly.
     async fn finish_asking(&self, wanted: &Wanted, asked: Approval) -> Result<Option<Json>, NotRun> {
+        let paused = wanted.clock.as_ref().map(TurnClock::pause);
         let approval = tokio::select! {
             approval = self.approvals.wait(&asked.id) => approval?,
             () = wanted.cancel.cancelled() => {
@@ -222,10 +247,11 @@ impl Commands {
                 return Err(NotRun::Stopped);
             }
         };
+        drop(paused);
         let approval = approval.ok_or_else(|| NotRun::No("the question was forgotten".to_owned()))?;
         match &approval.state {
             State::Denied(answer) => return Err(NotRun::No(format!("denied by {}", answer.by))),
-            State::Expired { reason, .. } => return Err(NotRun::No(unanswered(*reason).to_owned())),
+            State::Expired { reason, .. } => return self.without_answer(wanted, *reason).await,
             State::Pending | State::Allowed(_) | State::Used { .. } => {}
         }
         let spend = Spend {
@@ -437,6 +463,7 @@ impl Exec for Commands {
             env: request.env,
             timeout: request.timeout_seconds.map(Duration::from_secs),
             cancel: caller.cancel.clone(),
+            clock: Some(caller.clock.clone()),
         };
         self.run(wanted).await
     }

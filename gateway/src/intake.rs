@@ -92,12 +92,8 @@ pub(crate) async fn recover(house: &House) -> Result<usize, JournalError> {
         if is_command(&row.new.input) {
             give_up(house, row).await;
         } else {
-            follow::submit(
-                house,
-                turns::job(row),
-                &row.new.origin.read().unwrap_or(Source::Operator),
-            )
-            .await;
+            let source = row.new.origin.read().unwrap_or(Source::Operator);
+            follow::put(house, turns::job(row), &source).await;
         }
     }
     Ok(rows.len())
@@ -213,9 +209,7 @@ mod tests {
     #[test]
     fn a_typed_command_is_told_from_what_is_for_a_model() {
         assert!(is_command(&command_input("/status")));
-        let said = turns::Said {
-            text: "/status".to_owned(),
-        };
+        let said = turns::Said::of("/status");
         assert!(!is_command(&Json::of(&said).expect("serialises")));
         assert_eq!(command_input("/x").read::<turns::Said>().expect("reads").text, "/x");
     }

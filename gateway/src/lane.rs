@@ -12,8 +12,8 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// Turns that wait in one lane. One more is refused, and its sender is told so.
-const WAITING: usize = 64;
+/// Turns that wait in one lane, whatever the configuration says. One more is refused, and its sender is told so.
+pub(crate) const WAITING: usize = 64;
 
 /// Requests that wait for the owner; callers wait for room.
 const QUEUE: usize = 256;
@@ -36,8 +36,8 @@ pub(crate) trait Runner: Send + Sync + 'static {
 
 /// The lane has no room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{WAITING} messages are waiting in this conversation already; wait, or send /stop")]
-pub(crate) struct LaneFull;
+#[error("{0} messages are waiting in this conversation already; wait, or send /stop")]
+pub(crate) struct LaneFull(usize);
 
 /// What `/stop` did.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -65,7 +65,9 @@ pub(crate) struct Lanes(mpsc::Sender<Request>);
 
 #[derive(Debug)]
 enum Request {
-    Submit(Job, oneshot::Sender<Result<(), LaneFull>>),
+    Submit(Job, usize, oneshot::Sender<Result<(), LaneFull>>),
+    Interrupt(Job, oneshot::Sender<Stopped>),
+    Drop(SessionKey, oneshot::Sender<Option<RunId>>),
     Stop(SessionKey, oneshot::Sender<Stopped>),
     Abort(RunId, oneshot::Sender<bool>),
     List(oneshot::Sender<Vec<LaneStatus>>),
@@ -88,9 +90,23 @@ impl Lanes {
         (Self(sender), owner.run(requests, stop))
     }
 
-    /// Puts a turn at the end of its lane.
-    pub(crate) async fn submit(&self, job: Job) -> Result<(), LaneFull> {
-        self.ask(|reply| Request::Submit(job, reply)).await.unwrap_or(Ok(()))
+    /// Puts a turn at the end of its lane, unless so many wait there already.
+    pub(crate) async fn submit(&self, job: Job, cap: usize) -> Result<(), LaneFull> {
+        self.ask(|reply| Request::Submit(job, cap.min(WAITING), reply))
+            .await
+            .unwrap_or(Ok(()))
+    }
+
+    /// Puts a turn into its lane in the place of everything that runs or waits there.
+    pub(crate) async fn interrupt(&self, job: Job) -> Stopped {
+        self.ask(|reply| Request::Interrupt(job, reply))
+            .await
+            .unwrap_or_default()
+    }
+
+    /// Takes the turn out of a lane that has waited there for longest.
+    pub(crate) async fn drop_oldest(&self, session: SessionKey) -> Option<RunId> {
+        self.ask(|reply| Request::Drop(session, reply)).await.flatten()
     }
 
     /// Ends what runs in a lane and drops what waits.
@@ -160,21 +176,34 @@ impl Owner {
 
     fn answer(&mut self, request: Request, ended: &mpsc::Sender<SessionKey>) {
         match request {
-            Request::Submit(job, reply) => drop(reply.send(self.submit(job, ended))),
+            Request::Submit(job, cap, reply) => drop(reply.send(self.submit(job, cap, ended))),
+            Request::Interrupt(job, reply) => drop(reply.send(self.interrupt(job, ended))),
+            Request::Drop(session, reply) => {
+                let lane = self.lanes.get_mut(&session);
+                drop(reply.send(lane.and_then(|lane| lane.waiting.pop_front())));
+            }
             Request::Stop(session, reply) => drop(reply.send(self.stop_lane(&session))),
             Request::Abort(run, reply) => drop(reply.send(self.abort(&run))),
             Request::List(reply) => drop(reply.send(self.list())),
         }
     }
 
-    fn submit(&mut self, job: Job, ended: &mpsc::Sender<SessionKey>) -> Result<(), LaneFull> {
+    fn submit(&mut self, job: Job, cap: usize, ended: &mpsc::Sender<SessionKey>) -> Result<(), LaneFull> {
         let lane = self.lanes.entry(job.session.clone()).or_default();
-        if lane.waiting.len() >= WAITING {
-            return Err(LaneFull);
+        if lane.running.is_some() && lane.waiting.len() >= cap {
+            return Err(LaneFull(lane.waiting.len()));
         }
         lane.waiting.push_back(job.run);
         self.advance(&job.session, ended);
         Ok(())
+    }
+
+    fn interrupt(&mut self, job: Job, ended: &mpsc::Sender<SessionKey>) -> Stopped {
+        let stopped = self.stop_lane(&job.session);
+        let lane = self.lanes.entry(job.session.clone()).or_default();
+        lane.waiting.push_back(job.run);
+        self.advance(&job.session, ended);
+        stopped
     }
 
     fn end(&mut self, session: &SessionKey, ended: &mpsc::Sender<SessionKey>) {
@@ -307,7 +336,7 @@ mod tests {
     async fn turns_of_one_session_run_one_after_another_and_sessions_side_by_side() {
         let (lanes, mut starts, _stop) = lanes(8);
         for (session, run) in [("a", "1"), ("a", "2"), ("b", "3")] {
-            lanes.submit(job(session, run)).await.expect("room");
+            lanes.submit(job(session, run), WAITING).await.expect("room");
         }
         let (first, first_go) = starts.recv().await.expect("starts");
         let (other, _other_go) = starts.recv().await.expect("starts");
@@ -324,21 +353,21 @@ mod tests {
     async fn stop_ends_the_running_turn_and_names_those_that_never_start() {
         let (lanes, mut starts, _stop) = lanes(8);
         for run in ["1", "2", "3"] {
-            lanes.submit(job("a", run)).await.expect("room");
+            lanes.submit(job("a", run), WAITING).await.expect("room");
         }
         let _first = starts.recv().await.expect("starts");
         let stopped = lanes.stop(SessionKey::new("a").expect("an id")).await;
         assert_eq!(stopped.running, Some(RunId::new("1").expect("an id")));
         assert_eq!(stopped.waiting.len(), 2);
-        lanes.submit(job("a", "4")).await.expect("room");
+        lanes.submit(job("a", "4"), WAITING).await.expect("room");
         assert_eq!(starts.recv().await.expect("starts").0, job("a", "4"));
     }
 
     #[tokio::test]
     async fn a_turn_that_panics_does_not_stop_its_lane() {
         let (lanes, mut starts, _stop) = lanes(1);
-        lanes.submit(job("a", "panic")).await.expect("room");
-        lanes.submit(job("a", "2")).await.expect("room");
+        lanes.submit(job("a", "panic"), WAITING).await.expect("room");
+        lanes.submit(job("a", "2"), WAITING).await.expect("room");
         assert_eq!(starts.recv().await.expect("starts").0.run.as_str(), "panic");
         assert_eq!(starts.recv().await.expect("starts").0.run.as_str(), "2");
     }
@@ -373,7 +402,7 @@ mod tests {
         let stop = CancellationToken::new();
         let (lanes, owner) = Lanes::start(Arc::new(Endless { started, ended }), 1, stop.clone());
         let owner = tokio::spawn(owner);
-        lanes.submit(job("a", "1")).await.expect("room");
+        lanes.submit(job("a", "1"), WAITING).await.expect("room");
         starts.recv().await.expect("starts");
         stop.cancel();
         owner.await.expect("ends");
@@ -384,8 +413,38 @@ mod tests {
     async fn a_full_lane_says_so() {
         let (lanes, _starts, _stop) = lanes(1);
         for run in 0..=WAITING {
-            lanes.submit(job("a", &run.to_string())).await.expect("room");
+            lanes.submit(job("a", &run.to_string()), WAITING).await.expect("room");
         }
-        assert_eq!(lanes.submit(job("a", "more")).await, Err(LaneFull));
+        assert_eq!(lanes.submit(job("a", "more"), WAITING).await, Err(LaneFull(WAITING)));
+    }
+
+    #[tokio::test]
+    async fn a_lane_takes_no_more_than_it_is_told_to_and_lets_go_of_the_oldest_first() {
+        let (lanes, mut starts, _stop) = lanes(1);
+        for run in ["1", "2", "3"] {
+            lanes.submit(job("a", run), 2).await.expect("room");
+        }
+        assert_eq!(lanes.submit(job("a", "4"), 2).await, Err(LaneFull(2)));
+        let session = SessionKey::new("a").expect("an id");
+        assert_eq!(lanes.drop_oldest(session).await, Some(RunId::new("2").expect("an id")));
+        lanes.submit(job("a", "4"), 2).await.expect("room again");
+        for run in ["1", "3", "4"] {
+            let (started, go) = starts.recv().await.expect("starts");
+            assert_eq!(started, job("a", run));
+            go.send(()).expect("runs");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_interrupts_runs_as_soon_as_what_ran_has_ended_and_before_anything_else() {
+        let (lanes, mut starts, _stop) = lanes(1);
+        for run in ["1", "2", "3"] {
+            lanes.submit(job("a", run), WAITING).await.expect("room");
+        }
+        let _first = starts.recv().await.expect("starts");
+        let stopped = lanes.interrupt(job("a", "4")).await;
+        assert_eq!(stopped.running, Some(RunId::new("1").expect("an id")));
+        assert_eq!(stopped.waiting.len(), 2);
+        assert_eq!(starts.recv().await.expect("starts").0, job("a", "4"));
     }
 }

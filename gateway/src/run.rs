@@ -269,6 +269,7 @@ fn turns(given: &Given, owners: &Owners, exec: &Commands) -> Result<Turns, Start
         stop: given.stop.clone(),
         waiting: Waiting::default(),
         tasks: given.tasks.clone(),
+        lanes: Arc::default(),
     })
 }
 
@@ -300,6 +301,7 @@ async fn build(given: Given) -> Result<Arc<House>, StartError> {
     let turns = turns(&given, &owners, &exec)?;
     let at_once = std::thread::available_parallelism().map_or(8, |cores| (cores.get() * 4).max(8));
     let (lanes, lanes_loop) = Lanes::start(Arc::new(turns.clone()), at_once, given.stop.clone());
+    turns.lanes.get_or_init(|| lanes.clone());
     given.tasks.spawn(given.vital.keep("lanes", lanes_loop));
     let stop = given.stop.clone();
     let house = Arc::new(House {

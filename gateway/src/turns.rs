@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -29,10 +29,11 @@ use crate::journal::outbox::NewOutbound;
 use crate::journal::runs::{self, RunEnd, RunRow, RunState};
 use crate::journal::sessions::Counts;
 use crate::journal::{Durability, Journal};
-use crate::lane::{Job, Runner};
+use crate::lane::{Job, Lanes, Runner};
 use crate::sessions::{About, Sessions, reset};
 use crate::watch::Broadcaster;
 
+mod meanwhile;
 mod spec;
 mod unstarted;
 
@@ -48,6 +49,9 @@ pub(crate) enum Source {
         place: Place,
         /// The message it answers.
         message: Option<String>,
+        /// The platform's id of whoever wrote it.
+        #[serde(default)]
+        sender: Option<String>,
     },
     /// An operator's program: the answer is told to those who watch.
     Operator,
@@ -58,6 +62,23 @@ pub(crate) enum Source {
 pub(crate) struct Said {
     /// The text as the agent reads it.
     pub(crate) text: String,
+    /// What was said to the turn while it ran, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) steered: Vec<String>,
+    /// The conversation begins anew with it, for this reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) anew: Option<String>,
+}
+
+impl Said {
+    /// A text, and nothing else.
+    pub(crate) fn of(text: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            steered: Vec::new(),
+            anew: None,
+        }
+    }
 }
 
 /// How a turn ended, for those who wait for it.
@@ -90,6 +111,8 @@ pub(crate) struct Turns {
     pub(crate) waiting: Waiting,
     /// For what must be finished and may not be waited for.
     pub(crate) tasks: TaskTracker,
+    /// Where turns wait; set once those exist.
+    pub(crate) lanes: Arc<OnceLock<Lanes>>,
 }
 
 /// Who waits for which turn.
@@ -171,7 +194,7 @@ impl Turns {
         };
         // One that is taken up after a restart is in the middle of its conversation.
         if row.state == RunState::Queued {
-            self.begin_anew_if_due(row, &transcript).await;
+            self.begin_anew_if_due(row, &source, &transcript).await;
         }
         let spec = match self.spec(row, &source).await {
             Ok(spec) => spec,
@@ -183,6 +206,7 @@ impl Turns {
             nodes: Arc::new(crate::nodes::AgentNodes::new(self.exec.ring.clone()).await),
             watch: watch.clone() as Arc<dyn Watch>,
             models: self.models.clone(),
+            meanwhile: Arc::new(self.clone()),
         };
         let typing = source
             .place()
@@ -193,18 +217,20 @@ impl Turns {
         end
     }
 
-    /// As `session.reset` says. A conversation that cannot begin anew goes on.
-    async fn begin_anew_if_due(&self, row: &RunRow, transcript: &Transcript) {
+    /// As its message says, or `session.reset`. A conversation that cannot begin anew goes on.
+    async fn begin_anew_if_due(&self, row: &RunRow, source: &Source, transcript: &Transcript) {
         let facts = transcript.facts();
         let Some(last) = facts.last_activity_at.filter(|_| facts.messages > 0) else {
             return;
         };
-        let rule = &self.config.current().session.reset;
-        let Some(reason) = reset::due(rule, last, &jiff::Zoned::now()) else {
+        let asked = row.new.input.read::<Said>().ok().and_then(|said| said.anew);
+        let rule = reset::rule(&self.config.current().session, source.place());
+        let due = || reset::due(&rule, last, &jiff::Zoned::now()).map(str::to_owned);
+        let Some(reason) = asked.or_else(due) else {
             return;
         };
-        let transcript = transcript.clone();
-        match tokio::task::spawn_blocking(move || transcript.reset(reason)).await {
+        let (transcript, why) = (transcript.clone(), reason.clone());
+        match tokio::task::spawn_blocking(move || transcript.reset(&why)).await {
             Ok(Ok(())) => tracing::info!(session = %row.new.session, reason, "a conversation begins anew"),
             Ok(Err(error)) => tracing::error!(session = %row.new.session, %error, "a conversation cannot begin anew"),
             Err(error) => tracing::error!(session = %row.new.session, %error, "a conversation cannot begin anew"),
@@ -216,7 +242,9 @@ impl Turns {
         let source = row.new.origin.read::<Source>().unwrap_or(Source::Operator);
         let text = end.outcome.text().map(str::to_owned);
         let answer = match (&source, &text) {
-            (Source::Chat { place, message }, Some(text)) => self.parts(&run, place, message.as_deref(), text).await,
+            (Source::Chat { place, message, .. }, Some(text)) => {
+                self.parts(&run, place, message.as_deref(), text).await
+            }
             (Source::Chat { .. } | Source::Operator, _) => Vec::new(),
         };
         let run_end = RunEnd {
@@ -273,7 +301,7 @@ impl Runner for Turns {
     async fn run(&self, job: Job, cancel: CancellationToken) {
         let wanted = job.run.clone();
         let row = match self.journal.read(move |db| runs::find(db, &wanted)).await {
-            Ok(Some(row)) if !row.state.is_end() => row,
+            Ok(Some(row)) if !row.state.is_end() => self.collect(row, &cancel).await,
             Ok(_) => return,
             Err(error) => {
                 return tracing::error!(run = %job.run, %error, "a turn cannot be read; the next start takes it up");

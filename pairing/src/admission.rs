@@ -54,6 +54,8 @@ pub struct ProxyRules {
     pub allow_users: Vec<String>,
     /// The most that such a user holds without a device.
     pub scopes: Scopes,
+    /// What a new browser of such a user gets at most without anybody being asked; none: somebody is asked.
+    pub browsers: Option<Scopes>,
 }
 
 /// What a peer was let in by; `auth.method` of the hello.
@@ -157,7 +159,7 @@ pub fn admit(
 ) -> Verdict {
     let decision = match proven.device {
         Some(key) => credential_of_device(proven, key, origin, auth, book, now_ms)
-            .map(|method| admit_device(proven, key, method, commands, book, fresh, now_ms)),
+            .map(|method| admit_device(proven, key, (method, browsers(auth)), commands, book, fresh, now_ms)),
         None => admit_without_device(proven, origin, auth),
     };
     decision.unwrap_or_else(Verdict::Refused)
@@ -257,10 +259,18 @@ impl ProxyRules {
     }
 }
 
+/// What a new browser gets at most by the word of the proxy.
+fn browsers(auth: &AuthPolicy) -> Option<&Scopes> {
+    match auth {
+        AuthPolicy::TrustedProxy(rules) => rules.browsers.as_ref(),
+        AuthPolicy::None | AuthPolicy::Token(_) | AuthPolicy::Password(_) => None,
+    }
+}
+
 fn admit_device(
     proven: &Proven,
     key: DeviceKey,
-    method: Method,
+    (method, browsers): (Method, Option<&Scopes>),
     commands: &CommandPolicy,
     book: &mut Book,
     fresh: Fresh,
@@ -290,9 +300,12 @@ fn admit_device(
         address: fresh.address,
     };
     let setup = setup_of(proven, key, method, book, now_ms);
-    let (admission, changes) = match &setup {
-        Some(setup) => book.admit_by_code(setup, applicant, commands, now_ms),
-        None => book.admit(applicant, commands, now_ms),
+    let (admission, changes) = match (&setup, browsers) {
+        (Some(setup), _) => book.admit_by_code(setup, applicant, commands, now_ms),
+        (None, Some(allowed)) if method == Method::TrustedProxy => {
+            book.admit_by_proxy(allowed, applicant, commands, now_ms)
+        }
+        (None, _) => book.admit(applicant, commands, now_ms),
     };
     match admission {
         Admission::In(grant) => {

@@ -20,6 +20,7 @@ mod commands;
 mod device;
 mod digits;
 mod pending;
+mod proxy;
 pub mod record;
 pub mod rows;
 mod token;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use atoll_agent::driver::{Ports, TurnSpec, run_turn};
 use atoll_agent::model::{Api, HttpModels, ModelConfig, ModelDeadlines, ModelRef};
-use atoll_agent::port::{Caller, Exec, ExecRequest, Nodes, Progress, ToolReply, Watch};
+use atoll_agent::port::{Caller, Exec, ExecRequest, Meanwhile, Nodes, Progress, ToolReply, Watch};
 use atoll_agent::tool::{ExecDefaults, ToolPolicy};
 use atoll_agent::transcript::{Header, Transcript};
 use atoll_agent::turn::{Outcome, TurnEnd, TurnLimits};
@@ -107,6 +107,13 @@ impl Nodes for House {
     }
 }
 
+#[async_trait]
+impl Meanwhile for House {
+    async fn said(&self, _: &RunId, _: usize) -> Vec<String> {
+        Vec::new()
+    }
+}
+
 /// Sends on what a turn's watchers see of the answer.
 struct Texts(std::sync::Mutex<Vec<String>>);
 
@@ -141,6 +148,7 @@ impl Session {
             nodes: Arc::new(House),
             watch: texts.clone(),
             models: Arc::new(HttpModels::new(Duration::from_secs(2)).expect("a client")),
+            meanwhile: Arc::new(House),
         };
         Self {
             _folder: folder,

@@ -4,8 +4,10 @@ mod approval;
 mod conversation;
 mod direct;
 mod expired;
+mod lost_card;
 mod model;
 mod node;
+mod queue;
 mod stranger;
 
 use atoll_tests::mesh::Pipe;

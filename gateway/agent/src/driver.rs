@@ -9,14 +9,14 @@ use std::time::Duration;
 use atoll_protocol::id::{AgentId, RunId, SessionKey};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::message::{Message, ToolCall, User};
 use crate::model::error::ModelError;
 use crate::model::{ModelConfig, ModelRequest, Models};
-use crate::port::{CallKey, Caller, Exec, Nodes, ToolReply, Watch};
+use crate::port::{CallKey, Caller, Exec, Meanwhile, Nodes, ToolReply, TurnClock, Watch};
 use crate::prompt::{BootstrapFile, SystemPrompt, system_prompt};
 use crate::tool::workspace::Workspace;
 use crate::tool::{ExecDefaults, ToolDescriptor, ToolPolicy, Toolbox};
@@ -72,14 +72,17 @@ pub struct Ports {
     pub watch: Arc<dyn Watch>,
     /// Models.
     pub models: Arc<dyn Models>,
+    /// Whoever speaks while it runs.
+    pub meanwhile: Arc<dyn Meanwhile>,
 }
 
 /// Runs a turn to its end. `cancel` stops it at the next point where that loses nothing; dropping the future is like a crash, and the same
 /// call continues it.
 pub async fn run_turn(spec: TurnSpec, ports: Ports, transcript: &Transcript, cancel: CancellationToken) -> TurnEnd {
-    let deadline = Instant::now() + spec.deadline;
-    let run = match Driver::new(spec, ports, transcript).await {
-        Ok(mut driver) => driver.run(transcript, deadline, &cancel).await,
+    let clock = TurnClock::default();
+    let countdown = Countdown::new(spec.deadline, &clock);
+    let run = match Driver::new(spec, ports, transcript, clock).await {
+        Ok(mut driver) => driver.run(transcript, countdown, &cancel).await,
         Err(error) => Err(error),
     };
     run.unwrap_or_else(|broken| broken.end())
@@ -134,6 +137,9 @@ struct Driver {
     turn: Turn,
     /// Ends the tool that runs.
     tool_cancel: CancellationToken,
+    clock: TurnClock,
+    /// What was said since it began and is part of it by now.
+    had: usize,
     pieces: mpsc::Sender<String>,
     heard: mpsc::Receiver<String>,
     /// What is under way: a model, a tool or a wait. Never two of them.
@@ -141,7 +147,7 @@ struct Driver {
 }
 
 impl Driver {
-    async fn new(spec: TurnSpec, ports: Ports, transcript: &Transcript) -> Result<Self, Broken> {
+    async fn new(spec: TurnSpec, ports: Ports, transcript: &Transcript, clock: TurnClock) -> Result<Self, Broken> {
         let (workspace, files) = match spec.workspace.clone() {
             Some(path) => open_workspace(path).await?,
             None => (None, Vec::new()),
@@ -170,6 +176,8 @@ impl Driver {
             writer: transcript.writer(&spec.run),
             turn: Turn::new(setup),
             tool_cancel: CancellationToken::new(),
+            clock,
+            had: 0,
             work: std::future::pending().boxed(),
             spec,
             ports,
@@ -183,16 +191,10 @@ impl Driver {
     async fn run(
         &mut self,
         transcript: &Transcript,
-        deadline: Instant,
+        mut countdown: Countdown,
         cancel: &CancellationToken,
     ) -> Result<TurnEnd, Broken> {
-        let (history, tail) = transcript.conversation(&self.spec.run);
-        let mut event = if tail.is_empty() {
-            let input = User::text(std::mem::take(&mut self.spec.input));
-            Event::Start { history, input }
-        } else {
-            Event::Resume { history, tail }
-        };
+        let mut event = self.beginning(transcript).await;
         let (mut stopped, mut late) = (false, false);
         loop {
             let effects = self.turn.handle(event);
@@ -205,7 +207,7 @@ impl Driver {
                     stopped = true;
                     Event::Abort
                 }
-                () = sleep_until(deadline), if !late => {
+                () = countdown.over(), if !late => {
                     late = true;
                     Event::Deadline
                 }
@@ -215,6 +217,31 @@ impl Driver {
                     event
                 }
             };
+            if is_boundary(&event) && !stopped && !late {
+                self.hear().await;
+            }
+        }
+    }
+
+    async fn beginning(&mut self, transcript: &Transcript) -> Event {
+        let (history, tail) = transcript.conversation(&self.spec.run);
+        if tail.is_empty() {
+            let input = User::text(std::mem::take(&mut self.spec.input));
+            return Event::Start { history, input };
+        }
+        let said = tail.iter().filter(|message| matches!(&***message, Message::User(_)));
+        self.had = said.count().saturating_sub(1);
+        self.hear().await;
+        Event::Resume { history, tail }
+    }
+
+    /// Gives the machine what was said meanwhile; it goes in with the event that follows.
+    async fn hear(&mut self) {
+        let said = self.ports.meanwhile.said(&self.spec.run, self.had).await;
+        self.had += said.len();
+        if !said.is_empty() {
+            self.turn
+                .handle(Event::Said(said.into_iter().map(User::text).collect()));
         }
     }
 
@@ -305,6 +332,7 @@ impl Driver {
             agent: self.spec.agent.clone(),
             session: self.spec.session.clone(),
             cancel: self.tool_cancel.clone(),
+            clock: self.clock.clone(),
         };
         let toolbox = self.toolbox.clone();
         self.work = async move {
@@ -320,6 +348,59 @@ impl Driver {
 
     fn cancel_tool(&self) {
         self.tool_cancel.cancel();
+    }
+}
+
+/// Whether something that was said can go in here: after a tool, or before the first of those that the model wants.
+fn is_boundary(event: &Event) -> bool {
+    match event {
+        Event::ToolDone { .. } => true,
+        Event::ModelDone(message) => message.calls().next().is_some(),
+        Event::Start { .. }
+        | Event::Resume { .. }
+        | Event::Said(_)
+        | Event::ModelDelta(_)
+        | Event::ModelFailed(_)
+        | Event::Abort
+        | Event::Deadline
+        | Event::TimerFired => false,
+    }
+}
+
+/// What is left of a turn's time, which does not run while a person is waited for.
+struct Countdown {
+    end: Instant,
+    stopped: Option<Instant>,
+    waits: watch::Receiver<usize>,
+}
+
+impl Countdown {
+    fn new(time: Duration, clock: &TurnClock) -> Self {
+        Self {
+            end: Instant::now() + time,
+            stopped: None,
+            waits: clock.waits(),
+        }
+    }
+
+    /// Comes when the time is over. Dropping it loses nothing.
+    async fn over(&mut self) {
+        loop {
+            let waits = *self.waits.borrow_and_update() > 0;
+            match self.stopped {
+                None if waits => self.stopped = Some(Instant::now()),
+                Some(since) if !waits => {
+                    self.end += since.elapsed();
+                    self.stopped = None;
+                }
+                None | Some(_) => {}
+            }
+            tokio::select! {
+                // The driver holds a sender of its own.
+                _ = self.waits.changed() => {}
+                () = sleep_until(self.end), if !waits => return,
+            }
+        }
     }
 }
 

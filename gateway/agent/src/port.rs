@@ -1,8 +1,11 @@
 //! What an agent turn needs from the house around it. The gateway implements these; tests script them.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use atoll_protocol::id::{AgentId, RunId, SessionKey};
 use atoll_protocol::json::Json;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// Names one tool call for ever: the same key after a restart means the same call, so that it is never run twice.
@@ -25,6 +28,41 @@ pub struct Caller {
     pub session: SessionKey,
     /// Ends the call: `/stop`, or the turn's deadline.
     pub cancel: CancellationToken,
+    /// The time of its turn.
+    pub clock: TurnClock,
+}
+
+/// The time of a turn, as those who work for it see it: they can stop it while they wait for a person. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct TurnClock(Arc<watch::Sender<usize>>);
+
+impl Default for TurnClock {
+    fn default() -> Self {
+        Self(Arc::new(watch::Sender::new(0)))
+    }
+}
+
+impl TurnClock {
+    /// Stops it for as long as what is given back lives.
+    pub fn pause(&self) -> Paused {
+        self.0.send_modify(|waits| *waits += 1);
+        Paused(Arc::clone(&self.0))
+    }
+
+    /// How many have stopped it.
+    pub(crate) fn waits(&self) -> watch::Receiver<usize> {
+        self.0.subscribe()
+    }
+}
+
+/// A turn's clock does not run.
+#[derive(Debug)]
+pub struct Paused(Arc<watch::Sender<usize>>);
+
+impl Drop for Paused {
+    fn drop(&mut self) {
+        self.0.send_modify(|waits| *waits = waits.saturating_sub(1));
+    }
 }
 
 /// Where a command is to run.
@@ -104,6 +142,14 @@ pub trait Nodes: Send + Sync {
 
     /// Invokes a command other than `system.run` on a node.
     async fn invoke(&self, caller: &Caller, node: &str, command: &str, params: Option<Json>) -> ToolReply;
+}
+
+/// What a person says while a turn runs.
+#[async_trait]
+pub trait Meanwhile: Send + Sync {
+    /// What was said to this turn since it began, without the first `had` things. What this call takes over is this turn's to answer,
+    /// durably, before it returns; the same `had` again gives the same, after a restart too.
+    async fn said(&self, run: &RunId, had: usize) -> Vec<String>;
 }
 
 /// A turn as others can watch it. Best effort: nothing durable depends on it.

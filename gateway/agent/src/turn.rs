@@ -77,6 +77,9 @@ pub enum Event {
         /// What this turn had appended.
         tail: Vec<Arc<Message>>,
     },
+    /// Something was said meanwhile. It goes in with the event that follows, which must end a step: what the model wanted to do next is
+    /// left undone, and it hears this instead.
+    Said(Vec<User>),
     /// More text from the model.
     ModelDelta(String),
     /// The model's whole message.
@@ -141,6 +144,8 @@ pub struct Turn {
     model: usize,
     failures: Vec<(usize, ModelError)>,
     guard: Guard,
+    /// Said meanwhile, and not part of the conversation yet.
+    said: Vec<User>,
 }
 
 #[derive(Debug)]
@@ -180,6 +185,7 @@ impl Turn {
             model: 0,
             failures: Vec::new(),
             guard,
+            said: Vec::new(),
         }
     }
 
@@ -189,6 +195,7 @@ impl Turn {
         match event {
             Event::Start { history, input } => self.start(history, input, &mut effects),
             Event::Resume { history, tail } => self.resume(history, tail, &mut effects),
+            Event::Said(said) => self.said.extend(said),
             Event::ModelDelta(delta) => self.model_delta(delta, &mut effects),
             Event::ModelDone(message) => self.model_done(message, &mut effects),
             Event::ModelFailed(error) => self.model_failed(error, &mut effects),
@@ -306,6 +313,10 @@ impl Turn {
 
     /// Starts the first call of the queue that can run, answers those before it, and goes back to the model when none is left.
     fn next_tool(&mut self, mut queue: VecDeque<ToolCall>, offer: Offer, effects: &mut Vec<Effect>) {
+        // What was taken before a crash may have run, so its result comes first.
+        if offer == Offer::Checked && !self.said.is_empty() {
+            self.answer_all(std::mem::take(&mut queue), ending::INTERRUPTED, effects);
+        }
         while let Some(call) = queue.pop_front() {
             let repeat = self.guard.note(&call);
             if repeat == Repeat::Stop {
@@ -330,6 +341,9 @@ impl Turn {
                 queue,
             };
             return;
+        }
+        for said in std::mem::take(&mut self.said) {
+            self.append(Message::User(said), effects);
         }
         self.call_model(0, effects);
     }

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
+use atoll_protocol::scope::Scope;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::Problem;
@@ -80,6 +81,13 @@ fn proof(gateway: &Gateway) -> Vec<Problem> {
             "none is allowed with gateway.bind loopback only; allowed here: token, password, trusted-proxy",
         ),
         (AuthMode::TrustedProxy, _) => {
+            for scope in &trusted_proxy.device_auto_approve.scopes {
+                if scope.parse::<Scope>().is_err() {
+                    let known: Vec<_> = Scope::ALL.iter().map(|scope| scope.as_str()).collect();
+                    let message = format!("{scope} is not a scope; allowed: {}", known.join(", "));
+                    broken("gateway.auth.trustedProxy.deviceAutoApprove.scopes", &message);
+                }
+            }
             let because = "is missing, and gateway.auth.mode is trusted-proxy";
             if trusted_proxy.user_header.is_none() {
                 broken("gateway.auth.trustedProxy.userHeader", because);

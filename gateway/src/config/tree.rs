@@ -3,6 +3,7 @@
 
 mod agents;
 mod gateway;
+mod queue;
 mod tools;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use super::telegram::Telegram;
 
 pub use agents::*;
 pub use gateway::*;
+pub use queue::*;
 pub use tools::*;
 
 /// Everything.
@@ -131,6 +133,13 @@ pub struct Session {
     pub identity_links: BTreeMap<String, Vec<String>>,
     /// When a conversation begins anew by itself.
     pub reset: Reset,
+    /// Instead of that, by what kind of conversation it is.
+    #[serde(default)]
+    pub reset_by_type: ResetByType,
+    /// Instead of both, by channel.
+    pub reset_by_channel: BTreeMap<String, ResetChange>,
+    /// Words that begin a conversation anew.
+    pub reset_triggers: Vec<String>,
 }
 
 /// `session.scope`.
@@ -177,6 +186,29 @@ pub struct Reset {
     pub at_hour: u8,
     /// The silence for idle.
     pub idle_minutes: u32,
+}
+
+/// `session.resetByType`.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct ResetByType {
+    /// One person.
+    pub direct: Option<ResetChange>,
+    /// Several people.
+    pub group: Option<ResetChange>,
+    /// A topic or thread.
+    pub thread: Option<ResetChange>,
+}
+
+/// What differs from `session.reset`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ResetChange {
+    /// Instead of [`Reset::mode`].
+    pub mode: Option<ResetMode>,
+    /// Instead of [`Reset::at_hour`].
+    pub at_hour: Option<u8>,
+    /// Instead of [`Reset::idle_minutes`].
+    pub idle_minutes: Option<u32>,
 }
 
 /// `session.reset.mode`.
@@ -278,6 +310,8 @@ pub struct ExecApprovals {
 pub struct Messages {
     /// Messages in groups.
     pub group_chat: GroupChat,
+    /// Messages of a chat whose turn is still running.
+    pub queue: Queue,
 }
 
 /// `messages.groupChat`.

@@ -13,8 +13,31 @@ pub(crate) enum Mode {
     /// What the allowlist names runs, for the rest a person is asked.
     #[default]
     Ask,
+    /// A person is asked each time.
+    Always,
     /// The gateway never asks by itself; the executing host still may.
     Full,
+}
+
+/// `tools.exec.askFallback`: what runs when nobody answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fallback {
+    /// Nothing.
+    Deny,
+    /// What the executing host's own allowlist names.
+    Allowlist,
+    /// Whatever that host runs without a person's yes.
+    Full,
+}
+
+/// Whether a command that had to be asked about, and got no answer, is sent all the same. Never with a plan, which stands for a yes: a
+/// host that wants one decides by its own document, and refuses unless its owner says otherwise there.
+pub(crate) fn runs_unanswered(fallback: Fallback, host: &HostVerdict) -> bool {
+    match (fallback, host) {
+        (Fallback::Deny, _) | (_, HostVerdict::Deny(_)) => false,
+        (Fallback::Allowlist, host) => *host == HostVerdict::Allowlisted,
+        (Fallback::Full, HostVerdict::Allowlisted | HostVerdict::Unrestricted | HostVerdict::Ask) => true,
+    }
 }
 
 /// What the executing host says of this very command.
@@ -91,7 +114,9 @@ pub(crate) fn decide(mode: Mode, host: &HostVerdict, backing: Backing) -> Decisi
     match (mode, host) {
         (Mode::Allowlist | Mode::Ask | Mode::Full, HostVerdict::Allowlisted)
         | (Mode::Full, HostVerdict::Unrestricted) => Decision::Run { plan: false },
-        (Mode::Ask, HostVerdict::Unrestricted) | (Mode::Ask | Mode::Full, HostVerdict::Ask) => Decision::Ask,
+        (Mode::Ask, HostVerdict::Unrestricted)
+        | (Mode::Ask | Mode::Full, HostVerdict::Ask)
+        | (Mode::Always, HostVerdict::Allowlisted | HostVerdict::Unrestricted | HostVerdict::Ask) => Decision::Ask,
         (Mode::Allowlist, HostVerdict::Unrestricted | HostVerdict::Ask) => Decision::Refuse(Refusal::NotAllowlisted),
         (Mode::Deny, _) => Decision::Refuse(Refusal::ModeDeny),
         (_, HostVerdict::Deny(reason)) => Decision::Refuse(Refusal::Host(reason.clone())),
@@ -102,7 +127,7 @@ pub(crate) fn decide(mode: Mode, host: &HostVerdict, backing: Backing) -> Decisi
 mod tests {
     use super::*;
 
-    const MODES: [Mode; 4] = [Mode::Deny, Mode::Allowlist, Mode::Ask, Mode::Full];
+    const MODES: [Mode; 5] = [Mode::Deny, Mode::Allowlist, Mode::Ask, Mode::Always, Mode::Full];
 
     #[test]
     fn a_host_that_says_no_is_never_overruled() {
@@ -144,6 +169,8 @@ mod tests {
             ),
             (Mode::Ask, HostVerdict::Allowlisted, Decision::Run { plan: false }),
             (Mode::Ask, HostVerdict::Unrestricted, Decision::Ask),
+            (Mode::Always, HostVerdict::Allowlisted, Decision::Ask),
+            (Mode::Always, HostVerdict::Unrestricted, Decision::Ask),
             (Mode::Full, HostVerdict::Unrestricted, Decision::Run { plan: false }),
             (
                 Mode::Deny,
@@ -166,5 +193,28 @@ mod tests {
             decide(Mode::Deny, &HostVerdict::Ask, Backing::Typed),
             Decision::Run { plan: true }
         );
+    }
+
+    #[test]
+    fn what_nobody_answers_runs_only_as_far_as_both_owners_say() {
+        let no = HostVerdict::Deny("no".to_owned());
+        let hosts = [
+            HostVerdict::Allowlisted,
+            HostVerdict::Unrestricted,
+            HostVerdict::Ask,
+            no,
+        ];
+        let table = [
+            (Fallback::Deny, [false, false, false, false]),
+            (Fallback::Allowlist, [true, false, false, false]),
+            (Fallback::Full, [true, true, true, false]),
+        ];
+        for (fallback, expected) in table {
+            assert_eq!(
+                hosts.each_ref().map(|host| runs_unanswered(fallback, host)),
+                expected,
+                "{fallback:?}"
+            );
+        }
     }
 }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use atoll_agent::turn::Outcome;
 use atoll_channels::port::{Outbound, PeerKind, Place};
+use atoll_pairing::approval::{ApprovalError, Decision};
+use atoll_protocol::id::{ApprovalId, RunId};
 use futures_util::FutureExt;
 
 use super::take::{self, Click, Step, Typed};
@@ -12,19 +14,26 @@ use crate::approvals::Refused;
 use crate::aside::do_or_set_aside;
 use crate::clock;
 use crate::command::card;
+use crate::config::{QueueDrop, QueueMode};
 use crate::deliver::Accounts;
 use crate::direct::{self, Unanswered};
 use crate::house::House;
 use crate::journal::Durability;
 use crate::journal::inbox::{self, InboxState};
 use crate::journal::outbox::{self, NewOutbound};
-use crate::lane::Job;
-use crate::turns::Source;
+use crate::journal::runs;
+use crate::lane::{self, Job};
+use crate::queue;
+use crate::turns::{Said, Source};
 
 /// Does it. Only a program on a device is not waited for; everything else keeps the order in which it was said.
 pub(super) async fn follow(house: &Arc<House>, step: Step) {
     match step {
         Step::Run(job, source) => submit(house, job, &source).await,
+        Step::Anew(job) => {
+            direct::stop_session(house, &job.session).await;
+            put(house, job, &Source::Operator).await;
+        }
         Step::Click(click) => answer_click(house, *click).await,
         Step::Command(typed) if direct::is_long(&typed.parsed) => {
             let (house, stop) = (house.clone(), house.turns.stop.clone());
@@ -37,24 +46,78 @@ pub(super) async fn follow(house: &Arc<House>, step: Step) {
     }
 }
 
-/// Puts a queued turn into its lane; one that finds no room there ends, and its sender is told.
+/// Puts a queued turn of a chat into its lane, as `messages.queue` says.
 pub(super) async fn submit(house: &House, job: Job, source: &Source) {
-    let run = job.run.clone();
-    let Err(full) = house.lanes.submit(job).await else {
-        return;
+    let config = house.config();
+    let queue = &config.messages.queue;
+    let Some(place) = source.place() else {
+        return put(house, job, source).await;
     };
-    let text = full.to_string();
+    if queue.mode_of(&place.account.channel) == QueueMode::Interrupt {
+        for run in house.lanes.interrupt(job).await.waiting {
+            let message = "Stopped before it began: a newer message came.".to_owned();
+            let outcome = Outcome::Aborted { message };
+            house.turns.end_unstarted(&run, outcome, Vec::new()).await;
+        }
+        return;
+    }
+    for _ in 0..lane::WAITING {
+        let Err(full) = house.lanes.submit(job.clone(), queue.cap).await else {
+            return;
+        };
+        if queue.drop == QueueDrop::New {
+            return refuse(house, &job.run, source, full.to_string()).await;
+        }
+        if let Some(oldest) = house.lanes.drop_oldest(job.session.clone()).await {
+            let_go(house, &oldest, &job.run, queue.drop).await;
+        }
+    }
+    put(house, job, source).await;
+}
+
+/// Puts a queued turn into its lane; one that finds no room there ends, and its sender is told.
+pub(super) async fn put(house: &House, job: Job, source: &Source) {
+    let run = job.run.clone();
+    if let Err(full) = house.lanes.submit(job, lane::WAITING).await {
+        refuse(house, &run, source, full.to_string()).await;
+    }
+}
+
+/// Ends a turn that never began, and says why where its message came from.
+async fn refuse(house: &House, run: &RunId, source: &Source, text: String) {
     let answer = match source {
-        Source::Chat { place, message } => {
+        Source::Chat { place, message, .. } => {
             let key = |part| format!("run:{run}:{part}");
             parts(&house.accounts, place, message.as_deref(), &text, key).await
         }
         Source::Operator => Vec::new(),
     };
-    house
-        .turns
-        .end_unstarted(&run, Outcome::Failed { message: text }, answer)
-        .await;
+    let outcome = Outcome::Failed { message: text };
+    house.turns.end_unstarted(run, outcome, answer).await;
+}
+
+/// Ends the turn that waited for longest, for another one. The same person's is summarised in that one where it may be; of any other
+/// its sender is told.
+async fn let_go(house: &House, oldest: &RunId, newest: &RunId, rule: QueueDrop) {
+    if rule == QueueDrop::Summarize && house.turns.summarise(oldest, newest).await {
+        return;
+    }
+    let wanted = oldest.clone();
+    let row = house
+        .journal
+        .read(move |db| runs::find(db, &wanted))
+        .await
+        .ok()
+        .flatten();
+    let source = row.as_ref().and_then(|row| row.new.origin.read().ok());
+    let said = row
+        .and_then(|row| row.new.input.read::<Said>().ok())
+        .unwrap_or(Said::of(""));
+    let text = format!(
+        "⚠️ Too many messages wait here; this one is not answered: {}",
+        queue::beginning(&said.text)
+    );
+    refuse(house, oldest, &source.unwrap_or(Source::Operator), text).await;
 }
 
 async fn execute(house: &House, typed: Typed) {
@@ -86,12 +149,14 @@ async fn answer_click(house: &House, click: Click) {
         principal,
         data,
         click,
+        message,
         place,
     } = click;
-    let answered = match card::read_button(&data) {
-        Some((id, decision)) => direct::resolve(house, &principal, id, decision)
-            .await
-            .map(|()| decision),
+    let (id, answered) = match card::read_button(&data) {
+        Some((id, decision)) => {
+            let answered = direct::resolve(house, &principal, id.clone(), decision).await;
+            (id, answered.map(|()| decision))
+        }
         None => {
             let answer = take::click_answer(row, &place, &click, "This button is not known any more.");
             return settle(
@@ -104,6 +169,10 @@ async fn answer_click(house: &House, click: Click) {
             .await;
         }
     };
+    let mut answers = Vec::new();
+    if is_over(&answered) {
+        answers.extend(end_card(house, row, &id, &place, message).await);
+    }
     let (state, reason, text) = match answered {
         Ok(decision) => (InboxState::Done, None, direct::answered(decision).to_owned()),
         // The question is asked again at the next start, and so is this click.
@@ -114,8 +183,39 @@ async fn answer_click(house: &House, click: Click) {
             sentence(&error.to_string()),
         ),
     };
-    let answer = take::click_answer(row, &place, &click, &text);
-    settle(house, row, state, reason, vec![answer]).await;
+    answers.insert(0, take::click_answer(row, &place, &click, &text));
+    settle(house, row, state, reason, answers).await;
+}
+
+/// Whether the question behind a button has an end by now.
+fn is_over(answered: &Result<Decision, Unanswered>) -> bool {
+    match answered {
+        Ok(_) => true,
+        Err(Unanswered::Refused(Refused::Rules(error))) => {
+            matches!(error, ApprovalError::AlreadyResolved | ApprovalError::Unknown)
+        }
+        Err(_) => false,
+    }
+}
+
+/// Takes the buttons from a message whose question is over; gives what is to be sent for one that nobody remembers.
+async fn end_card(house: &House, row: i64, id: &ApprovalId, place: &Place, message: String) -> Option<NewOutbound> {
+    let wanted = id.clone();
+    let known = house.approvals.read(move |all| all.find(&wanted).cloned()).await.ok()?;
+    let Some(approval) = known else {
+        let text = "⌛ This question is over.".to_owned();
+        return Some(NewOutbound {
+            place: place.clone(),
+            outbound: Outbound::Edit { message, text },
+            run: None,
+            part: 1,
+            key: take::key(row, 1),
+        });
+    };
+    if !approval.is_pending() {
+        house.cards.end_there(&approval, place, &message).await;
+    }
+    None
 }
 
 /// Ends a row together with its answer.

@@ -27,6 +27,8 @@ pub(super) struct Rule {
     pub(super) policy: Arc<GatePolicy>,
     /// Who would answer.
     pub(super) route: Route,
+    /// `session.resetTriggers`.
+    pub(super) triggers: Arc<[String]>,
 }
 
 impl Rules {
@@ -41,7 +43,11 @@ impl Rules {
         let policy = policy
             .or_insert_with(|| Arc::new(policy_of(config, bot, agent)))
             .clone();
-        Some(Rule { policy, route })
+        Some(Rule {
+            policy,
+            route,
+            triggers: config.session.reset_triggers.clone().into(),
+        })
     }
 
     fn renew(&mut self, config: &Arc<Config>) {

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::rules::Rule;
 use super::{run_of, words};
-use crate::command::{self, Command, Usage};
+use crate::command::{self, Anew, Command, Usage};
 use crate::direct::Asker;
 use crate::journal::inbox::{self, InboxRow, InboxState, Unreadable};
 use crate::journal::outbox::{self, NewOutbound};
@@ -38,6 +38,8 @@ pub(super) struct Item {
 pub(super) enum Step {
     /// A turn was queued.
     Run(Job, Source),
+    /// A turn was queued with which its conversation begins anew.
+    Anew(Job),
     /// A direct command was typed.
     Command(Box<Typed>),
     /// A button was pressed.
@@ -59,6 +61,8 @@ pub(super) struct Click {
     pub(super) principal: Arc<Principal>,
     pub(super) data: String,
     pub(super) click: String,
+    /// The message with the button.
+    pub(super) message: String,
     pub(super) place: Place,
 }
 
@@ -188,13 +192,14 @@ fn admit(
     let InboxRow { id: row, inbound, .. } = row;
     let (place, sender) = (inbound.place, inbound.sender);
     let (text, message, quoted) = match inbound.content {
-        Content::Click { data, click, .. } => {
+        Content::Click { data, click, message } => {
             let principal = principal(&place, &sender, owner);
             return Ok(Some(Step::Click(Box::new(Click {
                 row,
                 principal,
                 data,
                 click,
+                message,
                 place,
             }))));
         }
@@ -202,7 +207,9 @@ fn admit(
             text, message, quoted, ..
         } => (text, message, quoted),
     };
-    if let Some(parsed) = command::parse(&text, username) {
+    let anew = command::anew(&text, &rule.triggers, username);
+    let parsed = typed(&text, anew, username);
+    if let Some(parsed) = parsed {
         let asker = Asker {
             principal: principal(&place, &sender, owner),
             session: rule.route.session.clone(),
@@ -216,9 +223,30 @@ fn admit(
             message,
         }))));
     }
-    let text = words::agent_text(place.kind, &sender, &text, quoted.as_deref());
-    let message = Some(message);
-    queue(db, row, rule, Source::Chat { place, message }, &Said { text }, now)
+    let spoken = anew.map_or(&*text, |anew| anew.rest);
+    let said = Said {
+        anew: anew.map(|anew| anew.reason.to_owned()),
+        ..Said::of(words::agent_text(place.kind, &sender, spoken, quoted.as_deref()))
+    };
+    let source = Source::Chat {
+        place,
+        message: Some(message),
+        sender: Some(sender.id),
+    };
+    queue(db, row, rule, source, &said, now)
+}
+
+/// The direct command in a text, if it is one. Only what is configured begins a conversation anew; with more behind it, it is none.
+fn typed(text: &str, anew: Option<Anew<'_>>, username: Option<&str>) -> Option<Result<Command, Usage>> {
+    match anew {
+        Some(Anew {
+            rest: "",
+            reason: "reset",
+        }) => Some(Ok(Command::Reset)),
+        Some(Anew { rest: "", .. }) => Some(Ok(Command::New)),
+        Some(_) => None,
+        None => command::parse(text, username).filter(|parsed| !matches!(parsed, Ok(Command::New | Command::Reset))),
+    }
 }
 
 fn principal(place: &Place, sender: &Sender, owner: bool) -> Arc<Principal> {
@@ -252,13 +280,15 @@ fn queue(
         inbox::settle(db, row, InboxState::Failed, Some("its turn was queued before"), now)?;
         return Ok(None);
     }
-    Ok(Some(Step::Run(
-        Job {
-            run: new.run,
-            session: new.session,
-        },
-        source,
-    )))
+    let job = Job {
+        run: new.run,
+        session: new.session,
+    };
+    Ok(Some(if said.anew.is_some() {
+        Step::Anew(job)
+    } else {
+        Step::Run(job, source)
+    }))
 }
 
 fn stored<T: Serialize>(value: &T) -> Result<Json, JournalError> {

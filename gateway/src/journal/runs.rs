@@ -213,6 +213,57 @@ pub fn unfinished(db: &Connection) -> Result<Vec<RunRow>, JournalError> {
     Ok(rows.into_iter().flatten().collect())
 }
 
+/// Turns of a session that have not begun, oldest first.
+///
+/// # Errors
+/// Any SQL error.
+pub fn queued(db: &Connection, session: &SessionKey) -> Result<Vec<RunRow>, JournalError> {
+    let mut query = db.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM runs WHERE session = ?1 AND state = 'queued' ORDER BY number"
+    ))?;
+    let rows = query.query_map([session.as_str()], read)?.collect::<Result<_, _>>()?;
+    Ok(rows)
+}
+
+/// When the turn before this number ended in its session, Unix milliseconds; none when there is none, or it has not.
+///
+/// # Errors
+/// Any SQL error.
+pub fn last_end(db: &Connection, session: &SessionKey, number: i64) -> Result<Option<i64>, JournalError> {
+    let mut query =
+        db.prepare_cached("SELECT ended_at FROM runs WHERE session = ?1 AND number < ?2 ORDER BY number DESC LIMIT 1")?;
+    let ended: Option<Option<i64>> = query
+        .query_row(params![session.as_str(), number], |row| row.get(0))
+        .optional()?;
+    Ok(ended.flatten())
+}
+
+/// Ends turns that have not begun, since another one answers their messages too, and gives that one this input.
+///
+/// # Errors
+/// Any SQL error.
+pub fn take_over(db: &Connection, run: &RunId, input: &Json, others: &[RunId], now: i64) -> Result<(), JournalError> {
+    let end = RunEnd {
+        state: RunState::Done,
+        error: Some(format!("answered together with {run}")),
+        final_text: None,
+    };
+    for other in others {
+        finish(db, other, &end, &[], now)?;
+    }
+    say_instead(db, run, input)
+}
+
+/// Gives a turn another input.
+///
+/// # Errors
+/// Any SQL error.
+pub fn say_instead(db: &Connection, run: &RunId, input: &Json) -> Result<(), JournalError> {
+    db.prepare_cached("UPDATE runs SET input = ?2 WHERE run = ?1")?
+        .execute(params![run.as_str(), input.as_str()])?;
+    Ok(())
+}
+
 /// One turn.
 ///
 /// # Errors

@@ -18,7 +18,7 @@ use crate::house::House;
 use crate::intake;
 use crate::journal::runs::{self, NewRun, RunRow, RunState};
 use crate::journal::{Durability, JournalError};
-use crate::lane::Job;
+use crate::lane::{self, Job};
 use crate::turns::{Said, Source};
 
 mod agent;
@@ -110,11 +110,8 @@ async fn say(house: &Arc<House>, principal: Arc<Principal>, saying: Saying) -> R
     if text.trim().is_empty() {
         return Err(WireError::invalid("message or attachment required"));
     }
-    let parsed = if is_plain { None } else { command::parse(&text, None) };
-    let input = match parsed {
-        Some(_) => intake::command_input(&text),
-        None => json_of(&Said { text })?,
-    };
+    let (parsed, input) = read(house, &text, is_plain)?;
+    let begins_anew = parsed.is_none() && input.read::<Said>().is_ok_and(|said| said.anew.is_some());
     let origin = json_of(&Source::Operator)?;
     let new = NewRun {
         run: run.clone(),
@@ -146,14 +143,36 @@ async fn say(house: &Arc<House>, principal: Arc<Principal>, saying: Saying) -> R
             },
             parsed,
         ),
-        None => submit(house, Job { run, session }).await?,
+        None => {
+            if begins_anew {
+                direct::stop_session(house, &session).await;
+            }
+            submit(house, Job { run, session }).await?;
+        }
     }
     Ok(None)
 }
 
+/// What an operator's text means: a direct command, or words for the agent, with which the conversation may begin anew.
+fn read(house: &House, text: &str, is_plain: bool) -> Result<(Option<Result<Command, Usage>>, Json), WireError> {
+    let config = house.config();
+    let triggers: &[String] = if is_plain { &[] } else { &config.session.reset_triggers };
+    if let Some(anew) = command::anew(text, triggers, None).filter(|anew| !anew.rest.is_empty()) {
+        let said = Said {
+            anew: Some(anew.reason.to_owned()),
+            ..Said::of(anew.rest)
+        };
+        return Ok((None, json_of(&said)?));
+    }
+    match command::parse(text, None).filter(|_| !is_plain) {
+        Some(parsed) => Ok((Some(parsed), intake::command_input(text))),
+        None => Ok((None, json_of(&Said::of(text))?)),
+    }
+}
+
 async fn submit(house: &House, job: Job) -> Result<(), WireError> {
     let run = job.run.clone();
-    let Err(full) = house.lanes.submit(job).await else {
+    let Err(full) = house.lanes.submit(job, lane::WAITING).await else {
         return Ok(());
     };
     house

@@ -3,7 +3,36 @@
 use jiff::civil::Date;
 use jiff::{Timestamp, Zoned};
 
-use crate::config::{Reset, ResetMode};
+use atoll_channels::port::{PeerKind, Place};
+
+use crate::config::{Reset, ResetChange, ResetMode, Session};
+
+/// What holds for a conversation there, or for one with no chat: what is written for its channel, else for its kind, else for all.
+pub(crate) fn rule(session: &Session, place: Option<&Place>) -> Reset {
+    let by_channel = place.and_then(|place| session.reset_by_channel.get(&place.account.channel));
+    let by_type = match place {
+        Some(Place { thread: Some(_), .. }) => &session.reset_by_type.thread,
+        Some(Place {
+            kind: PeerKind::Group | PeerKind::Channel,
+            ..
+        }) => &session.reset_by_type.group,
+        Some(Place {
+            kind: PeerKind::Direct, ..
+        })
+        | None => &session.reset_by_type.direct,
+    };
+    let change = by_channel.or(by_type.as_ref()).cloned().unwrap_or_default();
+    let ResetChange {
+        mode,
+        at_hour,
+        idle_minutes,
+    } = change;
+    Reset {
+        mode: mode.unwrap_or(session.reset.mode),
+        at_hour: at_hour.unwrap_or(session.reset.at_hour),
+        idle_minutes: idle_minutes.unwrap_or(session.reset.idle_minutes),
+    }
+}
 
 /// Why a conversation that was last active then (Unix milliseconds) begins anew with what is said now; none when it goes on.
 pub(crate) fn due(reset: &Reset, last_ms: i64, now: &Zoned) -> Option<&'static str> {
@@ -84,5 +113,49 @@ mod tests {
     #[test]
     fn without_a_rule_a_conversation_goes_on_for_ever() {
         check(ResetMode::None, "2020-01-01T00:00:00Z", "2026-01-10T12:00:00Z", None);
+    }
+
+    #[test]
+    fn the_rule_of_a_channel_wins_over_that_of_a_kind_and_both_over_the_rule_for_all() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("atoll.json");
+        let text = r#"{session: {
+            reset: {mode: "daily", atHour: 5, idleMinutes: 10},
+            resetByType: {group: {mode: "idle"}, thread: {mode: "none"}},
+            resetByChannel: {slack: {idleMinutes: 7}},
+        }}"#;
+        std::fs::write(&path, text).expect("writes");
+        let session = crate::config::check_file(&path, &|_| None)
+            .expect("valid")
+            .config
+            .session
+            .clone();
+        let place = |channel: &str, kind, thread: Option<&str>| Place {
+            account: atoll_channels::port::AccountRef {
+                channel: channel.to_owned(),
+                account: "default".to_owned(),
+            },
+            kind,
+            chat: "1".to_owned(),
+            thread: thread.map(str::to_owned),
+        };
+        let check = |place: Option<Place>, mode, hour, minutes| {
+            let rule = rule(&session, place.as_ref());
+            assert_eq!(
+                (rule.mode, rule.at_hour, rule.idle_minutes),
+                (mode, hour, minutes),
+                "{place:?}"
+            );
+        };
+        check(None, ResetMode::Daily, 5, 10);
+        check(Some(place("telegram", PeerKind::Direct, None)), ResetMode::Daily, 5, 10);
+        check(Some(place("telegram", PeerKind::Group, None)), ResetMode::Idle, 5, 10);
+        check(
+            Some(place("telegram", PeerKind::Group, Some("3"))),
+            ResetMode::None,
+            5,
+            10,
+        );
+        check(Some(place("slack", PeerKind::Group, None)), ResetMode::Daily, 5, 7);
     }
 }

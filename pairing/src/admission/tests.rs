@@ -358,6 +358,7 @@ fn a_proxys_user_holds_at_most_what_the_rules_say() {
     let rules = ProxyRules {
         allow_users: vec!["ada".into()],
         scopes: scopes(&[Scope::Write]),
+        browsers: None,
     };
     let knock = |user: Option<&str>| {
         let mut origin = remote();
@@ -375,6 +376,60 @@ fn a_proxys_user_holds_at_most_what_the_rules_say() {
         panic!("nobody vouched")
     };
     assert_eq!(code(&refusal), "AUTH_IDENTITY_HEADER_REQUIRED");
+}
+
+/// What comes of a device that a proxy passes on for this user.
+fn passed_on(door: &mut Door, user: &str, claims: Claims) -> Verdict {
+    door.origin.proxy_user = Some(user.to_owned());
+    door.knock(&proven(Some(1), claims, Offered::default(), Language::Dialect))
+}
+
+#[test]
+fn a_proxys_user_brings_a_browser_in_for_what_was_configured_and_nothing_else() {
+    let rules = ProxyRules {
+        allow_users: vec!["ada".into()],
+        scopes: scopes(&[Scope::Write]),
+        browsers: Some(scopes(&[Scope::Read, Scope::Write])),
+    };
+    let door = || Door::new(AuthPolicy::TrustedProxy(rules.clone()), remote());
+    let with_mode = |mode: &str, asked: &[Scope]| {
+        let mut claims = operator("openclaw-control-ui", asked);
+        claims.client.mode = mode.into();
+        claims
+    };
+    let mut first = door();
+    let asked = [Scope::Read, Scope::Admin, Scope::Approvals];
+    let Verdict::Admitted(admitted) = passed_on(&mut first, "ada", with_mode("webchat", &asked)) else {
+        panic!("a new browser of a user who is vouched for")
+    };
+    assert_eq!(admitted.principal.scopes(), &scopes(&[Scope::Read]));
+    let wider = passed_on(&mut first, "ada", with_mode("webchat", &[Scope::Write]));
+    assert!(matches!(&wider, Verdict::Admitted(admitted) if admitted.principal.scopes().give(Scope::Write)));
+    let record = first.book.record(key(1).id).expect("is in");
+    assert!(!record.role(Role::Operator).expect("is in").scopes.give(Scope::Admin));
+    assert_eq!(record.approved_via, crate::book::ApprovedVia::TrustedProxy);
+
+    let node = dialect_node(Offered::default());
+    let is_asked = |verdict: &Verdict| matches!(verdict, Verdict::Waiting(_));
+    assert!(
+        is_asked(&passed_on(&mut door(), "ada", with_mode("cli", &asked))),
+        "no browser"
+    );
+    assert!(is_asked(&passed_on(&mut door(), "ada", node.claims.clone())), "a node");
+    assert!(
+        is_asked(&passed_on(&mut first, "ada", node.claims.clone())),
+        "a browser that becomes a node"
+    );
+    assert!(matches!(
+        passed_on(&mut door(), "eve", with_mode("webchat", &asked)),
+        Verdict::Refused(_)
+    ));
+    let closed = ProxyRules {
+        browsers: None,
+        ..rules.clone()
+    };
+    let mut closed = Door::new(AuthPolicy::TrustedProxy(closed), remote());
+    assert!(is_asked(&passed_on(&mut closed, "ada", with_mode("webchat", &asked))));
 }
 
 #[test]

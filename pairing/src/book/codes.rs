@@ -250,7 +250,7 @@ impl Book {
     }
 
     /// What it asked before without a code is answered by it.
-    fn answer_request(&mut self, device: DeviceId, now_ms: u64) -> Vec<Change> {
+    pub(super) fn answer_request(&mut self, device: DeviceId, now_ms: u64) -> Vec<Change> {
         let asked = self.pending.take(device);
         asked
             .map(|request| change::resolved(&request, Decision::Approved, now_ms))

@@ -77,6 +77,8 @@ pub enum ApprovedVia {
     Owner,
     /// It brought a setup code.
     SetupCode,
+    /// A trusted proxy vouched for its user.
+    TrustedProxy,
 }
 
 impl ApprovedVia {
@@ -85,6 +87,7 @@ impl ApprovedVia {
         match self {
             Self::Owner => "owner",
             Self::SetupCode => "bootstrap",
+            Self::TrustedProxy => "trusted-proxy",
         }
     }
 }

@@ -30,6 +30,8 @@ pub struct StoredDevice {
     approved_ms: u64,
     by_setup_code: bool,
     #[serde(default)]
+    by_proxy: bool,
+    #[serde(default)]
     last_seen_ms: Option<u64>,
     #[serde(default)]
     denied: BTreeSet<String>,
@@ -82,6 +84,7 @@ impl From<&DeviceRecord> for StoredDevice {
             created_ms: record.created_ms,
             approved_ms: record.approved_ms,
             by_setup_code: record.approved_via == ApprovedVia::SetupCode,
+            by_proxy: record.approved_via == ApprovedVia::TrustedProxy,
             last_seen_ms: record.last_seen_ms,
             denied: record.denied.clone(),
             opened: record.opened.clone(),
@@ -130,10 +133,10 @@ impl TryFrom<StoredDevice> for DeviceRecord {
             surface_approved_ms: stored.surface_approved_ms,
             created_ms: stored.created_ms,
             approved_ms: stored.approved_ms,
-            approved_via: if stored.by_setup_code {
-                ApprovedVia::SetupCode
-            } else {
-                ApprovedVia::Owner
+            approved_via: match (stored.by_setup_code, stored.by_proxy) {
+                (true, _) => ApprovedVia::SetupCode,
+                (false, true) => ApprovedVia::TrustedProxy,
+                (false, false) => ApprovedVia::Owner,
             },
             last_seen_ms: stored.last_seen_ms,
             denied: stored.denied,

@@ -10,7 +10,6 @@ use serde_json::json;
 atoll_tests::over_every_pipe! {
     a_denied_command_does_not_run_and_its_answer_says_so,
     a_no_at_the_command_line_counts_like_a_click,
-    a_question_that_nobody_answers_ends_with_its_turn_and_can_be_answered_no_more,
     only_the_owner_can_answer_even_among_people_who_may_write,
     a_command_allowed_for_ever_is_asked_about_once_and_another_one_again,
     shell_text_cannot_be_allowed_for_ever,
@@ -40,22 +39,6 @@ async fn a_no_at_the_command_line_counts_like_a_click(pipe: Pipe) {
     assert_eq!(scene.runs("denied"), 0);
     // The card in the chat is closed too.
     scene.said("Denied by").await;
-}
-
-async fn a_question_that_nobody_answers_ends_with_its_turn_and_can_be_answered_no_more(pipe: Pipe) {
-    let hurried = json!({"agents": {"defaults": {"timeoutSeconds": 3}}});
-    let scene = Setting::default().over(pipe).config(&hurried).start().await;
-    scene.ask("late");
-    let card = scene.card("late").await;
-    scene.said("the time for this turn is over").await;
-    let withdrawn = scene.said("Withdrawn").await;
-    assert_eq!((withdrawn.message, withdrawn.buttons.len()), (card.message, 0));
-    scene.press_stale(&card, "Allow once");
-    // A later job of the same lane shows that the click was dealt with.
-    scene.ask("next");
-    scene.allow("next").await;
-    assert_eq!(scene.answer("next").await, "finished next: it ran");
-    assert_eq!(scene.runs("late"), 0);
 }
 
 async fn only_the_owner_can_answer_even_among_people_who_may_write(pipe: Pipe) {

@@ -33,6 +33,9 @@ struct World {
     commands: Mutex<Vec<String>>,
     texts: Mutex<Vec<String>>,
     any_node: bool,
+    /// What a person says once so many commands have run, and what has been said.
+    saying: Mutex<Option<(usize, &'static str)>>,
+    said: Mutex<Vec<String>>,
 }
 
 impl World {
@@ -47,6 +50,8 @@ impl World {
             commands: Mutex::default(),
             texts: Mutex::default(),
             any_node: false,
+            saying: Mutex::default(),
+            said: Mutex::default(),
         })
     }
 
@@ -63,6 +68,7 @@ impl World {
             nodes: self.clone(),
             watch: self.clone(),
             models: self.clone(),
+            meanwhile: self.clone(),
         }
     }
 
@@ -100,6 +106,10 @@ impl Exec for World {
             "panic" => panic!("a tool that panics"),
             "hang" => std::future::pending().await,
             "obey" => caller.cancel.cancelled().await,
+            "ask" => {
+                let _paused = caller.clock.pause();
+                sleep(3 * TURN_DEADLINE).await;
+            }
             _ => {}
         }
         let reply = {
@@ -131,6 +141,28 @@ impl Nodes for World {
 
     async fn invoke(&self, _: &Caller, _: &str, command: &str, _: Option<Json>) -> ToolReply {
         ToolReply::ok(command)
+    }
+}
+
+#[async_trait]
+impl Meanwhile for World {
+    async fn said(&self, _: &RunId, had: usize) -> Vec<String> {
+        if self.saying.lock().expect("no panic").is_none() && self.said.lock().expect("no panic").is_empty() {
+            return Vec::new();
+        }
+        self.step().await;
+        let done = self.commands().len();
+        let now = self
+            .saying
+            .lock()
+            .expect("no panic")
+            .take_if(|(after, _)| done >= *after);
+        self.said
+            .lock()
+            .expect("no panic")
+            .extend(now.map(|(_, text)| text.to_owned()));
+        self.step().await;
+        self.said.lock().expect("no panic").iter().skip(had).cloned().collect()
     }
 }
 
@@ -396,4 +428,70 @@ async fn what_cannot_be_used_now_is_not_offered_and_what_is_denied_never_is() {
     };
     let some = run(&world, full, &Session::new().open()).await;
     assert_eq!(offered(some), "[nodes read edit]");
+}
+
+fn one_thing_then_another(request: &ModelRequest, _: usize) -> Result<Assistant, ModelError> {
+    let is_said =
+        |message: &Arc<Message>| matches!(&**message, Message::User(user) if user == &User::text("the other one"));
+    if request.messages.iter().any(is_said) {
+        says("The other one, then.")
+    } else {
+        runs(&["first", "second"])
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_said_meanwhile_is_heard_once_wherever_the_turn_dies_and_what_had_not_begun_is_left_undone() {
+    for crash_at in 0.. {
+        let (world, session) = (World::new(one_thing_then_another), Session::new());
+        *world.saying.lock().expect("no panic") = Some((1, "the other one"));
+        world.crash_at.store(crash_at, Ordering::SeqCst);
+        let transcript = session.open();
+        tokio::select! {
+            biased;
+            () = world.crashed.notified() => {}
+            _ = run(&world, spec("run"), &transcript) => {}
+        }
+        drop(transcript);
+        let asked = world.steps.load(Ordering::SeqCst);
+        world.crash_at.store(usize::MAX, Ordering::SeqCst);
+        let end = run(&world, spec("run"), &session.open()).await;
+        let text = "The other one, then.".to_owned();
+        assert_eq!(end.outcome, Outcome::Answer { text }, "step {crash_at}");
+        assert_eq!(world.commands(), ["first"], "step {crash_at}");
+        let (_, own) = session.open().conversation(&RunId::new("run").expect("an id"));
+        let said = own.iter().filter(|message| matches!(&***message, Message::User(_)));
+        assert_eq!(said.count(), 2, "step {crash_at}");
+        let called = own.iter().filter_map(|message| match &**message {
+            Message::Assistant(said) => Some(said.calls().count()),
+            Message::User(_) | Message::ToolResult(_) => None,
+        });
+        let results = own
+            .iter()
+            .filter(|message| matches!(&***message, Message::ToolResult(_)));
+        assert_eq!(results.count(), called.sum::<usize>(), "step {crash_at}");
+        if asked <= crash_at {
+            assert!(crash_at > 6, "it died at every step");
+            return;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_in_which_a_person_is_waited_for_is_not_the_turns() {
+    let world = World::new(|_, results| match results {
+        0 => runs(&["ask"]),
+        1 => runs(&["obey"]),
+        _ => says("Done."),
+    });
+    let session = Session::new();
+    let begun = Instant::now();
+    let end = run(&world, spec("run"), &session.open()).await;
+    assert!(matches!(end.outcome, Outcome::Failed { .. }), "{:?}", end.outcome);
+    assert_eq!(world.commands()[0], "ask");
+    assert_eq!(
+        begun.elapsed().as_secs(),
+        4 * TURN_DEADLINE.as_secs(),
+        "its own time is all there"
+    );
 }

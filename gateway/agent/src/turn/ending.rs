@@ -8,6 +8,9 @@ use crate::model::error::ModelError;
 /// A whole reply of this word, in any case, is not delivered.
 pub(super) const NO_REPLY: &str = "NO_REPLY";
 
+/// What the model is told of a call that was left undone for something that the person said.
+pub(super) const INTERRUPTED: &str = "Not run: the person said something meanwhile, which follows.";
+
 pub(super) const NO_MODEL: &str = "No model is configured. Set agents.defaults.model.primary to \"provider/model\" and \
     models.providers.<provider>.apiKey in atoll.json (atoll config set does both). Direct commands such as /help work without a model.";
 

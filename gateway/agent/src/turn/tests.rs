@@ -510,3 +510,24 @@ fn a_call_that_was_taken_before_a_crash_is_run_although_its_tool_is_not_offered_
     });
     assert_eq!(again.running(), ["c1"]);
 }
+
+#[test]
+fn what_a_person_says_meanwhile_takes_the_place_of_what_had_not_begun() {
+    let mut played = Played::started(setup());
+    played.play(wants(vec![ls("c1"), call("c2", "read", json!({"path": "a"}))]));
+    assert!(played.play(Event::Said(vec![User::text("no, b")])).effects.is_empty());
+    played.play(done("c1", ToolReply::ok("files")));
+    assert!(played.running().is_empty());
+    assert_eq!(played.asked(), Some(0));
+    assert_eq!(played.results(), [("c1".to_owned(), false), ("c2".to_owned(), true)]);
+    assert!(
+        matches!(played.appended.last().map(|last| &**last), Some(Message::User(user)) if *user == User::text("no, b"))
+    );
+    played.every_call_has_one_result();
+    played.play(Event::Said(vec![User::text("and c")]));
+    played.play(wants(vec![ls("c3")]));
+    assert!(played.running().is_empty(), "before the first call as well");
+    played.play(said("All right."));
+    assert_eq!(played.outcome(), answer("All right."));
+    played.every_call_has_one_result();
+}

@@ -23,6 +23,11 @@ const fn optional(path: &'static str, kind: Kind, doc: &'static str) -> Key {
 const OBJECT: Kind = Kind::Object(None);
 const DM_SCOPES: Kind = Kind::Words(&["main", "per-peer", "per-channel-peer", "per-account-channel-peer"]);
 const GROUP_SCOPES: Kind = Kind::Words(&["per-group", "main"]);
+const RESETS: Kind = Kind::Words(&["none", "daily", "idle"]);
+const HOUR: Kind = Kind::Int(0, 23);
+const MINUTES: Kind = Kind::Int(1, 525_600);
+const QUEUE_MODES: Kind = Kind::Words(&["steer", "followup", "collect", "interrupt"]);
+const DEBOUNCE: Kind = Kind::Int(0, 60_000);
 const LEVELS: Kind = Kind::Words(&["silent", "fatal", "error", "warn", "info", "debug", "trace"]);
 
 const ROOT: &[Key] = &[
@@ -134,6 +139,12 @@ const ROOT: &[Key] = &[
         "When a person is asked.",
     ),
     key(
+        "tools.exec.askFallback",
+        Kind::Words(&["deny", "allowlist", "full"]),
+        "\"deny\"",
+        "What runs when nobody answers: nothing, what is on the host's list, what the host lets run unasked.",
+    ),
+    key(
         "tools.exec.timeoutSec",
         Kind::Int(1, 86_400),
         "1800",
@@ -147,6 +158,49 @@ const ROOT: &[Key] = &[
         "[]",
         "Texts that address the agent in a group.",
     ),
+    optional(
+        "messages.queue",
+        OBJECT,
+        "Messages of a chat whose turn is still running.",
+    ),
+    key(
+        "messages.queue.mode",
+        QUEUE_MODES,
+        "\"followup\"",
+        "What becomes of them; steer: into the running turn; followup: a turn each; collect: one turn for all; interrupt: in its place.",
+    ),
+    key(
+        "messages.queue.cap",
+        Kind::Int(1, 64),
+        "20",
+        "How many may wait in one conversation.",
+    ),
+    key(
+        "messages.queue.drop",
+        Kind::Words(&["summarize", "old", "new"]),
+        "\"summarize\"",
+        "What goes beyond that: the oldest, its beginning kept for the agent; the oldest; the newest.",
+    ),
+    key(
+        "messages.queue.debounceMs",
+        DEBOUNCE,
+        "500",
+        "How long it must be quiet before collect takes what waits, milliseconds.",
+    ),
+    key(
+        "messages.queue.byChannel",
+        Kind::Map,
+        "{}",
+        "Another mode by channel: telegram: \"collect\".",
+    ),
+    optional("messages.queue.byChannel.*", QUEUE_MODES, "One channel's mode."),
+    key(
+        "messages.queue.debounceMsByChannel",
+        Kind::Map,
+        "{}",
+        "Another debounceMs by channel.",
+    ),
+    optional("messages.queue.debounceMsByChannel.*", DEBOUNCE, "One channel's."),
     optional("discovery", OBJECT, "How others find this gateway."),
     optional("discovery.mdns", OBJECT, "Announcements in the local network."),
     optional(
@@ -224,6 +278,23 @@ const GATEWAY: &[Key] = &[
         Kind::Bool,
         "false",
         "Whether a proxy on this machine counts.",
+    ),
+    optional(
+        "auth.trustedProxy.deviceAutoApprove",
+        OBJECT,
+        "Whether the proxy's users may bring new browsers in.",
+    ),
+    key(
+        "auth.trustedProxy.deviceAutoApprove.enabled",
+        Kind::Bool,
+        "false",
+        "Let them in without asking anybody; nodes are asked about all the same.",
+    ),
+    key(
+        "auth.trustedProxy.deviceAutoApprove.scopes",
+        Kind::Texts,
+        "[\"operator.read\", \"operator.write\", \"operator.approvals\"]",
+        "The most that such a browser gets.",
     ),
     key(
         "trustedProxies",
@@ -385,18 +456,37 @@ const SESSION: &[Key] = &[
     ),
     optional("identityLinks.*", Kind::Ids, "The person's ids, each with its channel."),
     optional("reset", OBJECT, "When a conversation begins anew by itself."),
+    key("reset.mode", RESETS, "\"none\"", "Never, each day, or after silence."),
+    key("reset.atHour", HOUR, "4", "The hour for daily."),
+    key("reset.idleMinutes", MINUTES, "60", "The silence for idle."),
+    optional("resetByType", OBJECT, "Instead of reset, where something is written."),
+    optional("resetByType.direct", OBJECT, "Conversations with one person."),
+    optional("resetByType.group", OBJECT, "Conversations of several people."),
+    optional("resetByType.thread", OBJECT, "Conversations in a topic or thread."),
+    optional("resetByType.direct.mode", RESETS, "As reset.mode."),
+    optional("resetByType.direct.atHour", HOUR, "As reset.atHour."),
+    optional("resetByType.direct.idleMinutes", MINUTES, "As reset.idleMinutes."),
+    optional("resetByType.group.mode", RESETS, "As reset.mode."),
+    optional("resetByType.group.atHour", HOUR, "As reset.atHour."),
+    optional("resetByType.group.idleMinutes", MINUTES, "As reset.idleMinutes."),
+    optional("resetByType.thread.mode", RESETS, "As reset.mode."),
+    optional("resetByType.thread.atHour", HOUR, "As reset.atHour."),
+    optional("resetByType.thread.idleMinutes", MINUTES, "As reset.idleMinutes."),
     key(
-        "reset.mode",
-        Kind::Words(&["none", "daily", "idle"]),
-        "\"none\"",
-        "Never, each day, or after silence.",
+        "resetByChannel",
+        Kind::Map,
+        "{}",
+        "Instead of reset and resetByType, by channel: telegram: {mode: \"idle\"}.",
     ),
-    key("reset.atHour", Kind::Int(0, 23), "4", "The hour for daily."),
+    optional("resetByChannel.*", OBJECT, "One channel's."),
+    optional("resetByChannel.*.mode", RESETS, "As reset.mode."),
+    optional("resetByChannel.*.atHour", HOUR, "As reset.atHour."),
+    optional("resetByChannel.*.idleMinutes", MINUTES, "As reset.idleMinutes."),
     key(
-        "reset.idleMinutes",
-        Kind::Int(1, 525_600),
-        "60",
-        "The silence for idle.",
+        "resetTriggers",
+        Kind::Texts,
+        "[\"/new\", \"/reset\"]",
+        "Words that begin a conversation anew; what follows them is its first message.",
     ),
 ];
 

@@ -97,6 +97,17 @@ pub struct TrustedProxy {
     pub allow_users: Vec<String>,
     /// Whether a proxy on this machine counts.
     pub allow_loopback: bool,
+    /// Whether new browsers come in by the proxy's word.
+    pub device_auto_approve: DeviceAutoApprove,
+}
+
+/// `gateway.auth.trustedProxy.deviceAutoApprove`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct DeviceAutoApprove {
+    /// Whether they do.
+    pub enabled: bool,
+    /// The most that they get.
+    pub scopes: Vec<String>,
 }
 
 /// `gateway.controlUi`.

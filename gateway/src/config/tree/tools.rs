@@ -27,6 +27,8 @@ pub struct Exec {
     pub security: ExecSecurity,
     /// As written; [`Exec::policy`] is what holds.
     pub ask: ExecAsk,
+    /// What runs when nobody answers.
+    pub ask_fallback: ExecSecurity,
     /// How long a command may take whose caller says nothing, seconds.
     pub timeout_sec: u64,
 }

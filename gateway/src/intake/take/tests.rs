@@ -76,6 +76,7 @@ impl Bench {
             rule: Rule {
                 policy: Arc::new(policy),
                 route,
+                triggers: ["/new".to_owned(), "from the top".to_owned()].into(),
             },
             _folder: folder,
         }
@@ -178,7 +179,7 @@ async fn a_command_is_typed_by_somebody_and_stays_open_until_it_is_done() {
         .iter()
         .map(|step| match step {
             Step::Command(typed) => typed.asker.principal.is_owner_in_chat(),
-            Step::Run(..) | Step::Click(_) => panic!("no command"),
+            Step::Run(..) | Step::Anew(_) | Step::Click(_) => panic!("no command"),
         })
         .collect();
     assert_eq!(owners, [true, false]);
@@ -247,11 +248,37 @@ async fn a_message_that_breaks_what_is_done_with_it_is_set_aside_and_leaves_noth
         .into_iter()
         .map(|step| match step {
             Step::Run(job, _) => job.run,
-            Step::Command(_) | Step::Click(_) => panic!("no turn"),
+            Step::Anew(_) | Step::Command(_) | Step::Click(_) => panic!("no turn"),
         })
         .collect();
     assert_eq!(taken, [run_of(1), run_of(3)]);
     let row = bench.row(2).await;
     assert_eq!(row.state, InboxState::Failed);
     assert!(row.reason.is_some_and(|reason| reason.starts_with("set aside")));
+}
+
+#[tokio::test]
+async fn words_that_begin_anew_are_those_that_are_configured_and_what_follows_them_is_said_first() {
+    let bench = Bench::new();
+    let arrived = vec![
+        said("a", "1", "/new"),
+        said("b", "1", "From the top  what is up?"),
+        said("c", "1", "/reset"),
+    ];
+    let steps = bench.take(arrived).await;
+    let [Step::Command(typed), Step::Anew(job), Step::Run(other, _)] = steps.as_slice() else {
+        panic!("a command, a turn that begins anew, a turn");
+    };
+    assert_eq!(typed.parsed, Ok(Command::New));
+    assert_eq!((&job.run, &other.run), (&run_of(2), &run_of(3)));
+    let runs = bench.journal.read(runs::unfinished).await.expect("reads");
+    let heard: Vec<_> = runs
+        .iter()
+        .map(|row| row.new.input.read::<Said>().expect("reads"))
+        .collect();
+    assert_eq!(
+        (&*heard[0].text, heard[0].anew.as_deref()),
+        ("what is up?", Some("new"))
+    );
+    assert_eq!((&*heard[1].text, heard[1].anew.as_deref()), ("/reset", None));
 }
