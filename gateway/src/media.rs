@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -33,7 +34,8 @@ pub(crate) use told::{CAPABILITY as STREAMS_CAPABILITY, CLOSE as STREAM_CLOSE, O
 /// What holds for the store, out of the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Bounds {
-    /// Bytes in all. More: what was not used for longest goes.
+    /// Bytes in all. More: what was not used for longest goes, once the bytes of what comes are here and are the right ones. As many
+    /// again may be on their way; more: the blob that brings them fails.
     pub(crate) budget: u64,
     /// Kept so long after it came.
     pub(crate) age: Duration,
@@ -93,8 +95,10 @@ struct Inner {
 #[derive(Debug, Default)]
 struct Index {
     entries: HashMap<Handle, Entry>,
-    /// Bytes of all entries and of what is on its way in.
+    /// Bytes of all entries.
     total: u64,
+    /// Bytes that are here of what is on its way in.
+    coming: u64,
 }
 
 #[derive(Debug)]
@@ -148,7 +152,7 @@ impl Media {
         self.0.folder.join(handle.to_string())
     }
 
-    /// Makes room for a blob and a file for its bytes.
+    /// A file for the bytes of a blob. What was announced takes no room; only what comes does.
     ///
     /// # Errors
     /// See [`MediaError`].
@@ -156,24 +160,32 @@ impl Media {
         if size > limits::BLOB {
             return Err(MediaError::TooLarge { size });
         }
-        let mut index = self.index();
-        while index.total.saturating_add(size) > bounds.budget {
-            let Some(oldest) = index.least_used() else {
-                return Err(MediaError::Full { size });
-            };
-            self.remove(&mut index, oldest);
+        if size > bounds.budget {
+            return Err(MediaError::Full { size });
         }
-        index.total += size;
-        drop(index);
         let path = self.0.folder.join("coming").join(uuid::Uuid::new_v4().to_string());
         let draft = Draft {
             media: self.clone(),
             path,
             size,
+            bounds,
+            arrived: AtomicU64::new(0),
             is_kept: false,
         };
         draft.create()?;
         Ok(draft)
+    }
+
+    /// Lets go of what was not used for longest until so many bytes more fit. When they cannot, nothing goes.
+    fn make_room(&self, index: &mut Index, size: u64, budget: u64) -> Result<(), MediaError> {
+        if index.in_use().saturating_add(size) > budget {
+            return Err(MediaError::Full { size });
+        }
+        while index.total.saturating_add(size) > budget {
+            let Some(oldest) = index.least_used() else { break };
+            self.remove(index, oldest);
+        }
+        Ok(())
     }
 
     /// What is known of a blob.
@@ -237,6 +249,12 @@ impl Media {
 }
 
 impl Index {
+    /// Bytes of what somebody reads.
+    fn in_use(&self) -> u64 {
+        let read = self.entries.values().filter(|entry| entry.readers > 0);
+        read.map(|entry| entry.facts.size).sum()
+    }
+
     /// What nobody reads and was not used for longest.
     fn least_used(&self) -> Option<Handle> {
         let free = self.entries.iter().filter(|(_, entry)| entry.readers == 0);
@@ -273,10 +291,27 @@ pub(crate) struct Draft {
     media: Media,
     path: PathBuf,
     size: u64,
+    bounds: Bounds,
+    /// Its bytes that are here.
+    arrived: AtomicU64,
     is_kept: bool,
 }
 
 impl Draft {
+    /// So many of its bytes are here by now.
+    ///
+    /// # Errors
+    /// [`MediaError::Full`]: too much is on its way.
+    pub(crate) fn arrived(&self, bytes: u64) -> Result<(), MediaError> {
+        let mut index = self.media.index();
+        let before = self.arrived.swap(bytes, Ordering::Relaxed);
+        index.coming = index.coming.saturating_add(bytes).saturating_sub(before);
+        if index.coming > self.bounds.budget {
+            return Err(MediaError::Full { size: self.size });
+        }
+        Ok(())
+    }
+
     fn create(&self) -> io::Result<File> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true).open(&self.path)
@@ -290,10 +325,10 @@ impl Draft {
         OpenOptions::new().read(true).write(true).open(&self.path)
     }
 
-    /// Its bytes are whole and have this hash: makes it durable and findable.
+    /// Its bytes are whole and have this hash: makes room for it, makes it durable and findable.
     ///
     /// # Errors
-    /// The disk.
+    /// See [`MediaError`].
     pub(crate) fn keep(mut self, hash: [u8; 32], name: &str, mime: &str) -> Result<Handle, MediaError> {
         let handle = Handle::of(hash);
         File::open(&self.path)?.sync_all()?;
@@ -302,11 +337,15 @@ impl Draft {
             mime: mime.to_owned(),
         };
         let text = serde_json::to_vec(&label).map_err(io::Error::other)?;
-        write_atomically(&self.media.0.folder.join(label_name(handle)), &text)?;
         let now = SystemTime::now();
         let mut index = self.media.index();
+        if !index.entries.contains_key(&handle) {
+            self.media.make_room(&mut index, self.size, self.bounds.budget)?;
+        }
+        write_atomically(&self.media.0.folder.join(label_name(handle)), &text)?;
         fs::rename(&self.path, self.media.path(handle))?;
         self.is_kept = true;
+        index.total += self.size;
         let readers = index.entries.get(&handle).map_or(0, |entry| entry.readers);
         let entry = Entry {
             facts: Facts {
@@ -329,9 +368,9 @@ impl Drop for Draft {
     fn drop(&mut self) {
         if !self.is_kept {
             let _ = fs::remove_file(&self.path);
-            let mut index = self.media.index();
-            index.total = index.total.saturating_sub(self.size);
         }
+        let mut index = self.media.index();
+        index.coming = index.coming.saturating_sub(self.arrived.load(Ordering::Relaxed));
     }
 }
 

@@ -259,7 +259,7 @@ async fn upload(house: &House, _granted: Granted<Action>, request: Request<Incom
         Ok((draft, file))
     });
     let (draft, file) = stored(begun.await)?;
-    let hash = take(request.into_body(), Arrival::new(file, size).durable()).await?;
+    let hash = take(request.into_body(), Arrival::new(file, size).durable(), &draft).await?;
     let label = name.clone();
     let kept = tokio::task::spawn_blocking(move || Draft::keep(draft, hash, &label, &mime));
     let handle = stored(kept.await)?.to_string();
@@ -269,7 +269,7 @@ async fn upload(house: &House, _granted: Granted<Action>, request: Request<Incom
     ))
 }
 
-async fn take(mut body: Incoming, mut arrival: Arrival) -> Result<[u8; 32], Box<Response<Body>>> {
+async fn take(mut body: Incoming, mut arrival: Arrival, draft: &Draft) -> Result<[u8; 32], Box<Response<Body>>> {
     let bad = |why: &str| refuse(StatusCode::BAD_REQUEST, "bad_upload", why);
     loop {
         let Ok(frame) = tokio::time::timeout(IDLE, body.frame()).await else {
@@ -285,6 +285,9 @@ async fn take(mut body: Incoming, mut arrival: Arrival) -> Result<[u8; 32], Box<
             Some(Ok(frame)) => {
                 let bytes = frame.into_data().unwrap_or_default();
                 arrival.push(&bytes).await.map_err(|error| bad(&error.to_string()))?;
+                draft
+                    .arrived(arrival.offset())
+                    .map_err(|error| refuse(StatusCode::INSUFFICIENT_STORAGE, "no_room", &error.to_string()))?;
             }
         }
     }

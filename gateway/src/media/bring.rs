@@ -2,6 +2,7 @@
 //! when one is lost.
 
 use std::collections::HashMap;
+use std::io;
 use std::time::{Duration, Instant};
 
 use atoll_pairing::blob::{Arrival, ArrivalError};
@@ -107,8 +108,12 @@ impl Bring<'_> {
         let (draft, file) = begun.await?;
         let mut arrival = Arrival::new(file, handle.size).durable();
         let mut link = None;
+        let full = Full {
+            draft: &draft,
+            is_full: CancellationToken::new(),
+        };
         let hash = loop {
-            match self.fetch_once(handle, &mut arrival, &mut link).await {
+            match self.fetch_once(handle, &mut arrival, &mut link, &full).await {
                 Ok(hash) => break hash,
                 Err(error) if error.is_lost() => {
                     tracing::info!(node = %self.node.short(), at = arrival.offset(), "a blob waits for its node to come back");
@@ -127,6 +132,7 @@ impl Bring<'_> {
         handle: &BlobHandle,
         arrival: &mut Arrival,
         link: &mut Option<LinkId>,
+        full: &Full<'_>,
     ) -> Result<[u8; 32], ArrivalError> {
         let live = self.hub.streaming_anew(self.node, *link).await;
         *link = Some(live.link);
@@ -137,14 +143,18 @@ impl Bring<'_> {
         };
         let mut rx = streams.open(head).await.map_err(|_| ArrivalError::Lost)?;
         let mut told = arrival.offset();
-        arrival
-            .receive(&mut rx, |received| {
-                if received >= told + PROGRESS {
-                    told = received;
-                    self.tell(handle, received);
-                }
-            })
-            .await
+        let receiving = arrival.receive(&mut rx, |received| {
+            full.arrived(received);
+            if received >= told + PROGRESS {
+                told = received;
+                self.tell(handle, received);
+            }
+        });
+        tokio::select! {
+            biased;
+            received = receiving => received,
+            () = full.is_full.cancelled() => Err(ArrivalError::File(io::Error::other(MediaError::Full { size: handle.size }))),
+        }
     }
 
     fn tell(&self, handle: &BlobHandle, received: u64) {
@@ -160,6 +170,20 @@ impl Bring<'_> {
     async fn forget(&self, blob: &BlobId) {
         let frame = Frame::BlobDone(blob.clone());
         self.hub.to_device(self.node, Role::Node, frame).await;
+    }
+}
+
+/// Whether there is still room for what comes of a blob.
+struct Full<'a> {
+    draft: &'a Draft,
+    is_full: CancellationToken,
+}
+
+impl Full<'_> {
+    fn arrived(&self, bytes: u64) {
+        if self.draft.arrived(bytes).is_err() {
+            self.is_full.cancel();
+        }
     }
 }
 

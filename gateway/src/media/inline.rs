@@ -106,6 +106,7 @@ pub(crate) fn lift(media: &Media, bounds: Bounds, params: &Json) -> Result<Optio
 fn store(media: &Media, bounds: Bounds, bytes: &[u8]) -> Result<Handle, MediaError> {
     use std::io::Write;
     let draft = media.begin(bytes.len() as u64, bounds)?;
+    draft.arrived(bytes.len() as u64)?;
     draft.file()?.write_all(bytes)?;
     draft.keep(atoll_pairing::blob::hash(bytes), "", "application/octet-stream")
 }

@@ -11,6 +11,7 @@ const WIDE: Bounds = Bounds {
 
 fn put(media: &Media, bytes: &[u8], bounds: Bounds) -> Result<Handle, MediaError> {
     let draft = media.begin(bytes.len() as u64, bounds)?;
+    draft.arrived(bytes.len() as u64)?;
     draft.file()?.write_all(bytes)?;
     draft.keep(atoll_pairing::blob::hash(bytes), "name", "text/plain")
 }
@@ -45,7 +46,8 @@ fn what_was_half_there_is_gone_after_a_restart_and_so_is_what_was_given_up() {
     let folder = tempfile::tempdir().expect("a folder");
     let media = Media::open(folder.path()).expect("opens");
     let draft = media.begin(100, WIDE).expect("room");
-    assert_eq!(total(&media), 100, "room is reserved");
+    draft.arrived(40).expect("room");
+    assert_eq!((total(&media), media.index().coming), (0, 40));
     let half = draft.path.clone();
     assert!(half.exists());
     std::mem::forget(draft);
@@ -53,8 +55,34 @@ fn what_was_half_there_is_gone_after_a_restart_and_so_is_what_was_given_up() {
     assert!(!half.exists());
     let draft = media.begin(100, WIDE).expect("room");
     let half = draft.path.clone();
+    draft.arrived(40).expect("room");
     drop(draft);
-    assert!(!half.exists() && total(&media) == 0);
+    assert!(!half.exists() && total(&media) == 0 && media.index().coming == 0);
+}
+
+#[test]
+fn an_announcement_takes_no_room_and_only_what_is_here_and_right_pushes_anything_out() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let media = Media::open(folder.path()).expect("opens");
+    let bounds = Bounds { budget: 10, ..WIDE };
+    let stored = put(&media, b"aaaaaaaa", bounds).expect("room");
+    let announced: Vec<_> = (0..20).map(|_| media.begin(10, bounds).expect("announced")).collect();
+    announced[0].arrived(6).expect("room on the way");
+    assert!(media.facts(stored).is_some(), "nothing was pushed out");
+    assert!(matches!(announced[1].arrived(5), Err(MediaError::Full { .. })));
+    announced[1].arrived(4).expect("as much as fits");
+    drop(announced);
+    assert!(
+        media.facts(stored).is_some(),
+        "what never became whole pushed nothing out"
+    );
+    assert_eq!(media.index().coming, 0);
+    let other = put(&media, b"bbbb", bounds).expect("here and right");
+    assert!(media.facts(stored).is_none() && media.facts(other).is_some());
+    assert!(
+        matches!(media.begin(11, bounds), Err(MediaError::Full { .. })),
+        "never fits"
+    );
 }
 
 #[test]
