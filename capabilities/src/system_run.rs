@@ -16,7 +16,7 @@ mod used;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use atoll_protocol::error::CallError;
@@ -50,6 +50,9 @@ pub trait PlanVerifier: Send + Sync {
     /// # Errors
     /// A sentence that goes to the caller.
     fn verify(&self, signed: &SignedPlan, call: &CallId) -> Result<Plan, String>;
+
+    /// The time by which its plans are judged, Unix milliseconds.
+    fn now_ms(&self) -> u64;
 }
 
 /// `system.run`, `system.run.prepare`, `system.which`, `system.execApprovals.get` and `.set`.
@@ -217,7 +220,7 @@ impl Inner {
             approval,
             self.verifier.as_ref(),
             &self.used,
-            now_ms(),
+            self.verifier.now_ms(),
         )?;
         let mut env = self.env.clone();
         env.extend(candidate.env());
@@ -264,8 +267,10 @@ impl Inner {
     }
 }
 
+#[cfg(all(test, unix))]
 fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = std::time::SystemTime::now();
+    let since = now.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 

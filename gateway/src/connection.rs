@@ -25,6 +25,7 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use crate::book::Book;
+use crate::clock;
 use crate::hello;
 use crate::house::House;
 use crate::hub::{Hub, LinkId, LinkUp, Outgoing, Outlet, Queued, outlet};
@@ -177,6 +178,10 @@ async fn enter(house: &Arc<House>, guest: Guest, origin: &Origin, over: &'static
             .device_id()
             .filter(|_| admitted.principal.role() == Role::Node);
         let blobs = offer_blobs(house, link, node.zip(opened.take_streams())).await;
+        if node.is_some() {
+            // The queue is empty, so there is room.
+            let _ = outgoing.try_send(Outgoing::Frame(Box::new(Frame::Clock(clock::now_ms()))));
+        }
         let caller = Arc::new(Caller::new(Arc::new(admitted.principal.with_connection(connection))));
         let _gone = caller.gone.clone().drop_guard();
         let (tx, rx) = opened.split();

@@ -2,6 +2,7 @@
 //! to, for this node and this call. What the plan says is then compared with what would run by `system.run` itself.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use atoll_capabilities::system_run::PlanVerifier;
 use atoll_pairing::approval::plan::{Expectation, verify_plan};
@@ -11,11 +12,33 @@ use atoll_protocol::plan::Plan;
 
 use crate::state::unix_ms;
 
-/// Checks plans against the key of the gateway in charge.
+/// A plan that holds for longer than this from now on is none: no gateway's question waits so long, and uses are not remembered for
+/// ever.
+const LONGEST: Duration = Duration::from_secs(2 * 24 * 60 * 60);
+
+/// Checks plans against the key and the clock of the gateway in charge.
 #[derive(Debug)]
 pub struct Consent {
     node: DeviceId,
-    gateway: Mutex<Option<[u8; 32]>>,
+    gateway: Mutex<Option<InCharge>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct InCharge {
+    key: [u8; 32],
+    /// What its clock said, Unix milliseconds, and when it was heard.
+    clock: Option<(u64, Instant)>,
+}
+
+impl InCharge {
+    /// Plans are this gateway's word, their time included; so it counts by its clock, whatever ours says. One that does not tell its
+    /// time is taken to have ours.
+    fn now_ms(self) -> u64 {
+        self.clock.map_or_else(unix_ms, |(said, heard)| {
+            let since = u64::try_from(heard.elapsed().as_millis()).unwrap_or(u64::MAX);
+            said.saturating_add(since)
+        })
+    }
 }
 
 impl Consent {
@@ -29,20 +52,44 @@ impl Consent {
 
     /// The gateway of the present link; none for one that has no key (the OpenClaw dialect).
     pub fn set_gateway(&self, key: Option<[u8; 32]>) {
-        *self.gateway.lock().unwrap_or_else(PoisonError::into_inner) = key;
+        let in_charge = key.map(|key| InCharge { key, clock: None });
+        *self.gateway.lock().unwrap_or_else(PoisonError::into_inner) = in_charge;
+    }
+
+    /// What the clock of that gateway says now, Unix milliseconds.
+    pub fn set_clock(&self, now_ms: u64) {
+        if let Some(gateway) = &mut *self.gateway.lock().unwrap_or_else(PoisonError::into_inner) {
+            gateway.clock = Some((now_ms, Instant::now()));
+        }
+    }
+
+    fn in_charge(&self) -> Option<InCharge> {
+        *self.gateway.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl PlanVerifier for Consent {
     fn verify(&self, signed: &SignedPlan, call: &CallId) -> Result<Plan, String> {
-        let key = *self.gateway.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = key.ok_or("this gateway has no key to sign approvals with")?;
+        let gateway = self
+            .in_charge()
+            .ok_or("this gateway has no key to sign approvals with")?;
+        let now_ms = gateway.now_ms();
         let expected = Expectation {
             node: self.node,
             call,
-            now_ms: unix_ms(),
+            now_ms,
         };
-        verify_plan(&key, signed, expected).map_err(|error| format!("{error}; ask for a new one"))
+        let plan =
+            verify_plan(&gateway.key, signed, expected).map_err(|error| format!("{error}; ask for a new one"))?;
+        let longest = u64::try_from(LONGEST.as_millis()).unwrap_or(u64::MAX);
+        if plan.expires_at_ms > now_ms.saturating_add(longest) {
+            return Err("the approval would hold for more than two days; ask for a new one".to_owned());
+        }
+        Ok(plan)
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.in_charge().map_or_else(unix_ms, InCharge::now_ms)
     }
 }
 
@@ -67,7 +114,7 @@ mod tests {
             stdin_sha256: [0; 32],
             files: Vec::new(),
             session: String::new(),
-            expires_at_ms: u64::MAX,
+            expires_at_ms: unix_ms() + 60_000,
         };
         let consent = Consent::new(node);
         let signed = gateway.sign_plan(&plan);
@@ -93,5 +140,42 @@ mod tests {
         let mut tampered = signed;
         tampered.plan[0] ^= 1;
         assert!(consent.verify(&tampered, &call).is_err(), "changed bytes");
+    }
+
+    #[test]
+    fn a_plans_time_goes_by_the_gateways_clock_and_not_by_ours() {
+        const DAY: u64 = 24 * 60 * 60 * 1000;
+        let gateway = Identity::from_seed(&[1; 32]);
+        let node = DeviceId::from_digest([3; 32]);
+        let call = CallId::new("c1").expect("fits");
+        let until = |expires_at_ms| {
+            gateway.sign_plan(&Plan {
+                approval: ApprovalId::new("a1").expect("fits"),
+                call: call.clone(),
+                node,
+                argv: vec!["/bin/true".to_owned()],
+                cwd: "/".to_owned(),
+                env_sha256: [0; 32],
+                stdin_sha256: [0; 32],
+                files: Vec::new(),
+                session: String::new(),
+                expires_at_ms,
+            })
+        };
+        let consent = Consent::new(node);
+        // Ours is a day ahead of its clock, then a day behind; then it is set anew on the same link.
+        for its in [unix_ms() - DAY, unix_ms() + DAY] {
+            consent.set_gateway(Some(gateway.public_key()));
+            consent.set_clock(its);
+            assert!(consent.verify(&until(its + 60_000), &call).is_ok(), "still holds there");
+            let over = consent.verify(&until(its - 1), &call).expect_err("over there");
+            assert!(over.contains("expired"), "{over}");
+            assert!(consent.now_ms().abs_diff(its) < 60_000);
+            assert!(consent.verify(&until(its + 3 * DAY), &call).is_err(), "for too long");
+        }
+        // What another gateway said of its clock is nothing to this one.
+        consent.set_gateway(Some(gateway.public_key()));
+        assert!(consent.verify(&until(unix_ms() + 60_000), &call).is_ok());
+        assert!(consent.verify(&until(unix_ms() - 1), &call).is_err());
     }
 }

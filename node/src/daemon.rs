@@ -333,7 +333,8 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
             roam: self.roam(pipe),
         };
         let began = Instant::now();
-        let (notify, face, mut calls) = (&mut self.notify, &self.face, self.desk.running());
+        let (notify, face, consent) = (&mut self.notify, &self.face, &self.consent);
+        let mut calls = self.desk.running();
         face.connected(pipe, &commands, calls);
         let (streams, shelf) = (link.take_streams(), Arc::clone(self.desk.shelf()));
         let served = serve(link, &mut self.desk, session, |told| {
@@ -345,6 +346,7 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
                     });
                 }
                 Told::Running(count) => calls = count,
+                Told::Clock(now_ms) => return consent.set_clock(now_ms),
             }
             face.connected(pipe, &commands, calls);
         });

@@ -51,6 +51,8 @@ pub(crate) enum Told {
     Granted(Surface),
     /// How many calls run, every [`STATS`].
     Running(usize),
+    /// The gateway's wall clock, Unix milliseconds.
+    Clock(u64),
 }
 
 /// Fixed facts of one link.
@@ -205,6 +207,11 @@ fn route(
         Frame::Ping(number) => drop(outbox.try_send(Frame::Pong(number))),
         Frame::BlobDone(blob) => desk.shelf().forget(&blob),
         Frame::Granted(surface) => tell(Told::Granted(surface)),
+        Frame::Clock(now_ms) => tell(Told::Clock(now_ms)),
+        Frame::Event(event) if event.name == "tick" => {
+            let said = event.payload.tree().get("ts").and_then(serde_json::Value::as_u64);
+            said.into_iter().for_each(|now_ms| tell(Told::Clock(now_ms)));
+        }
         Frame::Event(event) if event.name == "shutdown" => tracing::info!("the gateway is about to stop"),
         Frame::Response(response) => {
             if let Err(error) = response.result {

@@ -118,7 +118,8 @@ impl Gateway {
             | Frame::StreamWindow(_)
             | Frame::StreamClosed(_)
             | Frame::StreamAbandoned(_)
-            | Frame::BlobDone(_) => None,
+            | Frame::BlobDone(_)
+            | Frame::Clock(_) => None,
         }
     }
 

@@ -118,6 +118,8 @@ frames! {
     24 = StreamAbandoned(u64),
     /// Receiver → keeper of a blob: it is here, or nobody wants it; forget it.
     25 = BlobDone(BlobId),
+    /// Gateway → node, right after [`Frame::Admitted`]: the gateway's wall clock, Unix milliseconds. Its plans are judged by it.
+    26 = Clock(u64),
 }
 
 fn check_size(len: usize, limit: usize) -> Result<(), FrameError> {

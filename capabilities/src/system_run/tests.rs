@@ -18,6 +18,10 @@ impl PlanVerifier for Credulous {
     fn verify(&self, signed: &SignedPlan, _call: &CallId) -> Result<Plan, String> {
         Plan::decode(&signed.plan).ok_or_else(|| "not signed by the gateway".to_owned())
     }
+
+    fn now_ms(&self) -> u64 {
+        now_ms()
+    }
 }
 
 struct Lab {

@@ -47,6 +47,10 @@ impl PlanVerifier for OwnSignature {
         };
         verify_plan(&self.0.public_key(), signed, expected).map_err(|error| error.to_string())
     }
+
+    fn now_ms(&self) -> u64 {
+        clock::now_ms()
+    }
 }
 
 impl Here {

@@ -80,7 +80,8 @@ impl Node {
             | Frame::StreamWindow(_)
             | Frame::StreamClosed(_)
             | Frame::StreamAbandoned(_)
-            | Frame::BlobDone(_) => None,
+            | Frame::BlobDone(_)
+            | Frame::Clock(_) => None,
         }
     }
 

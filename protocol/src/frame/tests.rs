@@ -182,6 +182,7 @@ fn stream_samples() -> Vec<Frame> {
         }),
         Frame::StreamAbandoned(4),
         Frame::BlobDone(BlobId::new("b").expect("an id")),
+        Frame::Clock(1_700_000_000_000),
     ]
 }
 
@@ -216,13 +217,14 @@ const GOLDEN: &[&str] = &[
     "170303016d000000",
     "1804",
     "190162",
+    "1a80d095ffbc31",
 ];
 
 #[test]
 fn the_bytes_of_every_kind_stay_as_they_are() {
     let samples = samples();
     let kinds: Vec<u8> = samples.iter().map(Frame::kind).collect();
-    assert_eq!(kinds, (1..=25).collect::<Vec<u8>>(), "one of every kind, in order");
+    assert_eq!(kinds, (1..=26).collect::<Vec<u8>>(), "one of every kind, in order");
     let bytes: Vec<String> = samples
         .iter()
         .map(|frame| hex(&frame.encode().expect("small")))

@@ -84,6 +84,41 @@ impl Clocked {
     }
 }
 
+/// A command that somebody must approve, on a node whose clock is wrong: it runs, once, however far off that clock is.
+#[tokio::test]
+async fn a_yes_counts_on_a_node_whose_clock_is_ahead_or_behind() {
+    let clock = Clock::new();
+    let mesh = Mesh::with(&json!({})).await;
+    let mut node = Node::prepare(&mesh.target(), "clocked", &[]).with_environment(&clock.environment());
+    let mut operator = mesh.operator().await;
+    for (name, days) in [("ahead", 1), ("behind", -1)] {
+        clock.set_off_by(days * DAY);
+        node.run();
+        if days == 1 {
+            admit(&mut operator, "clocked", PATIENCE).await;
+        }
+        mesh.connected("clocked").await;
+        let mark = node.state().join(name);
+        let message = format!("/run clocked echo ran >>{}; echo it ran", mark.display());
+        let key = uuid::Uuid::new_v4().to_string();
+        let say = json!({"sessionKey": "agent:main:clock", "message": message, "idempotencyKey": key});
+        let run = operator.call("chat.send", say).await.expect("said")["runId"].clone();
+        let question = until("the question", async || {
+            let open = operator.call("exec.approval.list", json!({})).await.ok()?;
+            Some(open[0]["id"].as_str()?.to_owned())
+        })
+        .await;
+        let yes = json!({"id": question, "decision": "allow-once"});
+        operator.call("exec.approval.resolve", yes).await.expect("answered");
+        let wait = json!({"runId": run, "timeoutMs": 15_000});
+        let end = operator.call("agent.wait", wait).await.expect("an end");
+        assert_eq!(end["status"], "ok", "{name}: {end}");
+        let marks = std::fs::read_to_string(&mark).unwrap_or_else(|error| panic!("{name}: it did not run: {error}"));
+        assert_eq!(marks, "ran\n", "{name}: once");
+        node.stop().await;
+    }
+}
+
 #[tokio::test]
 async fn clocks_that_jump_lose_no_call_and_keep_nobody_out() {
     tokio::join!(jump(Pipe::Ws), jump(Pipe::Wss), jump(Pipe::Quic));

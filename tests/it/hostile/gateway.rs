@@ -139,6 +139,7 @@ fn shrugs() -> Vec<Frame> {
             payload: json("{}"),
         }),
         Frame::BlobDone(BlobId::new("nobody's").expect("a name")),
+        Frame::Clock(u64::MAX),
         Frame::Response(Response {
             id: RequestId::new("nobody's").expect("a name"),
             result: Ok(json("[]")),

@@ -194,6 +194,10 @@ async fn a_verifier_that_knows_the_node_decides_first() {
             self.0.lock().expect("unpoisoned").push(call.clone());
             Err("no gateway is pinned".to_owned())
         }
+
+        fn now_ms(&self) -> u64 {
+            now_ms()
+        }
     }
     let lab = Lab::new(None);
     let deaf = Arc::new(Deaf(Mutex::default()));

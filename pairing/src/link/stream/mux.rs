@@ -79,7 +79,8 @@ impl Mux {
             | Frame::Ping(_)
             | Frame::Pong(_)
             | Frame::Granted(_)
-            | Frame::BlobDone(_)) => return Ok(Handled::Other(other)),
+            | Frame::BlobDone(_)
+            | Frame::Clock(_)) => return Ok(Handled::Other(other)),
         };
         Ok(Handled::Stream(wake))
     }
