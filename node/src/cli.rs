@@ -19,7 +19,7 @@ use secrecy::SecretString;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, Dialect, Found, QUIC_PAUSE, host_name};
+use crate::config::{Config, Dialect, QUIC_PAUSE, host_name};
 use crate::daemon::{self, Notice, RunError};
 use crate::find;
 use crate::state::{Phase, StateDir, StateError, Status};
@@ -53,8 +53,8 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct Run {
-    /// The gateway: atoll://host:port, or one pipe: quic://, wss://, ws:// (this machine or an SSH tunnel) [default: the one it is
-    /// paired with, else one in the local network]
+    /// The gateway: atoll://host:port, or one pipe: quic://, wss://, ws:// (this machine or an SSH tunnel) [default: the one it
+    /// served last, else one in the local network]
     #[arg(long, env = "ATOLL_GATEWAY")]
     gateway: Option<Target>,
     /// The gateway's token, the first time; better in the environment as ATOLL_GATEWAY_TOKEN
@@ -65,9 +65,9 @@ struct Run {
     name: Option<String>,
     #[command(flatten)]
     folder: Folder,
-    /// The language: native, or openclaw for an OpenClaw gateway
-    #[arg(long, default_value = "native")]
-    dialect: Dialect,
+    /// The language: native, or openclaw for an OpenClaw gateway [default: as spoken last, else native]
+    #[arg(long)]
+    dialect: Option<Dialect>,
     /// SHA-256 fingerprint of the gateway's certificate (dialect openclaw over wss)
     #[arg(long, value_name = "SHA256")]
     tls_fingerprint: Option<Fingerprint>,
@@ -131,31 +131,31 @@ impl Run {
     }
 
     async fn serve(self, stop: CancellationToken) -> Result<()> {
-        let (target, found) = tokio::select! {
+        let place = tokio::select! {
             biased;
             () = stop.cancelled() => return Ok(()),
             place = self.place() => place?,
         };
-        let config = self.config(target, found)?;
+        let config = self.config(place)?;
         daemon::run(config, stop, show).await.map_err(explain)
     }
 
     /// Where to go, and how that was found.
-    async fn place(&self) -> Result<(Target, Option<Found>)> {
+    async fn place(&self) -> Result<find::Place> {
         if let Some(target) = &self.gateway {
-            return Ok((target.clone(), None));
+            return Ok(find::Place {
+                target: target.clone(),
+                found: None,
+                dialect: self.dialect.unwrap_or(Dialect::Native),
+                tls_fingerprint: None,
+            });
         }
-        anyhow::ensure!(
-            self.dialect == Dialect::Native,
-            "an OpenClaw gateway does not say its key in the local network; name it with --gateway"
-        );
         let state = StateDir::open(&self.folder.path()?)?;
         let name = self.name.clone().unwrap_or_else(host_name);
-        let place = find::find(Air::lan(), &state, &name, searching(), choose::choose).await?;
-        Ok((place.target, Some(place.found)))
+        Ok(find::find(Air::lan(), &state, &name, self.dialect, searching(), choose::choose).await?)
     }
 
-    fn config(self, gateway: Target, found: Option<Found>) -> Result<Config> {
+    fn config(self, place: find::Place) -> Result<Config> {
         if self.token.is_some() {
             tracing::warn!(
                 "a token among the arguments can be seen by everybody on this machine; use ATOLL_GATEWAY_TOKEN"
@@ -168,13 +168,13 @@ impl Run {
                 .map(SecretString::from)
         };
         Ok(Config {
-            gateway,
-            found,
-            dialect: self.dialect,
+            gateway: place.target,
+            found: place.found,
+            dialect: place.dialect,
             token: self.token.or_else(from_environment),
             name: self.name.unwrap_or_else(host_name),
             state_dir: self.folder.path()?,
-            tls_fingerprint: self.tls_fingerprint,
+            tls_fingerprint: self.tls_fingerprint.or(place.tls_fingerprint),
             quic_pause: QUIC_PAUSE,
         })
     }
@@ -244,6 +244,9 @@ fn searching() -> impl FnMut(find::Search) {
                 "No gateway announces itself here yet; looking on. One that is elsewhere is named with --gateway"
                     .to_owned()
             }
+            find::Search::Last(target, others) => format!(
+                "Going to {target}, the gateway used last; {others} more let this device in before. Another one is named with --gateway"
+            ),
             find::Search::Found(one) => format!("Found {} at {}, key {}", one.name, one.target, one.id.short()),
         };
         let _ = writeln!(io::stdout(), "{text}");

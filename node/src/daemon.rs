@@ -30,7 +30,7 @@ use crate::consent::Consent;
 use crate::desk::Desk;
 use crate::roam::Roam;
 use crate::serve::{Ended, FAREWELL, Session, Told, serve};
-use crate::state::{Gateways, Known, Lock, Phase, StateDir, StateError, Status, unix_ms};
+use crate::state::{Gateways, Known, Lock, Phase, StateDir, StateError, Status, Way, unix_ms};
 
 mod seek;
 
@@ -391,7 +391,12 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
             let token = token.expose_secret().to_owned();
             self.gateways.set_device_token(&self.place, Some(token))?;
         }
-        Ok(())
+        let way = Way {
+            address: self.config.gateway.to_string(),
+            dialect: self.config.dialect,
+            tls_fingerprint: self.config.tls_fingerprint.map(|fingerprint| fingerprint.to_string()),
+        };
+        Ok(self.gateways.used(&self.place, way, unix_ms())?)
     }
 
     fn lost(&mut self, error: &LinkError) -> Next {

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use atoll_pairing::dial::Target;
 use atoll_pairing::discovery::{Air, DiscoveryError, Kind, NearGateway, Nearby, browse};
+use atoll_pairing::tls::Fingerprint;
 use atoll_protocol::id::DeviceId;
 
 use crate::beacon::Beacon;
-use crate::config::Found;
-use crate::state::{Gateways, StateDir, StateError};
+use crate::config::{Dialect, Found};
+use crate::state::{Gateways, Remembered, StateDir, StateError, Way};
 
 /// Whichever pipe works with a gateway that was found.
 const SCHEME: &str = "atoll";
@@ -69,8 +70,12 @@ pub fn candidates(nearby: &Nearby, gateways: &Gateways) -> Vec<Candidate> {
 pub struct Place {
     /// The address.
     pub target: Target,
-    /// How it was found.
-    pub found: Found,
+    /// How it was found; none for a gateway of others, which does not say its key in the network.
+    pub found: Option<Found>,
+    /// What is spoken there.
+    pub dialect: Dialect,
+    /// The certificate to insist on, where one is remembered.
+    pub tls_fingerprint: Option<Fingerprint>,
 }
 
 /// Why there is none.
@@ -79,6 +84,14 @@ pub enum FindError {
     /// A person has to choose.
     #[error("several gateways are near; say which one is yours:{}", Rows(.0))]
     Several(Vec<Candidate>),
+    /// A person has to choose between those that let this device in.
+    #[error("several gateways know this device; say which one:{}", Ways(.0))]
+    Ambiguous(Vec<Way>),
+    /// An OpenClaw gateway does not announce its key, so it is not looked for.
+    #[error(
+        "no OpenClaw gateway knows this device yet, and none says its key in the local network; name it with --gateway"
+    )]
+    Foreign,
     /// A person was asked and did not choose.
     #[error("no gateway was chosen")]
     Unchosen,
@@ -91,6 +104,21 @@ pub enum FindError {
     /// The folder.
     #[error(transparent)]
     State(#[from] StateError),
+}
+
+struct Ways<'a>(&'a [Way]);
+
+impl fmt::Display for Ways<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|way| {
+            let address = remembered(&way.address).map_or_else(|| way.address.clone(), |target| target.to_string());
+            write!(
+                f,
+                "\n  atoll-node run --gateway {address} --dialect {}",
+                way.dialect.as_str()
+            )
+        })
+    }
 }
 
 struct Rows<'a>(&'a [Candidate]);
@@ -112,6 +140,17 @@ pub enum Search {
     Nobody,
     /// This one it is.
     Found(Candidate),
+    /// This one it is, since it let this device in last; so many others did before.
+    Last(Target, usize),
+}
+
+/// Something to choose from.
+#[derive(Debug, Clone, Copy)]
+pub enum Question<'a> {
+    /// Gateways in the local network.
+    Near(&'a [Candidate]),
+    /// Gateways that let this device in.
+    Known(&'a [Way]),
 }
 
 /// What one look around leads to.
@@ -134,8 +173,8 @@ fn choose(mut found: Vec<Candidate>) -> Choice {
     }
 }
 
-/// Where to go. Looks around until somebody is there; meanwhile this device announces itself. `ask` is for a person: which of these;
-/// none when there is nobody to ask.
+/// Where to go: to the gateway that let this device in last, else to one that is near, once somebody is there; meanwhile this device
+/// announces itself. `ask` is for a person: which of these; none when there is nobody to ask. With a dialect, to one that speaks it.
 ///
 /// # Errors
 /// See [`FindError`].
@@ -143,16 +182,27 @@ pub async fn find(
     air: Air,
     state: &StateDir,
     name: &str,
+    dialect: Option<Dialect>,
     mut tell: impl FnMut(Search),
-    ask: impl AsyncFnOnce(&[Candidate]) -> Result<Option<usize>, FindError>,
+    ask: impl AsyncFnOnce(Question<'_>) -> Result<Option<usize>, FindError>,
 ) -> Result<Place, FindError> {
     let gateways = state.gateways()?;
-    if let Some(address) = gateways.only() {
-        let target = remembered(address);
-        let found = Found { announced: None, air };
-        return target
-            .map(|target| Place { target, found })
-            .ok_or_else(|| FindError::BadAddress(address.to_owned()));
+    match gateways.remembered(dialect) {
+        Remembered::One(way, others) => {
+            let place = known(way, air)?;
+            if others > 0 {
+                tell(Search::Last(place.target.clone(), others));
+            }
+            return Ok(place);
+        }
+        Remembered::Several(mut ways) => {
+            return match ask(Question::Known(&ways)).await? {
+                Some(at) if at < ways.len() => known(ways.swap_remove(at), air),
+                Some(_) | None => Err(FindError::Ambiguous(ways)),
+            };
+        }
+        Remembered::Nobody if dialect == Some(Dialect::Openclaw) => return Err(FindError::Foreign),
+        Remembered::Nobody => {}
     }
     let identity = state.identity()?;
     let _beacon = Beacon::start(air.clone(), &identity, name);
@@ -161,7 +211,7 @@ pub async fn find(
         let nearby = browse(air.clone(), &[Kind::Gateway], LOOK).await?;
         let one = match choose(candidates(&nearby, &gateways)) {
             Choice::One(one) => one,
-            Choice::Several(mut several) => match ask(&several).await? {
+            Choice::Several(mut several) => match ask(Question::Near(&several)).await? {
                 Some(at) if at < several.len() => several.swap_remove(at),
                 Some(_) | None => return Err(FindError::Several(several)),
             },
@@ -175,12 +225,26 @@ pub async fn find(
         tell(Search::Found(one.clone()));
         return Ok(Place {
             target: one.target,
-            found: Found {
+            found: Some(Found {
                 announced: Some(one.key),
                 air,
-            },
+            }),
+            dialect: Dialect::Native,
+            tls_fingerprint: None,
         });
     }
+}
+
+/// A gateway that let this device in. One of ours is looked for in the network when it is not there any more.
+fn known(way: Way, air: Air) -> Result<Place, FindError> {
+    let target = remembered(&way.address).ok_or_else(|| FindError::BadAddress(way.address.clone()))?;
+    let is_ours = way.dialect == Dialect::Native;
+    Ok(Place {
+        target,
+        found: is_ours.then_some(Found { announced: None, air }),
+        dialect: way.dialect,
+        tls_fingerprint: way.tls_fingerprint.as_deref().and_then(|text| text.parse().ok()),
+    })
 }
 
 /// An address as it is remembered, with its pipe or without.
@@ -284,5 +348,62 @@ mod tests {
             let target = remembered(address).map(|target| target.to_string());
             assert_eq!(target.as_deref(), expected);
         }
+    }
+
+    async fn found_with(
+        state: &StateDir,
+        dialect: Option<Dialect>,
+        answer: Option<usize>,
+    ) -> (Result<Place, FindError>, usize) {
+        let mut told = 0;
+        let tell = |search| told += usize::from(matches!(search, Search::Last(_, 1)));
+        let ask = async |question: Question<'_>| {
+            assert!(matches!(question, Question::Known(ways) if ways.len() == 2));
+            Ok(answer)
+        };
+        let found = find(Air::loopback(1), state, "laptop", dialect, tell, ask).await;
+        (found, told)
+    }
+
+    #[tokio::test]
+    async fn the_last_one_is_taken_and_said_and_a_person_chooses_where_nothing_says_which_was_last() {
+        let folder = tempfile::tempdir().expect("folder");
+        let state = StateDir::open(folder.path()).expect("private");
+        let mut gateways = state.gateways().expect("empty");
+        gateways.pin("a:1", [1; 32]).expect("written").expect("first");
+        gateways.set_device_token("b:1", Some("t".to_owned())).expect("written");
+        let (none, _) = found_with(&state, None, None).await;
+        let error = none.expect_err("nobody to ask").to_string();
+        for line in [
+            "--gateway atoll://a:1 --dialect native",
+            "--gateway atoll://b:1 --dialect openclaw",
+        ] {
+            assert!(error.contains(line), "{error}");
+        }
+        let (chosen, _) = found_with(&state, None, Some(1)).await;
+        assert_eq!(chosen.expect("chosen").dialect, Dialect::Openclaw);
+        let way = Way {
+            address: "ws://b:1".to_owned(),
+            dialect: Dialect::Openclaw,
+            tls_fingerprint: None,
+        };
+        gateways.used("b:1", way, 5).expect("written");
+        let (last, told) = found_with(&state, None, None).await;
+        let last = last.expect("the last one");
+        assert_eq!(
+            (last.target.to_string().as_str(), last.found, told),
+            ("ws://b:1", None, 1)
+        );
+        let (ours, told) = found_with(&state, Some(Dialect::Native), None).await;
+        let ours = ours.expect("the only one of ours");
+        assert!(ours.found.is_some() && told == 0, "{:?}", ours.target);
+    }
+
+    #[tokio::test]
+    async fn an_openclaw_gateway_is_not_looked_for() {
+        let folder = tempfile::tempdir().expect("folder");
+        let state = StateDir::open(folder.path()).expect("private");
+        let (none, _) = found_with(&state, Some(Dialect::Openclaw), None).await;
+        assert!(matches!(none, Err(FindError::Foreign)));
     }
 }

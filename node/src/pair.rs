@@ -16,7 +16,7 @@ use crate::config::Dialect;
 use crate::consent::Consent;
 use crate::daemon::{ask_of, capabilities};
 use crate::desk::Desk;
-use crate::state::{StateDir, StateError};
+use crate::state::{StateDir, StateError, Way, unix_ms};
 
 /// What comes of an invitation.
 #[derive(Debug)]
@@ -147,15 +147,22 @@ async fn remember(
         gateways.set_device_token(&text, Some(token.expose_secret().to_owned()))?;
     }
     gateways.set_pipe(&text, pipe)?;
+    let certificate = match invitation {
+        Invitation::Native(_) => None,
+        Invitation::Foreign(foreign) => foreign.certificate,
+    };
+    let way = Way {
+        address: address.to_string(),
+        dialect,
+        tls_fingerprint: certificate.map(|certificate| certificate.to_string()),
+    };
+    gateways.used(&text, way, unix_ms())?;
     let (mut tx, _rx) = link.split();
     tx.close(1000, "paired").await;
     Ok(Paired {
         address: address.clone(),
         dialect,
-        certificate: match invitation {
-            Invitation::Native(_) => None,
-            Invitation::Foreign(foreign) => foreign.certificate,
-        },
+        certificate,
         gateway: outcome.gateway.map(|gateway| gateway.id.short()),
         commands: outcome.admitted.surface.commands,
     })

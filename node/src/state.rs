@@ -11,7 +11,7 @@ use atoll_pairing::identity::{Identity, IdentityError};
 mod gateways;
 mod status;
 
-pub use gateways::{Gateways, Known};
+pub use gateways::{Gateways, Known, Remembered, Way};
 pub use status::{Phase, Status};
 
 /// How often a taken lock is tried again.

@@ -1,31 +1,44 @@
-//! Asks the person at the terminal which gateway to pair with.
+//! Asks the person at the terminal which gateway is meant.
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
-use crate::find::{Candidate, FindError};
+use crate::find::{Candidate, FindError, Question};
+use crate::state::Way;
 
 /// Wrong answers that are asked again.
 const TRIES: usize = 3;
 
 /// None when there is no terminal.
-pub(super) async fn choose(found: &[Candidate]) -> Result<Option<usize>, FindError> {
+pub(super) async fn choose(asked: Question<'_>) -> Result<Option<usize>, FindError> {
     if !(io::stdin().is_terminal() && io::stdout().is_terminal()) {
         return Ok(None);
     }
-    let question = question(found);
-    let count = found.len();
+    let (head, rows) = match asked {
+        Question::Near(found) => ("Several gateways are near:", found.iter().map(near).collect::<Vec<_>>()),
+        Question::Known(ways) => ("Several gateways know this device:", ways.iter().map(known).collect()),
+    };
+    let (question, count) = (question(head, &rows), rows.len());
     // Reading a line cannot be called off, so it must not hold up the one thread that waits for everything else.
     let asked = tokio::task::spawn_blocking(move || ask(&question, count, io::stdin().lock(), io::stdout()));
     asked.await.unwrap_or(None).ok_or(FindError::Unchosen).map(Some)
 }
 
-fn question(found: &[Candidate]) -> String {
-    let rows = found.iter().enumerate().map(|(at, candidate)| {
-        let known = if candidate.is_paired { ", paired" } else { "" };
-        let (name, target, key) = (&candidate.name, &candidate.target, candidate.id.short());
-        format!("  {}) {name} at {target}, key {key}{known}\n", at + 1)
-    });
-    format!("Several gateways are near:\n{}", rows.collect::<String>())
+fn near(candidate: &Candidate) -> String {
+    let known = if candidate.is_paired { ", paired" } else { "" };
+    let (name, target, key) = (&candidate.name, &candidate.target, candidate.id.short());
+    format!("{name} at {target}, key {key}{known}")
+}
+
+fn known(way: &Way) -> String {
+    format!("{} ({})", way.address, way.dialect.as_str())
+}
+
+fn question(head: &str, rows: &[String]) -> String {
+    let rows = rows
+        .iter()
+        .enumerate()
+        .map(|(at, row)| format!("  {}) {row}\n", at + 1));
+    format!("{head}\n{}", rows.collect::<String>())
 }
 
 fn ask(question: &str, count: usize, mut input: impl BufRead, mut out: impl Write) -> Option<usize> {

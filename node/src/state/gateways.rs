@@ -9,6 +9,7 @@ use atoll_protocol::id::DeviceId;
 use serde::{Deserialize, Serialize};
 
 use super::{StateError, json_text, read, replace};
+use crate::config::Dialect;
 
 /// What is remembered of one gateway, by its place ([`Target::place`]), whatever pipe it was reached by.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +24,40 @@ pub struct Known {
     /// The pipe that worked last, where the address left that open.
     #[serde(skip_serializing_if = "Option::is_none")]
     pipe: Option<PipeKind>,
+    /// The whole address that it was reached at last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address: Option<String>,
+    /// What is spoken there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dialect: Option<String>,
+    /// The certificate that its owner named, SHA-256.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_fingerprint: Option<String>,
+    /// When it last let this device in, Unix milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_used_ms: Option<u64>,
+}
+
+/// How a gateway was reached when it let this device in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Way {
+    /// The address.
+    pub address: String,
+    /// What is spoken there.
+    pub dialect: Dialect,
+    /// The certificate that its owner named, SHA-256.
+    pub tls_fingerprint: Option<String>,
+}
+
+/// What is remembered of the gateways that let this device in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Remembered {
+    /// There is none.
+    Nobody,
+    /// This one, and how many others there are.
+    One(Way, usize),
+    /// Several, and nothing says which was used last.
+    Several(Vec<Way>),
 }
 
 impl fmt::Debug for Known {
@@ -31,6 +66,10 @@ impl fmt::Debug for Known {
             .field("public_key", &self.public_key)
             .field("device_token", &self.device_token.as_ref().map(|_| "…"))
             .field("pipe", &self.pipe)
+            .field("address", &self.address)
+            .field("dialect", &self.dialect)
+            .field("tls_fingerprint", &self.tls_fingerprint)
+            .field("last_used_ms", &self.last_used_ms)
             .finish()
     }
 }
@@ -50,6 +89,22 @@ impl Known {
     /// The pipe that worked last.
     pub fn pipe(&self) -> Option<PipeKind> {
         self.pipe
+    }
+
+    /// How it was reached last, as far as that is remembered; `place` is what it is remembered by.
+    fn way(&self, place: &str) -> Way {
+        let spoken = self.dialect.as_deref().and_then(|dialect| dialect.parse().ok());
+        // Before this was written down, only a gateway of ours had a key.
+        let guessed = if self.public_key.is_some() {
+            Dialect::Native
+        } else {
+            Dialect::Openclaw
+        };
+        Way {
+            address: self.address.clone().unwrap_or_else(|| place.to_owned()),
+            dialect: spoken.unwrap_or(guessed),
+            tls_fingerprint: self.tls_fingerprint.clone(),
+        }
     }
 
     /// Whether it ever let this device in.
@@ -103,12 +158,39 @@ impl Gateways {
         self.known.values().any(|known| known.pin() == Some(key))
     }
 
-    /// The address of the one gateway that let this device in; none when there are several or none.
-    pub fn only(&self) -> Option<&str> {
-        let mut admitted = self.known.iter().filter(|(_, known)| known.was_admitted());
-        let (address, first) = admitted.next()?;
-        let is_only = admitted.all(|(_, other)| other.pin().is_some() && other.pin() == first.pin());
-        is_only.then_some(address)
+    /// Which gateway is meant where none is named: the one that let this device in last. With a dialect, of those that speak it.
+    pub fn remembered(&self, dialect: Option<Dialect>) -> Remembered {
+        let speaks = |known: &Known, place: &str| dialect.is_none_or(|dialect| known.way(place).dialect == dialect);
+        let admitted: Vec<_> = self
+            .known
+            .iter()
+            .filter(|(place, known)| known.was_admitted() && speaks(known, place))
+            .collect();
+        let Some((place, last)) = admitted.iter().max_by_key(|(_, known)| known.last_used_ms) else {
+            return Remembered::Nobody;
+        };
+        let is_same = |other: &Known| other.pin().is_some() && other.pin() == last.pin();
+        let others = admitted
+            .iter()
+            .filter(|(other, known)| other != place && !is_same(known))
+            .count();
+        if others > 0 && last.last_used_ms.is_none() {
+            return Remembered::Several(admitted.iter().map(|(place, known)| known.way(place)).collect());
+        }
+        Remembered::One(last.way(place), others)
+    }
+
+    /// A gateway has just let this device in, reached like this.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn used(&mut self, place: &str, way: Way, now_ms: u64) -> Result<(), StateError> {
+        let known = self.known.entry(place.to_owned()).or_default();
+        known.address = Some(way.address);
+        known.dialect = Some(way.dialect.as_str().to_owned());
+        known.tls_fingerprint = way.tls_fingerprint;
+        known.last_used_ms = Some(now_ms);
+        self.save()
     }
 
     /// A gateway is at another address now; what is known of it goes with it.
@@ -238,18 +320,40 @@ mod tests {
         assert_eq!(Gateways::load(path).expect("reads").known("a:1").device_token(), None);
     }
 
+    fn way(address: &str, dialect: Dialect) -> Way {
+        Way {
+            address: address.to_owned(),
+            dialect,
+            tls_fingerprint: None,
+        }
+    }
+
     #[test]
-    fn the_only_gateway_is_the_one_key_that_let_this_device_in() {
+    fn the_gateway_that_let_this_device_in_last_is_meant_and_several_that_are_as_likely_are_all_named() {
         let folder = tempfile::tempdir().expect("folder");
-        let mut gateways = Gateways::load(folder.path().join("gateways.json")).expect("empty");
-        assert_eq!(gateways.only(), None);
+        let path = folder.path().join("gateways.json");
+        let mut gateways = Gateways::load(path.clone()).expect("empty");
+        let native = |address: &str| way(address, Dialect::Native);
+        assert_eq!(gateways.remembered(None), Remembered::Nobody);
         gateways.pin("a:1", [1; 32]).expect("written").expect("first");
-        assert_eq!(gateways.only(), Some("a:1"));
+        assert_eq!(gateways.remembered(None), Remembered::One(native("a:1"), 0));
         gateways.pin("b:1", [1; 32]).expect("written").expect("first");
-        assert_eq!(gateways.only(), Some("a:1"), "two addresses of one gateway");
-        gateways.pin("c:1", [2; 32]).expect("written").expect("first");
-        assert_eq!(gateways.only(), None);
-        assert!(gateways.is_pinned([2; 32]) && !gateways.is_pinned([3; 32]));
+        assert!(
+            matches!(gateways.remembered(None), Remembered::One(_, 0)),
+            "two addresses of one gateway"
+        );
+        gateways.set_device_token("c:1", Some("t".to_owned())).expect("written");
+        let several = [native("a:1"), native("b:1"), way("c:1", Dialect::Openclaw)];
+        assert_eq!(gateways.remembered(None), Remembered::Several(several.to_vec()));
+        assert!(matches!(
+            gateways.remembered(Some(Dialect::Native)),
+            Remembered::One(_, 0)
+        ));
+        let last = way("ws://c:1", Dialect::Openclaw);
+        gateways.used("c:1", last.clone(), 7).expect("written");
+        let gateways = Gateways::load(path).expect("reads");
+        assert_eq!(gateways.remembered(None), Remembered::One(last, 2));
+        assert!(gateways.is_pinned([1; 32]) && !gateways.is_pinned([3; 32]));
     }
 
     #[test]

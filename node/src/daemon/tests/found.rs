@@ -35,7 +35,7 @@ async fn another_key_than_the_announced_one_ends_it_before_anything_is_said() {
     assert!(matches!(error, RunError::OtherKey { .. }), "{error}");
     assert!(error.to_string().contains("ws://127.0.0.1:"), "{error}");
     let remembered = StateDir::open(&node.state).expect("opens").gateways().expect("reads");
-    assert_eq!(remembered.only(), None);
+    assert_eq!(remembered.remembered(None), crate::state::Remembered::Nobody);
 }
 
 #[tokio::test]
