@@ -17,7 +17,7 @@ use crate::program::Program;
 use crate::wait::{PATIENCE, until, until_time, within};
 
 /// Without these it asks for things, speaks to its maker, or needs a graphics card.
-const ARGUMENTS: [&str; 15] = [
+const ARGUMENTS: [&str; 16] = [
     "--headless=new",
     "--no-sandbox",
     "--disable-gpu",
@@ -33,6 +33,8 @@ const ARGUMENTS: [&str; 15] = [
     "--password-store=basic",
     "--hide-scrollbars",
     "--log-level=3",
+    // The gateway's certificate is its own.
+    "--ignore-certificate-errors",
 ];
 
 /// A browser with a profile that outlives it.
