@@ -1,8 +1,8 @@
 # Sourced by the scripts beside it: installs system packages, and only those that are missing.
 # shellcheck shell=bash
 
-# have PROGRAM: whether it can be run.
-have() { command -v "$1" >/dev/null 2>&1; }
+# have PROGRAM: whether it can be run; of an absolute path, whether there is such a file.
+have() { command -v "$1" >/dev/null 2>&1 || { [ "${1#/}" != "$1" ] && [ -e "$1" ]; }; }
 
 # as_root COMMAND…: as it is for root, else through sudo.
 as_root() {
