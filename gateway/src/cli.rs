@@ -86,11 +86,6 @@ enum Command {
 }
 
 impl Cli {
-    /// Whether this process becomes the gateway, which sets up its own logging.
-    pub fn is_gateway_run(&self) -> bool {
-        matches!(&self.command, Command::Gateway(gateway::Gateway::Run(_)))
-    }
-
     /// Does what was typed.
     ///
     /// # Errors
@@ -158,12 +153,5 @@ mod tests {
             let takes_json = command.get_arguments().any(|argument| argument.get_id() == "json");
             assert!(takes_json || is_generated, "{path}");
         });
-    }
-
-    #[test]
-    fn only_one_command_becomes_the_gateway() {
-        let parse = |words: &str| Cli::try_parse_from(words.split(' ')).expect(words);
-        assert!(parse("atoll gateway run --port 0").is_gateway_run());
-        assert!(!parse("atoll gateway status --json").is_gateway_run());
     }
 }

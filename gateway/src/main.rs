@@ -6,13 +6,10 @@ use atoll_gateway::cli::Cli;
 use clap::Parser;
 use tokio::runtime::{Builder, Runtime};
 
-/// Enough for a gateway: it waits far more than it computes, and model, hash and file work leaves these threads free.
-const GATEWAY_WORKERS: usize = 2;
-
 fn main() -> ExitCode {
     keep_new_files_private();
     let cli = Cli::parse();
-    let runtime = match runtime(cli.is_gateway_run()) {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("atoll: cannot start: {error}");
@@ -31,16 +28,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn runtime(is_gateway: bool) -> std::io::Result<Runtime> {
-    let mut builder = if is_gateway {
-        Builder::new_multi_thread()
-    } else {
-        Builder::new_current_thread()
-    };
-    if is_gateway {
-        builder.worker_threads(GATEWAY_WORKERS);
-    }
-    builder.enable_all().build()
+/// One thread for all that waits, the gateway too: a call passes through half a dozen tasks, and waking another thread for each
+/// costs more than the tasks do. What computes or touches the disk for long has threads of its own (the journal, blobs, hashes).
+fn runtime() -> std::io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build()
 }
 
 /// Before the first file is made, whoever makes it.
