@@ -12,6 +12,7 @@ use atoll_pairing::link::quic;
 use atoll_pairing::link::ws::Io;
 use atoll_pairing::link::{Facts, Pipe};
 use atoll_pairing::tls;
+use futures_util::FutureExt;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -185,10 +186,8 @@ impl<S: Serve> Accept<S> {
     }
 
     fn spawn(&self, permit: OwnedSemaphorePermit, serving: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.spawn(async move {
-            let _permit = permit;
-            serving.await;
-        });
+        // An async block that awaits what it captured would hold it twice.
+        self.tasks.spawn(serving.map(move |()| drop(permit)));
     }
 }
 
@@ -202,8 +201,9 @@ async fn open<S: Serve>(stream: TcpStream, address: SocketAddr, serve: S, tls: t
     if first[0] != TLS_HANDSHAKE {
         return serve.serve(stream, Facts::default(), peer).await;
     }
-    match tokio::time::timeout(OPENING, tls.accept(stream)).await {
-        Ok(Ok((stream, facts))) => serve.serve(stream, facts, peer).await,
+    // Boxed: what a handshake takes is free again after it, and what is handed on is small.
+    match Box::pin(tokio::time::timeout(OPENING, tls.accept(stream))).await {
+        Ok(Ok((stream, facts))) => serve.serve(Box::new(stream), facts, peer).await,
         Ok(Err(error)) => tracing::debug!(%address, %error, "TLS handshake failed"),
         Err(_) => tracing::debug!(%address, "TLS handshake took too long"),
     }

@@ -53,13 +53,26 @@ pub(crate) async fn serve(house: Arc<House>, pipe: Pipe, origin: Origin) {
         (None, Some(_)) => "wss",
         (None, None) => "ws",
     };
+    // What coming in takes is not kept by a link that rests, and there may be thousands of those.
+    let opened = Box::pin(come_in(&house, pipe, &origin, over)).await;
+    drop(origin);
+    if let Some(opened) = opened {
+        carry(house, opened).await;
+    }
+}
+
+/// From the first word to the greeting; none when it goes no further.
+async fn come_in(house: &House, pipe: Pipe, origin: &Origin, over: &'static str) -> Option<Opened> {
+    let language = pipe.facts().language.unwrap_or(Language::Dialect);
     match greet(pipe, language, house.identity.clone()).await {
         Ok(guest) => {
-            if let Some((guest, admitted)) = knock(&house, guest, &origin).await {
-                enter(&house, guest, &origin, over, *admitted).await;
-            }
+            let (guest, admitted) = Box::pin(knock(house, guest, origin)).await?;
+            enter(house, guest, origin, over, *admitted).await
         }
-        Err(error) => tracing::debug!(address = origin.address, %error, "a peer did not come in"),
+        Err(error) => {
+            tracing::debug!(address = origin.address, %error, "a peer did not come in");
+            None
+        }
     }
 }
 
@@ -156,8 +169,23 @@ async fn was_rejected(house: &House, told: &PairingRefusal) -> bool {
     !is_open.await.unwrap_or(true)
 }
 
-/// Registers the peer, greets it, and carries frames until one end hangs up.
-async fn enter(house: &Arc<House>, guest: Guest, origin: &Origin, over: &'static str, admitted: admission::Admitted) {
+/// A link that was greeted.
+struct Opened {
+    link: Link,
+    queue: Queued,
+    caller: Arc<Caller>,
+    outgoing: Outlet,
+    linked: Linked,
+}
+
+/// Registers the peer and greets it.
+async fn enter(
+    house: &House,
+    guest: Guest,
+    origin: &Origin,
+    over: &'static str,
+    admitted: admission::Admitted,
+) -> Option<Opened> {
     let (outgoing, queue) = outlet();
     let connection = uuid::Uuid::new_v4().to_string();
     // Registered before it is greeted, so that it misses nothing; the writer starts after the greeting.
@@ -165,41 +193,52 @@ async fn enter(house: &Arc<House>, guest: Guest, origin: &Origin, over: &'static
         pipe: over,
         ..link_up(guest.proven(), origin, &admitted, &connection, outgoing.clone())
     };
-    let Some((link, generation)) = house.hub.link_up(up).await else {
-        return;
-    };
-    let _linked = Linked {
+    let (link, generation) = house.hub.link_up(up).await?;
+    let linked = Linked {
         hub: house.hub.clone(),
         link,
     };
-    if let Ok(mut opened) = welcome(house, guest, &admitted, &connection, generation).await {
-        let node = admitted
-            .principal
-            .device_id()
-            .filter(|_| admitted.principal.role() == Role::Node);
-        let blobs = offer_blobs(house, link, node.zip(opened.take_streams())).await;
-        if node.is_some() {
-            // The queue is empty, so there is room.
-            let _ = outgoing.try_send(Outgoing::Frame(Box::new(Frame::Clock(clock::now_ms()))));
-        }
-        let caller = Arc::new(Caller::new(Arc::new(admitted.principal.with_connection(connection))));
-        let _gone = caller.gone.clone().drop_guard();
-        let (tx, rx) = opened.split();
-        let writer = write(tx, queue, caller.principal.label());
-        let reader = Reader {
-            house: house.clone(),
-            caller,
-            outgoing,
-            link,
-        }
-        .run(rx);
-        let reason = tokio::select! {
-            reason = reader => reason,
-            reason = writer => reason,
-            never = blobs => match never {},
-        };
-        tracing::debug!(link = link.0, %reason, "a link ended");
+    let link = welcome(house, guest, &admitted, &connection, generation).await.ok()?;
+    Some(Opened {
+        link,
+        queue,
+        caller: Arc::new(Caller::new(Arc::new(admitted.principal.with_connection(connection)))),
+        outgoing,
+        linked,
+    })
+}
+
+/// Carries frames until one end hangs up.
+async fn carry(house: Arc<House>, opened: Opened) {
+    let Opened {
+        mut link,
+        mut queue,
+        caller,
+        outgoing,
+        linked,
+    } = opened;
+    let _gone = caller.gone.clone().drop_guard();
+    let node = caller.principal.device_id();
+    let node = node.filter(|_| caller.principal.role() == Role::Node);
+    let blobs = offer_blobs(&house, linked.link, node.zip(link.take_streams())).await;
+    if node.is_some() {
+        // The queue is empty, so there is room.
+        let _ = outgoing.try_send(Outgoing::Frame(Box::new(Frame::Clock(clock::now_ms()))));
     }
+    let (mut tx, mut rx) = link.split();
+    let peer = caller.principal.label();
+    let reader = Reader {
+        house,
+        caller,
+        outgoing,
+        link: linked.link,
+    };
+    let reason = tokio::select! {
+        reason = reader.run(&mut rx) => reason,
+        reason = write(&mut tx, &mut queue, &peer) => reason,
+        never = blobs => match never {},
+    };
+    tracing::debug!(link = linked.link.0, %reason, "a link ended");
 }
 
 /// Lets blobs be fetched from a node, and lets it fetch those that its calls name. Nobody else has any here.
@@ -297,16 +336,16 @@ async fn welcome(
 }
 
 /// Sends what is queued, in order, until the link is to end.
-async fn write(mut tx: LinkTx, mut queue: Queued, peer: String) -> String {
+async fn write(tx: &mut LinkTx, queue: &mut Queued, peer: &str) -> String {
     let cut = queue.cut();
     let (code, reason) = tokio::select! {
         biased;
         why = cut => why,
-        reason = write_all(&mut tx, &mut queue, &peer) => return reason,
+        reason = write_all(tx, queue, peer) => return reason,
     };
     let _ = tokio::time::timeout(LAST_WORDS, async {
         while let Some((outgoing, _room)) = queue.try_next() {
-            if write_one(&mut tx, outgoing).await.is_err() {
+            if write_one(tx, outgoing).await.is_err() {
                 return;
             }
         }
@@ -388,7 +427,7 @@ struct Reader {
 
 impl Reader {
     /// Routes what comes. A peer with too much under way is read no further until something of it ends.
-    async fn run(self, mut rx: LinkRx) -> String {
+    async fn run(&self, rx: &mut LinkRx) -> String {
         let room = Arc::new(Semaphore::new(limits::OPERATOR_REQUESTS));
         loop {
             let frame = match rx.recv().await {
@@ -410,8 +449,11 @@ impl Reader {
                     let (house, caller, outgoing) = (self.house.clone(), self.caller.clone(), self.outgoing.clone());
                     let stop = house.turns.stop.clone();
                     let mut served = Box::pin(async move {
-                        stop.run_until_cancelled(rpc::serve(house, caller, request, outgoing, permit))
-                            .await;
+                        tokio::select! {
+                            biased;
+                            () = stop.cancelled() => {}
+                            () = rpc::serve(house, caller, request, outgoing, permit) => {}
+                        }
                     });
                     // Most answers wait for nobody, and need no task of their own.
                     let begun = poll_fn(|context| Poll::Ready(served.as_mut().poll(context)));

@@ -156,13 +156,16 @@ where
             })
         }
     });
-    let served = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_DEADLINE)
-        .max_buf_size(HEAD_BYTES)
-        .serve_connection(TokioIo::new(io), service)
-        .with_upgrades()
-        .await;
+    // Boxed: what HTTP takes is free again when the socket has become a WebSocket.
+    let served = Box::pin(
+        hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_DEADLINE)
+            .max_buf_size(HEAD_BYTES)
+            .serve_connection(TokioIo::new(io), service)
+            .with_upgrades(),
+    )
+    .await;
     if let Err(error) = served {
         tracing::debug!(?peer, %error, "connection ended early");
         return;

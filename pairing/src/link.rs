@@ -225,7 +225,8 @@ impl PipeTx {
     /// As [`Self::feed`], on the stream of the frame's call where the pipe has streams.
     async fn feed_frame(&mut self, frame: &Frame, message: Message) -> Result<(), LinkError> {
         match self {
-            Self::Quic(tx) => tx.feed_frame(frame, message).await,
+            // Boxed here and below: what few links need takes no room in those that rest.
+            Self::Quic(tx) => Box::pin(tx.feed_frame(frame, message)).await,
             Self::Ws(_) | Self::Memory(_) => self.feed(message).await,
         }
     }
@@ -417,14 +418,22 @@ impl LinkTx {
     /// # Errors
     /// The link is over.
     pub async fn feed_streams(&mut self) -> Result<(), LinkError> {
+        match self.next_of_streams() {
+            Outbound::Nothing => Ok(()),
+            due @ (Outbound::Frame(_) | Outbound::Hangup(_)) => Box::pin(self.feed_due(due)).await,
+        }
+    }
+
+    fn next_of_streams(&self) -> Outbound {
+        let streams = self.streams.as_ref();
+        streams.map_or(Outbound::Nothing, |streams| streams.0.next())
+    }
+
+    async fn feed_due(&mut self, mut due: Outbound) -> Result<(), LinkError> {
         let mut fed = 0;
-        while fed < limits::STREAM_CHUNK {
-            let next = self
-                .streams
-                .as_ref()
-                .map_or(Outbound::Nothing, |streams| streams.0.next());
-            match next {
-                Outbound::Nothing => break,
+        loop {
+            match due {
+                Outbound::Nothing => return Ok(()),
                 Outbound::Hangup(reason) => {
                     self.close(1008, reason).await;
                     return Err(LinkError::Misused(reason));
@@ -436,8 +445,11 @@ impl LinkTx {
                     }
                 }
             }
+            if fed >= limits::STREAM_CHUNK {
+                return Ok(());
+            }
+            due = self.next_of_streams();
         }
-        Ok(())
     }
 
     /// Says why and hangs up. The receiving half ends soon after.
@@ -468,7 +480,7 @@ impl LinkRx {
                     match self.sort(frame) {
                         Ok(Some(frame)) => return Ok(Received::Frame(frame)),
                         Ok(None) => {}
-                        Err(reason) => return Err(self.see_off(reason).await),
+                        Err(reason) => return Err(Box::pin(self.see_off(reason)).await),
                     }
                 }
                 Ok(Some(reject)) => return Ok(reject),
