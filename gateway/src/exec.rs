@@ -177,7 +177,7 @@ impl Commands {
                     cancel: wanted.cancel.clone(),
                     ..Call::new(node, "system.run.prepare", params, PREPARE)
                 };
-                self.ring.call(&wanted.principal, call).await?
+                self.ring.call(&wanted.principal, &call).await?
             }
             None => {
                 self.here
@@ -310,7 +310,7 @@ impl Commands {
             cancel: wanted.cancel.clone(),
             ..Call::new(node, "system.run", params, timeout)
         };
-        Ok(self.ring.call(&wanted.principal, call).await?)
+        Ok(self.ring.call(&wanted.principal, &call).await?)
     }
 
     async fn run_here(

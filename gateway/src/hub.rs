@@ -282,13 +282,13 @@ impl Hub {
     /// Makes a call; it has its place in the owner's queue when this returns. What comes back waits for the end, which comes at the
     /// deadline at the latest. When the gateway goes down first it never comes: the caller is dropped with the rest of the house, and
     /// the node keeps the end for the next start.
-    pub(crate) async fn invoke(&self, invoke: NewInvoke) -> impl Future<Output = CallEnd> + use<> {
+    pub(crate) async fn invoke(&self, invoke: Box<NewInvoke>) -> impl Future<Output = CallEnd> + use<> {
         let call = CancelOnDrop {
             hub: self.clone(),
             call: Some(invoke.invoke.call.clone()),
         };
         let (reply, answer) = oneshot::channel();
-        self.tell(Request::Invoke(Box::new(invoke), reply)).await;
+        self.tell(Request::Invoke(invoke, reply)).await;
         async move {
             let Ok(end) = answer.await else {
                 return std::future::pending().await;

@@ -272,9 +272,9 @@ impl Journal {
     ///
     /// # Errors
     /// Its line cannot be written, or so many calls wait for their rows that something is wrong with the disk.
-    pub async fn call_sent(&self, new: NewCall, now: i64) -> Result<(), JournalError> {
+    pub async fn call_sent(&self, new: Box<NewCall>, now: i64) -> Result<(), JournalError> {
         if self.ahead.is_full() {
-            self.write(Durability::Lazy, |_| Ok(())).await?;
+            Box::pin(self.write(Durability::Lazy, |_| Ok(()))).await?;
         }
         if self.ahead.sent(new, now)? {
             self.announce_calls();

@@ -78,7 +78,7 @@ impl Nodes for AgentNodes {
             cancel: caller.cancel.clone(),
             ..Call::new(node, command, params, limits::CALL_DEADLINE)
         };
-        reply(self.ring.call(&principal, call).await)
+        reply(self.ring.call(&principal, &call).await)
     }
 }
 

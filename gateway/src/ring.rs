@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::book::Book;
 use crate::clock;
 use crate::config::ConfigStore;
-use crate::hub::{self, Hub, LiveNode, NewInvoke, Part};
+use crate::hub::{Hub, LiveNode, NewInvoke, Part};
 use crate::journal::calls::{self, CallEnd, CallRow, CallState, Details, Fingerprint, NewCall, ToolKey};
 use crate::journal::{Durability, Journal, JournalError};
 use crate::media::{FETCH_AFTER_RESTART, Live, Media, Offers};
@@ -36,6 +37,7 @@ use crate::select::{self, Candidate, SelectError};
 mod blobs;
 mod leaving;
 
+use blobs::{is_laden, names_blobs};
 pub(crate) use leaving::Leaving;
 
 /// The devices.
@@ -89,7 +91,7 @@ impl Call {
     /// A call without anything special.
     pub(crate) fn new(node: DeviceId, command: impl Into<String>, params: Option<Json>, timeout: Duration) -> Self {
         Self {
-            id: uuid::Uuid::new_v4().into(),
+            id: uuid::Uuid::now_v7().into(),
             key: None,
             node,
             command: command.into(),
@@ -186,22 +188,24 @@ impl Ring {
     }
 
     /// Calls a command on a node, for somebody, once.
-    pub(crate) async fn call(&self, principal: &Arc<Principal>, call: Call) -> Result<Option<Json>, CallRefused> {
+    ///
+    /// Thousands a second go this way: what few calls need is boxed, so that all others are small.
+    pub(crate) async fn call(&self, principal: &Arc<Principal>, call: &Call) -> Result<Option<Json>, CallRefused> {
         let live = match call.key {
-            Some(_) => self.hub.awaited(call.node).await,
+            Some(_) => Box::pin(self.hub.awaited(call.node)).await,
             None => self.hub.node(call.node),
         };
         let Some(live) = live else {
-            return Err(self.absent(call.node).await);
+            return Err(Box::pin(self.absent(call.node)).await);
         };
         self.deliver(principal, call, &live).await
     }
 
     /// The same, to a node that is linked.
-    pub(crate) async fn deliver(
+    async fn deliver(
         &self,
         principal: &Arc<Principal>,
-        call: Call,
+        call: &Call,
         live: &LiveNode,
     ) -> Result<Option<Json>, CallRefused> {
         let action = InvokeCommand {
@@ -213,18 +217,33 @@ impl Ring {
         let granted = access::decide(principal, action, &self.policy(), clock::now_ms())
             .map_err(|denied| CallRefused::Denied(denied.into()))?;
         let caller: Arc<str> = granted.principal().label().into();
-        let load = self.load(call.node, live.language, call.params.clone()).await?;
+        let load = match &call.params {
+            Some(params) if is_laden(params) => {
+                Some(Box::pin(self.load(call.node, live.language, params.clone())).await?)
+            }
+            Some(_) | None => None,
+        };
+        let params = load.as_ref().map_or(call.params.as_ref(), |load| Some(&load.params));
         let budget = call.budget();
         let deadline = clock::instant() + budget;
         let leaving = self.leaving.set_out().await;
-        self.record_start(&call, &caller, live, budget).await?;
-        let ended = self.dispatch(&call, live, caller, load.params.as_ref(), deadline).await;
+        self.record_start(call, &caller, live, budget).await?;
+        let ended = self.hub.invoke(outbound(call, live, caller, params, deadline)).await;
+        let mut ended = pin!(ended);
         drop(leaving);
-        let end = self.until_called_off(ended, &call.id, &call.cancel).await;
-        let progress = call.progress.as_ref();
-        let end = self.unload(call.node, end, deadline, progress, &call.cancel).await;
+        let mut end = self.until_called_off(ended.as_mut(), &call.id, &call.cancel).await;
+        if let Ok(Some(result)) = &end
+            && names_blobs(result)
+        {
+            let progress = call.progress.as_ref();
+            end = Box::pin(self.unload(call.node, result.clone(), deadline, progress, &call.cancel)).await;
+        }
         drop(load);
-        self.record_end(&call, &end).await;
+        if call.is_durable() {
+            Box::pin(self.record_end(call, &end)).await;
+        } else {
+            self.journal.call_ended(call.id.clone(), end_row(&end), clock::now());
+        }
         Ok(end?)
     }
 
@@ -243,7 +262,9 @@ impl Ring {
             let sent = move |db: &rusqlite::Connection| {
                 calls::sent_after_waiting(db, &id, deadline_at, memory.as_deref(), clock::now())
             };
-            return self.journal.write(Durability::Lazy, sent).await.map_err(journaled);
+            return Box::pin(self.journal.write(Durability::Lazy, sent))
+                .await
+                .map_err(journaled);
         }
         let idempotency = call.idempotency.as_ref();
         let new = NewCall {
@@ -262,72 +283,42 @@ impl Ring {
             },
         };
         if call.key.is_none() {
-            return self.journal.call_sent(new, clock::now()).await.map_err(journaled);
+            return self
+                .journal
+                .call_sent(Box::new(new), clock::now())
+                .await
+                .map_err(journaled);
         }
         let open = move |db: &rusqlite::Connection| {
             calls::open(db, &new, clock::now())?;
             calls::sent_once(db, &new.call, clock::now())
         };
-        self.journal.write(Durability::Lazy, open).await.map_err(journaled)
-    }
-
-    /// Hands the call to the hub; what it gives back waits for the end.
-    async fn dispatch(
-        &self,
-        call: &Call,
-        live: &LiveNode,
-        caller: Arc<str>,
-        params: Option<&Json>,
-        deadline: Instant,
-    ) -> impl Future<Output = hub::CallEnd> + use<> {
-        let params = match (&call.plan, live.language) {
-            // The dialect has no signature: the gateway's word goes into the parameters.
-            (Some(_), Language::Dialect) => params.map(approved),
-            (Some(_) | None, _) => params.cloned(),
-        };
-        let invoke = Invoke {
-            call: call.id.clone(),
-            node: call.node,
-            command: call.command.clone(),
-            params,
-            timeout_ms: u64::try_from((deadline - clock::instant()).as_millis()).unwrap_or(u64::MAX),
-            idempotency_key: call.idempotency.as_ref().map(|idempotency| idempotency.text.clone()),
-            plan: call.plan.clone().filter(|_| live.language == Language::Native),
-        };
-        let new = NewInvoke {
-            invoke,
-            deadline,
-            idempotent: call.idempotent,
-            keep_until_acknowledged: call.is_durable(),
-            caller,
-            progress: call.progress.clone(),
-        };
-        self.hub.invoke(new).await
+        Box::pin(self.journal.write(Durability::Lazy, open))
+            .await
+            .map_err(journaled)
     }
 
     /// Waits for the end of a call, which comes at once when it is called off.
     async fn until_called_off<T>(
         &self,
-        ended: impl Future<Output = T>,
+        mut ended: Pin<&mut impl Future<Output = T>>,
         call: &CallId,
         cancel: &CancellationToken,
     ) -> T {
-        tokio::pin!(ended);
         tokio::select! {
             biased;
             end = &mut ended => return end,
             () = cancel.cancelled() => {}
         }
-        tokio::join!(ended, self.hub.cancel(call.clone())).0
+        Box::pin(futures_util::future::join(ended, self.hub.cancel(call.clone())))
+            .await
+            .0
     }
 
     /// What was written down before it went is durable before the node may forget it.
     async fn record_end(&self, call: &Call, end: &Result<Option<Json>, Failure>) {
         let row = end_row(end);
         let id = call.id.clone();
-        if !call.is_durable() {
-            return self.journal.call_ended(id, row, clock::now());
-        }
         let close = move |db: &rusqlite::Connection| calls::close(db, &id, &row, clock::now()).map(drop);
         match self.journal.write(Durability::Lazy, close).await {
             Ok(()) => self.hub.acknowledge(call.id.clone()).await,
@@ -371,11 +362,13 @@ impl Ring {
     /// Waits for a call from before a restart.
     pub(crate) async fn attach(&self, row: &CallRow, cancel: &CancellationToken) -> Result<Option<Json>, Failure> {
         let call = &row.new.call;
-        let ended = self.hub.attach(call.clone());
+        let ended = pin!(self.hub.attach(call.clone()));
         let mut end = self.until_called_off(ended, call, cancel).await;
-        if let Ok(node) = row.new.node.parse() {
+        if let (Ok(node), Ok(Some(result))) = (row.new.node.parse(), &end)
+            && names_blobs(result)
+        {
             let deadline = clock::instant() + FETCH_AFTER_RESTART;
-            end = self.unload(node, end, deadline, None, cancel).await;
+            end = self.unload(node, result.clone(), deadline, None, cancel).await;
         }
         let (id, row) = (call.clone(), end_row(&end));
         let close = move |db: &rusqlite::Connection| calls::close(db, &id, &row, clock::now()).map(drop);
@@ -477,6 +470,38 @@ impl Ring {
             .map(|record| (record.clone(), live.remove(&record.id)))
             .collect()
     }
+}
+
+/// What the hub is told of a call.
+fn outbound(
+    call: &Call,
+    live: &LiveNode,
+    caller: Arc<str>,
+    params: Option<&Json>,
+    deadline: Instant,
+) -> Box<NewInvoke> {
+    let params = match (&call.plan, live.language) {
+        // The dialect has no signature: the gateway's word goes into the parameters.
+        (Some(_), Language::Dialect) => params.map(approved),
+        (Some(_) | None, _) => params.cloned(),
+    };
+    let invoke = Invoke {
+        call: call.id.clone(),
+        node: call.node,
+        command: call.command.clone(),
+        params,
+        timeout_ms: u64::try_from((deadline - clock::instant()).as_millis()).unwrap_or(u64::MAX),
+        idempotency_key: call.idempotency.as_ref().map(|idempotency| idempotency.text.clone()),
+        plan: call.plan.clone().filter(|_| live.language == Language::Native),
+    };
+    Box::new(NewInvoke {
+        invoke,
+        deadline,
+        idempotent: call.idempotent,
+        keep_until_acknowledged: call.is_durable(),
+        caller,
+        progress: call.progress.clone(),
+    })
 }
 
 /// What a node can do: declared and approved, or only approved while nobody can ask it.

@@ -153,10 +153,10 @@ pub(crate) async fn serve(
     });
     match answer {
         Ok(Reply::Done(reply)) => send(&replies, id, Ok(reply)).await,
-        Ok(Reply::Accepted { first, then }) => send_both(&replies, id, first, then).await,
+        Ok(Reply::Accepted { first, then }) => Box::pin(send_both(&replies, id, first, then)).await,
         Ok(Reply::Later { first, then }) => {
             drop(place);
-            send_both(&replies, id, first, then).await;
+            Box::pin(send_both(&replies, id, first, then)).await;
         }
         Err(error) => send(&replies, id, Err(error)).await,
     }

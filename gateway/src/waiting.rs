@@ -390,7 +390,7 @@ async fn deliver(house: Arc<House>, waiter: Waiter) {
             Duration::from_millis(stored.timeout_ms),
         )
     };
-    match house.ring.call(&principal, call).await {
+    match house.ring.call(&principal, &call).await {
         Err(CallRefused::Failed(Failure::NotConnected) | CallRefused::Away) if waiter.until > clock::instant() => {
             if let Err(error) = house.ring.take_back(&waiter.call).await {
                 return finish(&house, waiter, Err(error.into()), CallState::Error).await;

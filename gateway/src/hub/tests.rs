@@ -148,7 +148,7 @@ fn new_invoke(call: &str, node: DeviceId, keeps: bool) -> NewInvoke {
 
 fn invoke(hub: &Hub, call: &str, node: DeviceId, keeps: bool) -> tokio::task::JoinHandle<CallEnd> {
     let (hub, new) = (hub.clone(), new_invoke(call, node, keeps));
-    tokio::spawn(async move { hub.invoke(new).await.await })
+    tokio::spawn(async move { hub.invoke(Box::new(new)).await.await })
 }
 
 fn is_acknowledgement(frame: &Frame, call: &str) -> bool {
@@ -317,7 +317,7 @@ async fn whoever_watches_the_output_is_told_how_much_is_missing() {
         progress: Some(progress),
         ..new_invoke("a", NODE, false)
     };
-    let _ended = hub.invoke(new).await;
+    let _ended = hub.invoke(Box::new(new)).await;
     node.hears_invoke().await;
     let say = async |seq: u64| {
         let progress = Progress {
@@ -452,7 +452,7 @@ async fn a_flood_of_requests_does_not_stop_the_clock() {
     let mut node = Node::new(&hub, NODE).await;
     let deadline = crate::clock::instant() + Duration::from_millis(50);
     let (caller, new) = (hub.clone(), new_invoke("a", NODE, false));
-    let call = tokio::spawn(async move { caller.invoke(NewInvoke { deadline, ..new }).await.await });
+    let call = tokio::spawn(async move { caller.invoke(Box::new(NewInvoke { deadline, ..new })).await.await });
     node.hears_invoke().await;
     let flood: Vec<_> = std::iter::repeat_with(|| {
         let hub = hub.clone();

@@ -83,11 +83,12 @@ impl Entry {
 
     fn store(&self, db: &Connection) -> Result<(), JournalError> {
         match self {
-            Self::Sent { new, at, end } => {
-                calls::open_sent(db, new, *at)?;
-                let Some((end, at)) = end else { return Ok(()) };
-                calls::close(db, &new.call, end, *at).map(drop)
-            }
+            Self::Sent { new, at, end: None } => calls::open_sent(db, new, *at),
+            Self::Sent {
+                new,
+                at,
+                end: Some((end, ended_at)),
+            } => calls::open_ended(db, new, *at, end, *ended_at),
             Self::Ended { call, end, at } => calls::close(db, call, end, *at).map(drop),
         }
     }
@@ -162,7 +163,7 @@ impl Ahead {
     }
 
     /// Writes down that a call leaves now. Whether the writer must be told.
-    pub(super) fn sent(&self, new: NewCall, at: i64) -> Result<bool, JournalError> {
+    pub(super) fn sent(&self, new: Box<NewCall>, at: i64) -> Result<bool, JournalError> {
         let mut state = self.state();
         if state.waiting.len() >= MOST {
             return Err(JournalError::Value("too many calls wait to be stored".to_owned()));
@@ -170,11 +171,7 @@ impl Ahead {
         state.append(&new, at)?;
         let place = state.waiting.len();
         state.sent.insert(new.call.clone(), place);
-        state.waiting.push(Entry::Sent {
-            new: Box::new(new),
-            at,
-            end: None,
-        });
+        state.waiting.push(Entry::Sent { new, at, end: None });
         Ok(state.announce())
     }
 

@@ -159,7 +159,7 @@ pub fn open(db: &Connection, new: &NewCall, now: i64) -> Result<Opened, JournalE
     {
         return Ok(Opened::Before(Box::new(row)));
     }
-    insert(db, new, CallState::Queued, now, None)?;
+    insert(db, new, CallState::Queued, now, None, None)?;
     Ok(Opened::New)
 }
 
@@ -168,7 +168,22 @@ pub fn open(db: &Connection, new: &NewCall, now: i64) -> Result<Opened, JournalE
 /// # Errors
 /// Any SQL error, also that its id is known.
 pub fn open_sent(db: &Connection, new: &NewCall, now: i64) -> Result<(), JournalError> {
-    insert(db, new, CallState::Sent, now, Some(now))
+    insert(db, new, CallState::Sent, now, Some(now), None)
+}
+
+/// As [`open_sent`], for a call whose end is known already, with the time when it ended.
+///
+/// # Errors
+/// As there; a state that is no end is refused.
+pub fn open_ended(
+    db: &Connection,
+    new: &NewCall,
+    sent_at: i64,
+    end: &CallEnd,
+    ended_at: i64,
+) -> Result<(), JournalError> {
+    must_be_end(end)?;
+    insert(db, new, end.state, sent_at, Some(sent_at), Some((end, ended_at)))
 }
 
 fn insert(
@@ -177,12 +192,14 @@ fn insert(
     state: CallState,
     now: i64,
     sent_at: Option<i64>,
+    end: Option<(&CallEnd, i64)>,
 ) -> Result<(), JournalError> {
     db.prepare_cached(
         "INSERT INTO calls (call, number, run, tool_call, node, command, caller, session, state, opened_at,
-                            deadline_at, idempotency_key, fingerprint, memory, waiting, sent_at)
+                            deadline_at, idempotency_key, fingerprint, memory, waiting, sent_at,
+                            ended_at, error_code, result)
          VALUES (?1, (SELECT coalesce(max(number), 0) + 1 FROM calls), ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9,
-                 ?10, ?11, ?12, ?13, ?14, ?15)",
+                 ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
     )?
     .execute(params![
         new.call.as_str(),
@@ -200,8 +217,19 @@ fn insert(
         new.details.memory,
         new.details.waiting,
         sent_at,
+        end.map(|(_, at)| at),
+        end.and_then(|(end, _)| end.error_code.as_deref()),
+        end.and_then(|(end, _)| end.result.as_deref()).map(bounded),
     ])?;
     Ok(())
+}
+
+fn must_be_end(end: &CallEnd) -> Result<(), JournalError> {
+    if end.state.is_end() {
+        return Ok(());
+    }
+    let state = end.state.as_str();
+    Err(JournalError::Value(format!("{state} is not an end of a call")))
 }
 
 /// Marks a queued call as sent: commit it before the frame leaves. False when it is not queued.
@@ -273,12 +301,7 @@ pub fn running(db: &Connection, call: &CallId) -> Result<bool, JournalError> {
 /// # Errors
 /// Any SQL error; a state that is no end is refused.
 pub fn close(db: &Connection, call: &CallId, end: &CallEnd, now: i64) -> Result<bool, JournalError> {
-    if !end.state.is_end() {
-        return Err(JournalError::Value(format!(
-            "{} is not an end of a call",
-            end.state.as_str()
-        )));
-    }
+    must_be_end(end)?;
     let result = end.result.as_deref().map(bounded);
     let changed = db
         .prepare_cached(

@@ -24,9 +24,19 @@ const STREAMS: usize = 8;
 /// What a call takes along.
 #[derive(Debug)]
 pub(super) struct Load {
-    pub(super) params: Option<Json>,
+    pub(super) params: Json,
     /// They end with the call.
     _offers: Vec<Offer>,
+}
+
+/// Whether parameters name blobs, or are so large that they travel as one. Nearly none do.
+pub(super) fn is_laden(params: &Json) -> bool {
+    !blob::handles(params).is_empty() || media::is_heavy(params)
+}
+
+/// Whether a result names blobs, which are still with its node.
+pub(super) fn names_blobs(result: &Json) -> bool {
+    !blob::handles(result).is_empty()
 }
 
 impl Ring {
@@ -34,21 +44,8 @@ impl Ring {
         self.config.current().media.bounds()
     }
 
-    /// Gets the parameters of a call ready for a node that speaks this language.
-    pub(super) async fn load(
-        &self,
-        node: DeviceId,
-        language: Language,
-        params: Option<Json>,
-    ) -> Result<Load, CallRefused> {
-        let is_laden = |params: &Json| !blob::handles(params).is_empty() || media::is_heavy(params);
-        let Some(params) = params.clone().filter(is_laden) else {
-            // Nearly all calls: nothing to wait for.
-            return Ok(Load {
-                params,
-                _offers: Vec::new(),
-            });
-        };
+    /// Gets laden parameters ready for a node that speaks this language.
+    pub(super) async fn load(&self, node: DeviceId, language: Language, params: Json) -> Result<Load, CallRefused> {
         let (store, offers, bounds) = (self.media.clone(), self.offers.clone(), self.bounds());
         let loading = tokio::task::spawn_blocking(move || match language {
             Language::Native => open_blobs(&store, bounds, params, |reading| offers.offer(node, reading)),
@@ -60,24 +57,20 @@ impl Ring {
             .flatten();
         let (params, offers) = loaded.map_err(CallRefused::Denied)?;
         Ok(Load {
-            params: Some(params),
+            params,
             _offers: offers,
         })
     }
 
-    /// A result with the store's handles in the place of the node's.
+    /// A result that names blobs, with the store's handles in the place of the node's.
     pub(super) async fn unload(
         &self,
         node: DeviceId,
-        end: Result<Option<Json>, Failure>,
+        result: Json,
         deadline: Instant,
         progress: Option<&mpsc::Sender<Part>>,
         cancel: &CancellationToken,
     ) -> Result<Option<Json>, Failure> {
-        let Some(result) = end? else { return Ok(None) };
-        if blob::handles(&result).is_empty() {
-            return Ok(Some(result));
-        }
         match self.hub.node(node).map(|live| live.language) {
             Some(Language::Dialect) => return Ok(Some(self.name_streams(node, &result))),
             Some(Language::Native) | None => {}

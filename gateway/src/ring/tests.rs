@@ -61,7 +61,7 @@ impl Bench {
         let ring = self.ring.clone();
         let agent = AgentId::new("main").expect("an id");
         let session = SessionKey::new("agent:main:main").expect("a key");
-        tokio::spawn(async move { ring.call(&Arc::new(Principal::agent(agent, session)), call).await })
+        tokio::spawn(async move { ring.call(&Arc::new(Principal::agent(agent, session)), &call).await })
     }
 
     /// The next thing that the node is told about calls.

@@ -1,5 +1,6 @@
 //! `node.invoke`, `node.invoke.cancel` and `node.calls.list`: calls of operators, made once however often they are asked for.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use atoll_protocol::blob;
@@ -32,32 +33,31 @@ const LOOK: Duration = Duration::from_secs(1);
 pub(super) async fn invoke(house: &House, ask: Ask) -> Answer {
     let params: NodeInvoke = ask.read()?;
     let form = params.blobs.unwrap_or(BlobForm::Inline);
-    let (call, offline) = call_of(&ask, params)?;
+    let (mut call, offline) = call_of(&ask, params)?;
     let about = About {
         node: call.node,
         command: call.command.clone(),
         form,
         media: house.media.clone(),
     };
-    let Some(idempotency) = call.idempotency.clone() else {
-        return about
-            .reply(first(house, &ask, call).await.map_err(WireError::from))
-            .await;
+    let Some(idempotency) = &call.idempotency else {
+        let end = first(house, &ask, &mut call).await;
+        return about.reply(end.map_err(WireError::from)).await;
     };
-    let Idempotency { key, fingerprint, .. } = idempotency;
+    let Idempotency { key, fingerprint, .. } = *idempotency;
     let end = match house.ring.repeats.begin(key, fingerprint, &call.id, clock::instant()) {
         Begun::Conflict => return Err(conflict()),
-        Begun::Over(call) => before(house, &call).await,
-        Begun::UnderWay(call, end) => match waiting(house, &call).await {
+        Begun::Over(call) => Box::pin(before(house, &call)).await,
+        Begun::UnderWay(call, end) => match Box::pin(waiting(house, &call)).await {
             Some(until_ms) => return Ok(later(call, until_ms, end, about)),
-            None => ask.caller.waits(end_of(end)).await?,
+            None => Box::pin(ask.caller.waits(end_of(end))).await?,
         },
         Begun::First => {
             let noted = Noted::new(&house.ring.repeats, key);
             if let Offline::QueueUntil(until_ms) = offline {
-                return queue(house, &ask, call, until_ms, noted, about).await;
+                return Box::pin(queue(house, &ask, call, until_ms, noted, about)).await;
             }
-            let end = first(house, &ask, call).await;
+            let end = first(house, &ask, &mut call).await;
             noted.end(end)
         }
     };
@@ -125,29 +125,24 @@ fn check_wait(offline: Offline, now: u64) -> Result<(), WireError> {
 }
 
 /// The call ends with the link of whoever asked, unless somebody else asked for the same and waits for it.
-async fn first(house: &House, ask: &Ask, mut call: Call) -> Result<Option<Json>, CallRefused> {
+async fn first(house: &House, ask: &Ask, call: &mut Call) -> Result<Option<Json>, CallRefused> {
     if call.command == "system.run" {
-        node::run::prepare(house, ask, &mut call)
-            .await
-            .map_err(CallRefused::Denied)?;
+        let prepared = Box::pin(node::run::prepare(house, ask, call)).await;
+        prepared.map_err(CallRefused::Denied)?;
     }
-    let (cancel, key) = (
-        call.cancel.clone(),
-        call.idempotency.as_ref().map(|idempotency| idempotency.key),
-    );
-    let ended = house.ring.call(&ask.caller.principal, call);
-    tokio::pin!(ended);
+    let mut ended = pin!(house.ring.call(&ask.caller.principal, call));
     tokio::select! {
         biased;
         end = &mut ended => return end,
         () = ask.caller.gone.cancelled() => {}
     }
+    let key = call.idempotency.as_ref().map(|idempotency| idempotency.key);
     while key.is_some_and(|key| house.ring.repeats.is_awaited(key)) {
         if let Ok(end) = tokio::time::timeout(LOOK, &mut ended).await {
             return end;
         }
     }
-    cancel.cancel();
+    call.cancel.cancel();
     ended.await
 }
 
@@ -229,18 +224,20 @@ impl About {
 
     /// Whoever knows nothing of blobs gets them in the result.
     async fn with_blobs(&self, payload: Option<Json>) -> Result<Option<Json>, WireError> {
-        let has_blobs = |payload: &Json| !blob::handles(payload).is_empty();
-        let Some(result) = payload
-            .clone()
-            .filter(|payload| self.form == BlobForm::Inline && has_blobs(payload))
-        else {
-            return Ok(payload);
-        };
+        match payload {
+            Some(payload) if self.form == BlobForm::Inline && !blob::handles(&payload).is_empty() => {
+                Box::pin(self.inline(payload)).await.map(Some)
+            }
+            payload => Ok(payload),
+        }
+    }
+
+    async fn inline(&self, payload: Json) -> Result<Json, WireError> {
         let media = self.media.clone();
-        let inlined = tokio::task::spawn_blocking(move || as_base64(&media, &result)).await;
+        let inlined = tokio::task::spawn_blocking(move || as_base64(&media, &payload)).await;
         let failed =
             |error: tokio::task::JoinError| WireError::unavailable(format!("the blobs could not be read: {error}"));
-        inlined.map_err(failed)?.map(Some)
+        inlined.map_err(failed)?
     }
 }
 

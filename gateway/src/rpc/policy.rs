@@ -49,7 +49,7 @@ async fn pass(house: &House, ask: &Ask, node: &str, command: &str, params: serde
     };
     let answer = house
         .ring
-        .call(&ask.caller.principal, call)
+        .call(&ask.caller.principal, &call)
         .await
         .map_err(|refused| match refused {
             CallRefused::Unknown | CallRefused::Away | CallRefused::Failed(Failure::NotConnected) => absent(),

@@ -51,9 +51,9 @@ fn killed(state: &Path) -> tempfile::TempDir {
 async fn a_call_survives_a_kill_before_it_has_its_row_and_is_then_as_it_was() {
     let dir = tempfile::tempdir().expect("a folder");
     let journal = Journal::open(&dir.path().join("state.db")).expect("opens");
-    journal.call_sent(call("one"), 1).await.expect("written down");
+    journal.call_sent(Box::new(call("one")), 1).await.expect("written down");
     journal.call_ended(call("one").call, ok(), 2);
-    journal.call_sent(call("two"), 3).await.expect("written down");
+    journal.call_sent(Box::new(call("two")), 3).await.expect("written down");
     let dir = killed(dir.path());
     let after = Journal::open(&dir.path().join("state.db")).expect("opens");
     // The end of the first was not written yet: nobody knows it, and nobody makes it again.
@@ -72,7 +72,7 @@ async fn a_write_sees_the_calls_and_ends_before_it_and_their_lines_go() {
     let journal = Journal::open(&dir.path().join("state.db")).expect("opens");
     for round in 0..50 {
         let name = format!("call {round}");
-        journal.call_sent(call(&name), 1).await.expect("written down");
+        journal.call_sent(Box::new(call(&name)), 1).await.expect("written down");
         if round % 3 == 0 {
             assert_eq!(state_of(&journal, &name).await.map(|row| row.0), Some(CallState::Sent));
         }
@@ -128,9 +128,12 @@ async fn what_the_disk_refuses_is_kept_and_stored_later() {
     let path = dir.path().join("state.db");
     let mut db = crate::journal::open_writer(&path).expect("opens");
     let ahead = Ahead::open(&path, &mut db).expect("opens");
-    assert!(ahead.sent(call("one"), 1).expect("written down"));
+    assert!(ahead.sent(Box::new(call("one")), 1).expect("written down"));
     let taken = ahead.take();
-    assert!(ahead.sent(call("two"), 2).expect("written down"), "announced anew");
+    assert!(
+        ahead.sent(Box::new(call("two")), 2).expect("written down"),
+        "announced anew"
+    );
     ahead.give_back(taken);
     assert!(!ahead.ended(call("one").call, ok(), 3), "announced before");
     let taken = ahead.take();
