@@ -25,6 +25,15 @@ need() {
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 }
 
+# need_libclang: what reads the headers of V4L2 for cameras; a library, so no program tells whether it is there.
+need_libclang() {
+  local found
+  for found in "${LIBCLANG_PATH:-}"/libclang*.so* /usr/lib/llvm*/lib/libclang*.so* /usr/lib*/libclang*.so* /usr/lib/*/libclang*.so*; do
+    [ ! -e "$found" ] || return 0
+  done
+  need libclang=libclang-dev
+}
+
 # need_cargo: Rust is not installed behind your back.
 need_cargo() {
   # A fresh rustup puts cargo here, and only a login shell has it on its PATH.

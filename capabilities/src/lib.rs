@@ -4,10 +4,13 @@
 //! run, except where the decision needs the command itself (`system.run`, see [`exec_policy`]).
 
 pub mod blob;
+pub mod camera;
 pub mod device;
 pub mod exec_policy;
 pub mod file;
+mod group;
 mod hex;
+pub mod owned;
 pub mod system_run;
 
 use std::sync::Arc;

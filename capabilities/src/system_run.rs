@@ -3,13 +3,13 @@
 //! A call goes through `request` (shape), `environment` (what it may set), `program` (what it means here), `gate` (may it?) and
 //! `process` (run it, kill it). [`PlanVerifier`] comes from whoever knows the gateway's key; this crate knows no keys.
 
-mod environment;
+pub(crate) mod environment;
 mod gate;
 mod output;
 mod policy_file;
 mod prepare;
 mod process;
-mod program;
+pub(crate) mod program;
 mod request;
 mod used;
 
@@ -27,10 +27,11 @@ use atoll_protocol::plan::Plan;
 use serde::Deserialize;
 use serde_json::json;
 
+use crate::group::GRACE;
 use crate::{Call, Capability, Description};
 use gate::{Candidate, denied};
 use policy_file::PolicyFile;
-use process::{GRACE, Start};
+use process::Start;
 use request::{Params, RunResult, invalid};
 use used::Used;
 

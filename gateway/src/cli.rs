@@ -5,6 +5,7 @@ use clap::{Parser, Subcommand};
 
 mod agent;
 mod approvals;
+mod camera;
 mod channels;
 mod client;
 mod config;

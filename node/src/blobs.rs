@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use async_trait::async_trait;
-use atoll_capabilities::blob::{Blobs, NewBlob};
+use atoll_capabilities::blob::{Blobs, NewBlob, NewStream};
 use atoll_pairing::blob::{Arrival, ArrivalError, send};
 use atoll_pairing::link::stream::{Incoming, StreamTx, Streams};
 use atoll_protocol::blob::{BlobHandle, BlobKind};
@@ -16,7 +16,8 @@ use atoll_protocol::error::{CallError, WireError};
 use atoll_protocol::frame::StreamHead;
 use atoll_protocol::id::BlobId;
 use atoll_protocol::limits;
-use tokio::sync::watch;
+use bytes::Bytes;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 /// Takes the link away from those who fetch, however it ends.
@@ -43,10 +44,13 @@ struct Kept {
 }
 
 #[derive(Debug, Clone)]
-struct Blob {
-    file: Arc<File>,
-    size: u64,
+enum Blob {
+    File(Arc<File>, u64),
+    /// Taken by the first who fetches it.
+    Stream(Arc<Mutex<Option<Parts>>>),
 }
+
+type Parts = mpsc::Receiver<Result<Vec<u8>, CallError>>;
 
 impl Shelf {
     /// Nothing is kept, and there is no link.
@@ -80,7 +84,11 @@ impl Shelf {
         let kept = self.lock().blobs.get(&blob).cloned();
         async move {
             match kept {
-                Some(blob) => send(tx, blob.file, blob.size, offset).await,
+                Some(Blob::File(file, size)) => send(tx, file, size, offset).await,
+                Some(Blob::Stream(parts)) => {
+                    let parts = parts.lock().unwrap_or_else(PoisonError::into_inner).take();
+                    show(tx, parts).await;
+                }
                 None => {
                     tx.fail(WireError::invalid("this node does not keep that blob (any more)"))
                         .await
@@ -102,13 +110,7 @@ impl Blobs for Shelf {
     fn offer(&self, blob: NewBlob) -> Result<BlobHandle, CallError> {
         let id: BlobId = uuid::Uuid::new_v4().into();
         let mut kept = self.lock();
-        kept.tidy();
-        let new = Blob {
-            file: Arc::new(blob.file),
-            size: blob.size,
-        };
-        kept.blobs.insert(id.clone(), new);
-        kept.order.push_back((Instant::now(), id.clone()));
+        kept.insert(&id, Blob::File(Arc::new(blob.file), blob.size));
         Ok(BlobHandle {
             id,
             name: blob.name,
@@ -116,6 +118,19 @@ impl Blobs for Shelf {
             mime: blob.mime,
             kind: BlobKind::File,
         })
+    }
+
+    fn offer_stream(&self, stream: NewStream) -> BlobHandle {
+        let id: BlobId = uuid::Uuid::new_v4().into();
+        let parts = Arc::new(Mutex::new(Some(stream.parts)));
+        self.lock().insert(&id, Blob::Stream(parts));
+        BlobHandle {
+            id,
+            name: stream.name,
+            size: 0,
+            mime: stream.mime,
+            kind: BlobKind::Stream,
+        }
     }
 
     async fn take(&self, blob: &BlobHandle, into: File) -> Result<(), CallError> {
@@ -160,7 +175,35 @@ impl Shelf {
     }
 }
 
+/// Passes a stream on until it ends or nobody wants more; with that its source ends.
+async fn show(mut tx: StreamTx, parts: Option<Parts>) {
+    let Some(mut parts) = parts else {
+        return tx.fail(WireError::invalid("that stream was taken already")).await;
+    };
+    loop {
+        let part = tokio::select! {
+            () = tx.abandoned() => return,
+            part = parts.recv() => part,
+        };
+        match part {
+            Some(Ok(bytes)) => {
+                if tx.send_key(bytes.into()).await.is_err() {
+                    return;
+                }
+            }
+            Some(Err(error)) => return tx.fail(WireError::unavailable(error.to_string())).await,
+            None => return drop(tx.finish(Bytes::new()).await),
+        }
+    }
+}
+
 impl Kept {
+    fn insert(&mut self, id: &BlobId, blob: Blob) {
+        self.tidy();
+        self.blobs.insert(id.clone(), blob);
+        self.order.push_back((Instant::now(), id.clone()));
+    }
+
     /// Makes room for one more: what is old goes, then the oldest.
     fn tidy(&mut self) {
         let now = Instant::now();

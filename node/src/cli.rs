@@ -2,6 +2,7 @@
 
 mod choose;
 mod discover;
+mod doctor;
 mod pair;
 
 use std::io::{self, Write};
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use atoll_capabilities::camera::{self, HELPER_ARGUMENT};
 use atoll_pairing::dial::Target;
 use atoll_pairing::discovery::Air;
 use atoll_pairing::tls::Fingerprint;
@@ -49,6 +51,11 @@ enum Command {
     Identity(Show),
     /// Show how the daemon is doing; exit code 3 when it is not connected
     Status(Show),
+    /// Show what this device can do, what it cannot, and why
+    Doctor(Show),
+    /// One job of a camera, in a process of its own
+    #[command(name = HELPER_ARGUMENT, hide = true)]
+    CameraHelper,
 }
 
 #[derive(Debug, Args)]
@@ -108,6 +115,10 @@ pub fn main() -> ExitCode {
         Command::Discover(discover) => runtime().and_then(|runtime| runtime.block_on(discover.run())),
         Command::Identity(show) => identity(&show),
         Command::Status(show) => status(&show),
+        Command::Doctor(show) => doctor::run(&show),
+        Command::CameraHelper => camera::helper_main()
+            .map(|()| ExitCode::SUCCESS)
+            .context("camera helper"),
     };
     done.unwrap_or_else(|error| {
         let _ = writeln!(io::stderr(), "atoll-node: {error:#}");

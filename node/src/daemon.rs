@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use atoll_capabilities::Capabilities;
+use atoll_capabilities::camera::{Cameras, HelperProgram};
 use atoll_capabilities::device::Device;
 use atoll_capabilities::file::Files;
 use atoll_capabilities::system_run::SystemRun;
@@ -29,6 +30,7 @@ use crate::config::{Config, Dialect, platform};
 use crate::consent::Consent;
 use crate::desk::Desk;
 use crate::roam::Roam;
+use crate::rules::{Ruled, Rules};
 use crate::serve::{Ended, FAREWELL, Session, Told, serve};
 use crate::state::{Gateways, Known, Lock, Phase, StateDir, StateError, Status, Way, unix_ms};
 
@@ -474,11 +476,16 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
 
 /// What this device can do.
 pub(crate) fn capabilities(state: &StateDir, consent: &Arc<Consent>, name: &str) -> Capabilities {
-    vec![
+    let cameras = Cameras::new(state.path(), HelperProgram::this());
+    let all: Capabilities = vec![
         Arc::new(SystemRun::new(state.path(), Arc::clone(consent) as _)),
         Arc::new(Device::new(name.to_owned(), state.path())),
         Arc::new(Files::new(state.path())),
-    ]
+        Arc::new(cameras),
+    ];
+    let rules = Arc::new(Rules::new(state.path()));
+    let ruled = |capability| Arc::new(Ruled::new(capability, rules.clone())) as _;
+    all.into_iter().map(ruled).collect()
 }
 
 /// What this device says of itself and asks for.

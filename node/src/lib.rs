@@ -2,7 +2,7 @@
 //!
 //! [`pair`] comes in by an invitation; [`find`] looks for a gateway when none is named; [`daemon`] dials for ever and hands each link
 //! to `serve`; `desk` owns the calls and `blobs` their bytes, which outlive links; [`consent`] checks what a
-//! gateway says a person approved; [`state`] owns the folder on disk. Knows nothing of channels, agents or sessions.
+//! gateway says a person approved, `rules` what the owner allows; [`state`] owns the folder on disk. Knows nothing of channels, agents or sessions.
 
 mod backoff;
 mod beacon;
@@ -16,6 +16,7 @@ mod exec_event;
 pub mod find;
 pub mod pair;
 mod roam;
+mod rules;
 mod serve;
 pub mod state;
 mod worker;

@@ -6,6 +6,7 @@
 
 mod across;
 mod blob;
+mod camera;
 mod crowd;
 mod echo;
 mod invoke;
@@ -49,6 +50,7 @@ measurements! {
     "operators" => invoke::throughput,
     "blob" => blob::throughput,
     "beside" => blob::commands,
+    "camera" => camera::camera,
     "nodes-ws" => nodes::over_ws,
     "nodes-wss" => nodes::over_wss,
     "nodes-quic" => nodes::over_quic,

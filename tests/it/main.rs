@@ -3,6 +3,7 @@
 mod agent;
 mod blob;
 mod calls;
+mod camera;
 mod connect;
 mod discovery;
 mod documents;

@@ -392,19 +392,27 @@ impl Node {
     /// # Panics
     /// When its state folder cannot be written.
     pub fn open_folder(&self, folder: &Path) {
-        let roots = json!({"roots": [{"path": folder, "write": true}]});
-        let path = self.state.path().join("files.json");
-        std::fs::write(&path, roots.to_string()).expect("a writable folder");
-        let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-        std::fs::set_permissions(&path, private).expect("a file of our own");
+        self.write("files.json", &json!({"roots": [{"path": folder, "write": true}]}));
     }
 
-    /// Writes what its owner allows.
+    /// Writes which programs its owner allows.
     ///
     /// # Panics
     /// When the folder cannot be written.
     pub fn consent(&self, document: &Value) {
-        let path = self.state.path().join("exec-approvals.json");
+        self.write("exec-approvals.json", document);
+    }
+
+    /// Writes which commands its owner allows, and how cameras are had.
+    ///
+    /// # Panics
+    /// When the folder cannot be written.
+    pub fn rules(&self, document: &Value) {
+        self.write("node.json", document);
+    }
+
+    fn write(&self, name: &str, document: &Value) {
+        let path = self.state.path().join(name);
         std::fs::write(&path, document.to_string()).expect("a writable folder");
         let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
         std::fs::set_permissions(&path, private).expect("a file of our own");
@@ -415,15 +423,27 @@ impl Node {
     /// # Panics
     /// When it says anything else.
     pub async fn status(&self) -> Value {
+        self.says("status").await
+    }
+
+    /// What `atoll-node doctor --json` says of it.
+    ///
+    /// # Panics
+    /// When it says anything else.
+    pub async fn doctor(&self) -> Value {
+        self.says("doctor").await
+    }
+
+    async fn says(&self, word: &str) -> Value {
         let mut command = Command::new(built("atoll-node"));
         isolate(&mut command, self.state.path());
-        command.args(["status", "--json", "--state-dir"]).arg(self.state.path());
+        command.args([word, "--json", "--state-dir"]).arg(self.state.path());
         command.stdin(Stdio::null()).kill_on_drop(true);
-        let output = within("atoll-node status", command.output())
+        let output = within(&format!("atoll-node {word}"), command.output())
             .await
             .expect("a program that was built");
         let text = String::from_utf8_lossy(&output.stdout);
-        serde_json::from_str(&text).unwrap_or_else(|error| panic!("atoll-node status: {error} in {text}"))
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("atoll-node {word}: {error} in {text}"))
     }
 
     /// Runs `atoll-node pair` with what its owner was given, without any token.

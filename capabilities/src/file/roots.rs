@@ -1,12 +1,10 @@
 //! The folders that the owner opened. Read afresh for every call; a file that cannot be trusted opens nothing.
 
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-/// More than any owner writes. A larger file opens nothing.
-const FILE_BYTES: u64 = 256 * 1024;
+use crate::owned::read_trusted;
 
 /// One open folder.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -57,27 +55,4 @@ impl Roots {
             None => Ok(document.roots),
         }
     }
-}
-
-/// The text of a file that nobody else can write; none when there is no file.
-fn read_trusted(path: &Path) -> io::Result<Option<String>> {
-    let file = match std::fs::File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::MetadataExt as _;
-        let metadata = file.metadata()?;
-        if metadata.mode() & 0o022 != 0 {
-            return Err(io::Error::other("others can write to it; run chmod go-w on it"));
-        }
-    }
-    let mut text = String::new();
-    file.take(FILE_BYTES + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > FILE_BYTES {
-        return Err(io::Error::other("it is too large"));
-    }
-    Ok(Some(text))
 }

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::blob::{Blobs, NewBlob};
+use crate::blob::{Blobs, NewBlob, NewStream};
 
 /// Keeps what is offered, and has one blob to take.
 #[derive(Debug, Default)]
@@ -35,6 +35,10 @@ impl Blobs for Desk {
             mime: blob.mime,
             kind: Default::default(),
         })
+    }
+
+    fn offer_stream(&self, _: NewStream) -> BlobHandle {
+        panic!("files are no streams")
     }
 
     async fn take(&self, _: &BlobHandle, mut into: fs::File) -> Result<(), CallError> {

@@ -37,7 +37,7 @@ const ENTRIES: usize = 128;
 const VALUE_BYTES: usize = 32 * 1024;
 
 /// The part of this process's environment that commands see.
-pub(super) fn base(all: impl Iterator<Item = (String, String)>) -> BTreeMap<String, String> {
+pub(crate) fn base(all: impl Iterator<Item = (String, String)>) -> BTreeMap<String, String> {
     all.filter(|(name, _)| listed(BASE, name) || name.starts_with("LC_"))
         .collect()
 }

@@ -1,5 +1,5 @@
-//! Starts one program in a process group of its own, feeds and reads it, and makes sure that it is dead when its time is over. The one
-//! place that differs by system. Decides nothing about permission.
+//! Starts one program in a process group of its own, feeds and reads it, and makes sure that it is dead when its time is over.
+//! Decides nothing about permission.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -8,18 +8,16 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use atoll_protocol::limits::{COMMAND_OUTPUT, PROGRESS_CHUNK};
-use process_wrap::tokio::{ChildWrapper, CommandWrap, KillOnDrop};
+use process_wrap::tokio::ChildWrapper;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{ChildStdin, Command};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::output::{Capture, Decoder};
 use super::request::RunResult;
-
-/// Between the polite signal and the one that cannot be caught.
-pub(crate) const GRACE: Duration = Duration::from_millis(300);
+use crate::group::Group;
 
 /// How long the output may still come after the program itself has ended: what it left in the pipe is there at once, and whoever
 /// inherited the pipe is not waited for.
@@ -68,7 +66,7 @@ pub(crate) async fn run(
     if time.is_zero() {
         return Ok(out_of_time(RunResult::default()));
     }
-    let mut group = match Group::spawn(&start) {
+    let mut group = match Group::spawn(command(&start)) {
         Ok(group) => group,
         Err(error) => return Ok(never_started(&start, &error)),
     };
@@ -82,7 +80,7 @@ pub(crate) async fn run(
     };
     match end {
         End::Exited(_) => {}
-        End::Lost(_) | End::OutOfTime | End::Cancelled => group.kill().await,
+        End::Lost(_) | End::OutOfTime | End::Cancelled => drop(group.kill().await),
     }
     match end {
         End::Cancelled => Err(Cancelled),
@@ -98,6 +96,23 @@ pub(crate) async fn run(
             ..output.into_result()
         }),
     }
+}
+
+fn command(start: &Start) -> Command {
+    let mut command = Command::new(&start.program);
+    command
+        .args(&start.args)
+        .current_dir(&start.cwd)
+        .env_clear()
+        .envs(&start.env)
+        .stdin(if start.stdin.is_some() {
+            Stdio::piped()
+        } else {
+            Stdio::null()
+        })
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
 }
 
 /// 124 is what the command `timeout` exits with.
@@ -118,16 +133,15 @@ fn never_started(start: &Start, error: &io::Error) -> RunResult {
 
 /// Feeds and reads until the program has ended and its pipes are empty.
 async fn attend(group: &mut Group, stdin: Option<String>, output: &mut Output) -> io::Result<ExitStatus> {
-    let mut pipes = Pipes::of(group.child.as_mut());
-    let feed = feed(group.child.stdin().take(), stdin);
+    let mut pipes = Pipes::of(group.child());
+    let feed = feed(group.child().stdin().take(), stdin);
     tokio::pin!(feed);
     let mut fed = false;
     loop {
         tokio::select! {
             () = &mut feed, if !fed => fed = true,
-            status = group.child.inner_mut().wait() => {
+            status = group.wait() => {
                 let status = status?;
-                group.reaped = true;
                 output.live = false;
                 pipes.drain(output).await;
                 return Ok(status);
@@ -248,71 +262,6 @@ impl Output {
             stderr,
             truncated: cut_out || cut_err,
             ..RunResult::default()
-        }
-    }
-}
-
-/// A program and everything it started that did not leave its process group. Killed when dropped.
-struct Group {
-    child: Box<dyn ChildWrapper>,
-    /// Once the program has been waited for, its number may belong to another: no signal from then on.
-    reaped: bool,
-}
-
-impl Group {
-    fn spawn(start: &Start) -> io::Result<Self> {
-        let mut command = Command::new(&start.program);
-        command
-            .args(&start.args)
-            .current_dir(&start.cwd)
-            .env_clear()
-            .envs(&start.env)
-            .stdin(if start.stdin.is_some() {
-                Stdio::piped()
-            } else {
-                Stdio::null()
-            })
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut command = CommandWrap::from(command);
-        #[cfg(unix)]
-        command.wrap(process_wrap::tokio::ProcessGroup::leader());
-        let child = command.wrap(KillOnDrop).spawn()?;
-        Ok(Self { child, reaped: false })
-    }
-
-    /// Asks the group to end, then ends it. The program is not waited for before that, so its number stays its own.
-    async fn kill(&mut self) {
-        if self.reaped {
-            return;
-        }
-        self.ask_to_end().await;
-        let _ = self.child.start_kill();
-        self.reaped = self.child.inner_mut().wait().await.is_ok();
-    }
-
-    #[cfg(unix)]
-    async fn ask_to_end(&mut self) {
-        use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
-        let Some(pid) = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed())) else {
-            return;
-        };
-        let _ = self.child.signal(Signal::TERM.as_raw());
-        let over = Instant::now() + GRACE;
-        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        while Instant::now() < over && matches!(waitid(WaitId::Pid(pid), look), Ok(None)) {
-            sleep(Duration::from_millis(10)).await;
-        }
-    }
-
-    #[cfg(not(unix))]
-    async fn ask_to_end(&mut self) {}
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        if !self.reaped {
-            let _ = self.child.start_kill();
         }
     }
 }

@@ -5,6 +5,7 @@ mod calls;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use super::camera::Camera;
 use super::client::Client;
 use super::output::{self, ago, list, short, text};
 use super::transfer::{Get, Put};
@@ -37,6 +38,9 @@ pub(super) enum Nodes {
     Get(Get),
     /// Copy a file from here to a node
     Put(Put),
+    /// Pictures, clips and the live view of a node's cameras
+    #[command(subcommand)]
+    Camera(Camera),
     /// Give a node another name
     #[command(after_help = "Example: atoll nodes rename --node 4cac --name laptop")]
     Rename {
@@ -107,6 +111,7 @@ impl Nodes {
             }
             Self::Get(get) => get.run(reach, &mut client).await,
             Self::Put(put) => put.run(reach, &mut client).await,
+            Self::Camera(camera) => camera.run(reach, &mut client).await,
         }
     }
 }

@@ -102,6 +102,17 @@ async fn fetch(
     Ok(())
 }
 
+/// The bytes of a stream from now on, for as long as they are read.
+pub(super) async fn watch(reach: &Reach, client: &mut Client, id: &str) -> Result<Incoming, CliError> {
+    let request = Request::builder().method(Method::GET).uri(format!("/media/{id}"));
+    match ask(reach, client, request, none()).await {
+        Ok(response) if response.status() == StatusCode::OK => Ok(response.into_body()),
+        Ok(response) => Err(refused(response).await),
+        Err(Broke::Off(why)) => Err(CliError::Unreachable(format!("the stream broke off: {why}"))),
+        Err(Broke::For(error)) => Err(error),
+    }
+}
+
 /// Sends a file to the store; gives its handle. `progress` hears how much of it has left.
 pub(super) async fn upload(
     reach: &Reach,

@@ -1,7 +1,7 @@
 //! Which commands of a node a gateway lets through: by platform, by what the owner approved, by the owner's lists.
 //!
 //! The tables are OpenClaw's (reference §13), so that its nodes and clients see what they expect; the only additions are
-//! `NATIVE` and what the owner opened on one device. Never decides who may call: that is [`super::decide`].
+//! `NATIVE`, `camera.stream` and what the owner opened on one device. Never decides who may call: that is [`super::decide`].
 
 use std::collections::BTreeSet;
 
@@ -138,10 +138,11 @@ const NATIVE: &[&str] = &[
     "dir.list",
 ];
 
-/// May be declared and approved; running them needs the owner's `allow` too.
+/// May be declared and approved; running them needs the owner's `allow` too. `camera.stream` is ours, and of the same kind.
 const DANGEROUS: &[&str] = &[
     "camera.snap",
     "camera.clip",
+    "camera.stream",
     "camera.ptz.control",
     "screen.record",
     "contacts.add",

@@ -1,0 +1,174 @@
+//! The node's side of the camera helper: starts it, gives it its job, takes what it says, and makes sure that it and all it started are dead
+//! when this says so.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use atoll_protocol::error::CallError;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::process::{ChildStdin, Command};
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::job::ARGUMENT;
+use super::wire::{Job, Message, Trouble, WireError, hear, job};
+use crate::group::Group;
+use crate::system_run::environment;
+
+/// What is repeated of a helper's last words, bytes.
+const LAST_WORDS: usize = 1_000;
+
+/// How a helper is started: this very program, told to be one.
+#[derive(Debug, Clone)]
+pub struct HelperProgram {
+    program: PathBuf,
+    arguments: Vec<OsString>,
+    env: BTreeMap<String, String>,
+}
+
+impl HelperProgram {
+    /// The program that runs now, with [`ARGUMENT`] as its argument and the part of its environment that commands see.
+    pub fn this() -> Self {
+        // Still the same one after it was replaced on the disk.
+        let program = if cfg!(target_os = "linux") {
+            PathBuf::from("/proc/self/exe")
+        } else {
+            std::env::current_exe().unwrap_or_else(|_| "atoll-node".into())
+        };
+        let all = std::env::vars_os();
+        let all = all.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        Self {
+            program,
+            arguments: vec![ARGUMENT.into()],
+            env: environment::base(all),
+        }
+    }
+
+    /// Another one, for tests.
+    #[cfg(all(test, unix))]
+    pub(super) fn shell(script: &str) -> Self {
+        Self {
+            program: "/bin/sh".into(),
+            arguments: vec!["-c".into(), script.into()],
+            ..Self::this()
+        }
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command
+            .args(&self.arguments)
+            .env_clear()
+            .envs(&self.env)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+}
+
+/// One helper at work. Dropping it kills it and what it started.
+#[derive(Debug)]
+pub(super) struct Helper {
+    group: Group,
+    /// Its end tells the helper that the node is gone.
+    _stdin: ChildStdin,
+    heard: mpsc::Receiver<Result<Message, WireError>>,
+    last_words: Arc<Mutex<Vec<u8>>>,
+    _listening: [AbortOnDropHandle<()>; 2],
+}
+
+impl Helper {
+    /// Starts one and gives it its job.
+    ///
+    /// # Errors
+    /// It does not start, or does not take the job.
+    pub(super) async fn start(program: &HelperProgram, given: &Job) -> Result<Self, CallError> {
+        let broken = |error: &dyn std::fmt::Display| failed(format!("the camera helper does not start: {error}"));
+        let words = job(given).map_err(|error| broken(&error))?;
+        let mut group = Group::spawn(program.command()).map_err(|error| broken(&error))?;
+        let child = group.child();
+        let pipes = (child.stdin().take(), child.stdout().take(), child.stderr().take());
+        let (Some(mut stdin), Some(stdout), Some(stderr)) = pipes else {
+            return Err(broken(&"it has no pipes"));
+        };
+        let (say, heard) = mpsc::channel(1);
+        let last_words = Arc::new(Mutex::new(Vec::new()));
+        let listening = [
+            AbortOnDropHandle::new(tokio::spawn(listen(stdout, say))),
+            AbortOnDropHandle::new(tokio::spawn(remember(stderr, last_words.clone()))),
+        ];
+        // It may have ended already; then it says so itself, or nothing.
+        let _ = stdin.write_all(&words).await;
+        Ok(Self {
+            group,
+            _stdin: stdin,
+            heard,
+            last_words,
+            _listening: listening,
+        })
+    }
+
+    /// What it says next. Loses nothing when dropped.
+    ///
+    /// # Errors
+    /// It cannot do its job, or has crashed; the message says so.
+    pub(super) async fn next(&mut self) -> Result<Message, CallError> {
+        match self.heard.recv().await {
+            Some(Ok(Message::Failed(Trouble { code, message }))) => Err(CallError::new(code, message)),
+            Some(Ok(message)) => Ok(message),
+            Some(Err(error)) => {
+                self.group.kill().await;
+                Err(failed(format!("the camera helper cannot be understood: {error}")))
+            }
+            None => Err(self.crashed().await),
+        }
+    }
+
+    /// Ends it.
+    pub(super) async fn end(mut self) {
+        self.group.kill().await;
+    }
+
+    async fn crashed(&mut self) -> CallError {
+        let status = self.group.kill().await;
+        let how = status.map_or_else(|| "it is gone".to_owned(), |status| status.to_string());
+        let words = self.last_words.lock().unwrap_or_else(PoisonError::into_inner);
+        let words = String::from_utf8_lossy(&words);
+        let words = match words.trim() {
+            "" => String::new(),
+            words => format!("; its last words: {words}"),
+        };
+        failed(format!(
+            "the camera's driver crashed its helper ({how}){words}. Try again"
+        ))
+    }
+}
+
+fn failed(message: String) -> CallError {
+    CallError::new("CAMERA_UNAVAILABLE", message)
+}
+
+/// Reads what the helper says, as fast as it is taken.
+async fn listen(mut stdout: impl AsyncRead + Unpin, say: mpsc::Sender<Result<Message, WireError>>) {
+    while let Some(message) = hear(&mut stdout).await.transpose() {
+        let is_over = message.is_err();
+        if say.send(message).await.is_err() || is_over {
+            return;
+        }
+    }
+}
+
+/// Keeps the end of what the helper writes to its standard error.
+async fn remember(mut stderr: impl AsyncRead + Unpin, last_words: Arc<Mutex<Vec<u8>>>) {
+    let mut buffer = [0; 4096];
+    while let Ok(count @ 1..) = stderr.read(&mut buffer).await {
+        let mut words = last_words.lock().unwrap_or_else(PoisonError::into_inner);
+        words.extend_from_slice(&buffer[..count]);
+        let surplus = words.len().saturating_sub(LAST_WORDS);
+        words.drain(..surplus);
+    }
+}

@@ -1,0 +1,318 @@
+//! Films into a file through an installed ffmpeg: pictures go to it at a steady pace, whatever the pace of the camera is; sound it takes
+//! itself. Runs in the helper process. Owns what ffmpeg is told.
+
+use std::io::{Read, Write};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::params::Container;
+use super::picture::{Frame, Picture};
+use super::settings::Microphone;
+use super::source::Source;
+use super::wire::Trouble;
+
+/// What makes clips.
+pub(super) const PROGRAM: &str = "ffmpeg";
+
+/// What is repeated of its complaint, bytes.
+const COMPLAINT: u64 = 2_000;
+
+/// Encoders, best first, each with its own arguments. Which of them an ffmpeg has is up to whoever built it.
+const MP4: &[(&str, &[&str])] = &[
+    ("libx264", &["-preset", "veryfast", "-crf", "26"]),
+    ("h264_videotoolbox", &["-q:v", "55"]),
+    ("h264_mf", &[]),
+    ("libopenh264", &["-b:v", "2M"]),
+    ("mpeg4", &["-q:v", "5"]),
+];
+const WEBM: &[(&str, &[&str])] = &[
+    ("libvpx", &["-deadline", "realtime", "-cpu-used", "8", "-b:v", "1M"]),
+    ("libvpx-vp9", &["-deadline", "realtime", "-cpu-used", "8", "-b:v", "1M"]),
+];
+
+/// What shall come of it.
+#[derive(Debug, Clone)]
+pub(super) struct Recipe {
+    pub(super) fps: u32,
+    pub(super) duration: Duration,
+    pub(super) sound: Option<Vec<String>>,
+    pub(super) format: Container,
+    pub(super) file: PathBuf,
+}
+
+impl Recipe {
+    fn pictures(&self) -> u64 {
+        let exact = self.duration.as_millis() * u128::from(self.fps) / 1000;
+        u64::try_from(exact).unwrap_or(u64::MAX).max(1)
+    }
+
+    /// What ffmpeg is told, if it has one of the encoders.
+    fn arguments(&self, encoders: &str) -> Option<Vec<String>> {
+        let known = match self.format {
+            Container::Mp4 => MP4,
+            Container::Webm => WEBM,
+        };
+        let (encoder, options) = known.iter().find(|(name, _)| has(encoders, name))?;
+        let fps = self.fps.to_string();
+        let time = format!("{:.3}", self.duration.as_secs_f64());
+        let mut words: Vec<&str> = "-hide_banner -loglevel error -nostdin -y -f mjpeg -framerate"
+            .split(' ')
+            .collect();
+        words.extend([&fps, "-i", "pipe:0"]);
+        if let Some(sound) = &self.sound {
+            words.extend(sound.iter().map(String::as_str));
+            words.extend(["-map", "0:v:0", "-map", "1:a:0"]);
+            words.extend(match self.format {
+                Container::Mp4 => ["-c:a", "aac"],
+                Container::Webm => ["-c:a", "libopus"],
+            });
+        }
+        words.extend(["-c:v", encoder]);
+        words.extend_from_slice(options);
+        // Players want pairs of pixels and one kind of colours.
+        words.extend([
+            "-vf",
+            "scale=trunc(iw/2)*2:trunc(ih/2)*2",
+            "-pix_fmt",
+            "yuv420p",
+            "-t",
+            &time,
+        ]);
+        if self.format == Container::Mp4 {
+            words.extend(["-movflags", "+faststart"]);
+        }
+        words.extend(["-f", self.format.as_str()]);
+        let words = words.into_iter().map(str::to_owned);
+        Some(words.chain([self.file.to_string_lossy().into_owned()]).collect())
+    }
+}
+
+/// Whether a list of `ffmpeg -encoders` names one.
+fn has(encoders: &str, name: &str) -> bool {
+    encoders
+        .lines()
+        .any(|line| line.split_whitespace().nth(1) == Some(name))
+}
+
+/// The arguments that open a microphone; the error says why there is none, and what to do.
+pub(super) fn sound(microphone: &Microphone) -> Result<Vec<String>, String> {
+    let words = |words: &str| Ok(words.split(' ').map(str::to_owned).collect());
+    match microphone {
+        Microphone::Arguments(arguments) => Ok(arguments.clone()),
+        Microphone::System(false) => {
+            Err("the microphone is off; its owner turns it on with \"microphone\": true in the section camera of node.json".to_owned())
+        }
+        Microphone::System(true) if cfg!(target_os = "macos") => words("-f avfoundation -i :default"),
+        Microphone::System(true) if cfg!(target_os = "linux") => {
+            let records = std::fs::read_to_string("/proc/asound/pcm").is_ok_and(|list| list.contains("capture"));
+            if has_pulse() {
+                words("-f pulse -i default")
+            } else if records {
+                words("-f alsa -i default")
+            } else {
+                Err("there is no microphone: no sound server, and no device for recording in /proc/asound/pcm".to_owned())
+            }
+        }
+        Microphone::System(true) => Err(
+            "this system has no microphone that ffmpeg finds by itself; name its arguments in camera.microphone of node.json".to_owned(),
+        ),
+    }
+}
+
+fn has_pulse() -> bool {
+    let folder = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    folder.is_some_and(|folder| folder.join("pulse/native").exists())
+}
+
+/// Films until the time is over and the file is whole.
+pub(super) fn film(
+    camera: &mut dyn Source,
+    recipe: &Recipe,
+    coded: impl Fn(Frame) -> Result<Picture, Trouble>,
+) -> Result<Value, Trouble> {
+    // Before ffmpeg: a camera that gives nothing shall not be reported as a broken film.
+    let first = coded(camera.frame()?)?;
+    let arguments = recipe.arguments(&encoders()?).ok_or_else(|| {
+        Trouble::unavailable(format!(
+            "this ffmpeg cannot make {}: it has no encoder for it; install a full one, or ask for the other of mp4 and webm",
+            recipe.format.as_str()
+        ))
+    })?;
+    let mut ffmpeg = Ffmpeg::start(&arguments)?;
+    let size = (first.width, first.height);
+    feed(camera, recipe, first, coded, &mut ffmpeg)?;
+    ffmpeg.finish()?;
+    Ok(json!({
+        "durationMs": recipe.pictures() * 1000 / u64::from(recipe.fps), "fps": recipe.fps,
+        "hasAudio": recipe.sound.is_some(), "width": size.0, "height": size.1,
+    }))
+}
+
+/// As many pictures as the time has room for: one that comes late stands in for those that did not come.
+fn feed(
+    camera: &mut dyn Source,
+    recipe: &Recipe,
+    first: Picture,
+    coded: impl Fn(Frame) -> Result<Picture, Trouble>,
+    ffmpeg: &mut Ffmpeg,
+) -> Result<(), Trouble> {
+    let (began, total) = (Instant::now(), recipe.pictures());
+    let (mut picture, mut written) = (first, 0);
+    loop {
+        let due = began.elapsed().as_millis() * u128::from(recipe.fps) / 1000 + 1;
+        let due = u64::try_from(due).unwrap_or(u64::MAX).min(total);
+        while written < due {
+            ffmpeg.write(&picture.jpeg)?;
+            written += 1;
+        }
+        if written >= total {
+            return Ok(());
+        }
+        if !camera.is_live() {
+            let next = Duration::from_millis(written * 1000 / u64::from(recipe.fps));
+            sleep(next.saturating_sub(began.elapsed()));
+        }
+        picture = coded(camera.frame()?)?;
+    }
+}
+
+fn encoders() -> Result<String, Trouble> {
+    let listed = Command::new(PROGRAM)
+        .args(["-hide_banner", "-encoders"])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output()
+        .map_err(not_started)?;
+    Ok(String::from_utf8_lossy(&listed.stdout).into_owned())
+}
+
+/// One that runs.
+struct Ffmpeg {
+    child: Child,
+    complaint: Option<std::thread::JoinHandle<String>>,
+}
+
+impl Ffmpeg {
+    fn start(arguments: &[String]) -> Result<Self, Trouble> {
+        let mut child = Command::new(PROGRAM)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(not_started)?;
+        let stderr = child.stderr.take();
+        let complaint = std::thread::spawn(move || {
+            let mut head = Vec::new();
+            if let Some(mut stderr) = stderr {
+                let _ = stderr.by_ref().take(COMPLAINT).read_to_end(&mut head);
+                let _ = std::io::copy(&mut stderr, &mut std::io::sink());
+            }
+            String::from_utf8_lossy(&head).trim().to_owned()
+        });
+        Ok(Self {
+            child,
+            complaint: Some(complaint),
+        })
+    }
+
+    fn write(&mut self, jpeg: &[u8]) -> Result<(), Trouble> {
+        let written = match self.child.stdin.as_mut() {
+            Some(stdin) => stdin.write_all(jpeg),
+            None => Ok(()),
+        };
+        written.map_err(|error| self.complain(&format!("took no more pictures: {error}")))
+    }
+
+    fn finish(&mut self) -> Result<(), Trouble> {
+        drop(self.child.stdin.take());
+        match self.child.wait() {
+            Ok(status) if status.success() => Ok(()),
+            Ok(status) => Err(self.complain(&format!("ended with {status}"))),
+            Err(error) => Err(self.complain(&error.to_string())),
+        }
+    }
+
+    fn complain(&mut self, what: &str) -> Trouble {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let said = self.complaint.take().and_then(|complaint| complaint.join().ok());
+        let said = said
+            .filter(|said| !said.is_empty())
+            .map(|said| format!("; it says: {said}"));
+        Trouble::unavailable(format!(
+            "the clip was not made: ffmpeg {what}{}",
+            said.unwrap_or_default()
+        ))
+    }
+}
+
+impl Drop for Ffmpeg {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn not_started(error: std::io::Error) -> Trouble {
+    Trouble::unavailable(format!(
+        "ffmpeg does not start ({error}); install it (apt install ffmpeg) and try again"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recipe(format: Container, sound: Option<Vec<String>>) -> Recipe {
+        Recipe {
+            fps: 15,
+            duration: Duration::from_millis(2_500),
+            sound,
+            format,
+            file: "/tmp/x".into(),
+        }
+    }
+
+    #[test]
+    fn the_best_encoder_that_is_there_is_used() {
+        let list = " V....D mpeg4    MPEG-4\n V....D libx264rgb x\n V....D libx264   H.264\n A....D libopus x\n";
+        let told = |format, list| recipe(format, None).arguments(list).map(|words| words.join(" "));
+        let mp4 = told(Container::Mp4, list).expect("two of them");
+        assert!(mp4.contains("-c:v libx264 ") && mp4.ends_with("-f mp4 /tmp/x"), "{mp4}");
+        assert!(
+            told(Container::Mp4, " V.... mpeg4 x")
+                .expect("one")
+                .contains("-c:v mpeg4")
+        );
+        assert_eq!(told(Container::Webm, list), None);
+    }
+
+    #[test]
+    fn sound_is_mapped_where_there_is_some() {
+        let with = recipe(Container::Mp4, Some(vec!["-i".to_owned(), "mic".to_owned()]));
+        let words = with.arguments(" V libx264 x").expect("told").join(" ");
+        assert!(
+            words.contains("-i pipe:0 -i mic -map 0:v:0 -map 1:a:0 -c:a aac"),
+            "{words}"
+        );
+        assert!(
+            sound(&Microphone::System(false))
+                .expect_err("off")
+                .contains("node.json")
+        );
+        assert_eq!(
+            sound(&Microphone::Arguments(vec!["a".to_owned()])),
+            Ok(vec!["a".to_owned()])
+        );
+    }
+
+    #[test]
+    fn a_clip_has_as_many_pictures_as_its_time_has_room_for() {
+        assert_eq!(recipe(Container::Mp4, None).pictures(), 37);
+    }
+}

@@ -1,0 +1,68 @@
+//! Where pictures come from: the test pattern, a program of the owner's, a camera of the system. Runs in the helper process and may hang
+//! as long as it likes: the node ends the process.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use super::picture::Frame;
+use super::wire::{self, Trouble};
+use super::{pattern, program, system};
+
+/// The pictures that a camera of the system gives before it has found out how bright it is.
+const WARM_UP: u32 = 4;
+
+/// One camera, open.
+pub(super) trait Source {
+    /// The next picture; one that comes by itself is waited for.
+    ///
+    /// # Errors
+    /// The camera gives none any more.
+    fn frame(&mut self) -> Result<Frame, Trouble>;
+
+    /// Whether pictures come at a pace of their own, and old ones first.
+    fn is_live(&self) -> bool {
+        false
+    }
+}
+
+struct Pattern;
+
+impl Source for Pattern {
+    fn frame(&mut self) -> Result<Frame, Trouble> {
+        Ok(pattern::now())
+    }
+}
+
+/// What is wanted of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    OnePicture,
+    Moving,
+}
+
+/// Opens a camera for pictures that need not be wider than `width`.
+pub(super) fn open(source: &wire::Source, width: u32, purpose: Purpose) -> Result<Box<dyn Source>, Trouble> {
+    match source {
+        wire::Source::Pattern => Ok(Box::new(Pattern)),
+        wire::Source::Program(program) => program::open(program, width, purpose),
+        wire::Source::System(id) => system::open(id, width),
+    }
+}
+
+/// One picture, `delay` after the camera was opened.
+pub(super) fn snap(source: &mut dyn Source, delay: Duration) -> Result<Frame, Trouble> {
+    if !source.is_live() {
+        sleep(delay);
+        return source.frame();
+    }
+    let ready = Instant::now() + delay;
+    for _ in 0..WARM_UP {
+        source.frame()?;
+    }
+    loop {
+        let frame = source.frame()?;
+        if Instant::now() >= ready {
+            return Ok(frame);
+        }
+    }
+}
