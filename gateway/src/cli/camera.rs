@@ -76,7 +76,7 @@ pub(super) struct Snap {
     /// Wait so long once the camera is on
     #[arg(long, value_name = "MS")]
     delay_ms: Option<u64>,
-    /// The file or folder here [default: a name with node, camera and time, in this folder]
+    /// File or folder here [default: named after node, camera and time]
     #[arg(long, short)]
     out: Option<PathBuf>,
     /// How long the node may take, milliseconds
@@ -101,7 +101,7 @@ pub(super) struct Clip {
     /// No wider than this, pixels [default: 1280]
     #[arg(long, value_name = "PX")]
     max_width: Option<u32>,
-    /// The file or folder here [default: a name with node, camera and time, in this folder]
+    /// File or folder here [default: named after node, camera and time]
     #[arg(long, short)]
     out: Option<PathBuf>,
     /// How long the node may take, milliseconds
