@@ -99,6 +99,12 @@ async fn lose_a_minute(pipe: Pipe) {
         "params": {"command": ["sh", "-c", script], "timeoutMs": 200_000}});
     let asked = operator.ask("node.invoke", call).await;
     until("the command to begin", async || mark.exists().then_some(())).await;
+    // Slow enough that the blob is seen while it comes.
+    let far = Weather {
+        delay: Duration::from_millis(20),
+        ..Weather::default()
+    };
+    desk.network.set(far);
     let copy = desk.open.path().join("copy");
     let getting = desk.get(MINUTE + AFTER, &copy);
     let failing = async {
