@@ -123,7 +123,9 @@ impl Camera {
 impl List {
     async fn run(self, reach: &Reach, client: &mut Client) -> Result<(), CliError> {
         let node = find(client, &self.node).await?;
-        let reply = invoke(client, &node, "camera.list", json!({}), self.invoke_timeout).await?;
+        let reply = client
+            .invoke(&node, "camera.list", json!({}), self.invoke_timeout)
+            .await?;
         if reach.json {
             return output::json(&reply);
         }
@@ -186,7 +188,7 @@ impl Snap {
             set(&mut params, "maxWidth", self.max_width);
             set(&mut params, "quality", self.quality);
             set(&mut params, "delayMs", self.delay_ms);
-            let payload = invoke(client, &node, "camera.snap", params, self.invoke_timeout).await?;
+            let payload = client.invoke(&node, "camera.snap", params, self.invoke_timeout).await?;
             let place = Place {
                 out: self.out.as_deref(),
                 node: &self.which.node,
@@ -223,7 +225,7 @@ impl Clip {
         params["includeAudio"] = json!(!self.no_audio);
         params["format"] = json!(self.format);
         set(&mut params, "maxWidth", self.max_width);
-        let payload = invoke(client, &node, "camera.clip", params, self.invoke_timeout).await?;
+        let payload = client.invoke(&node, "camera.clip", params, self.invoke_timeout).await?;
         let place = Place {
             out: self.out.as_deref(),
             node: &self.which.node,
@@ -241,23 +243,6 @@ impl Clip {
         };
         output::line(format!("{} ({seconds:.1} s, {sound})", path.display()))
     }
-}
-
-/// The result of a camera's command; bytes are named where the node can.
-async fn invoke(
-    client: &mut Client,
-    node: &str,
-    command: &str,
-    params: Value,
-    timeout: u64,
-) -> Result<Value, CliError> {
-    client.wait_at_least(timeout);
-    let ask = json!({
-        "nodeId": node, "command": command, "params": params, "timeoutMs": timeout, "blobs": "handles",
-        "idempotencyKey": uuid::Uuid::new_v4().to_string(),
-    });
-    let mut reply = client.call("node.invoke", ask).await?;
-    Ok(reply["payload"].take())
 }
 
 /// Where a file shall be.

@@ -7,7 +7,7 @@ use atoll_pairing::dial;
 use atoll_pairing::link::{Link, LinkError, Received};
 use atoll_protocol::frame::{Frame, Request, Response};
 use atoll_protocol::id::RequestId;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::reach::{self, Way};
 use super::{CliError, Reach};
@@ -77,6 +77,23 @@ impl Client {
     /// Calls a method and returns its last answer: one that says "accepted" is passed over.
     pub(super) async fn call_to_the_end(&mut self, method: &str, params: Value) -> Result<Value, CliError> {
         self.ask(method, params, true).await
+    }
+
+    /// The result of a command on a node, which gets `timeout` milliseconds; bytes are named in it where the node can.
+    pub(super) async fn invoke(
+        &mut self,
+        node: &str,
+        command: &str,
+        params: Value,
+        timeout: u64,
+    ) -> Result<Value, CliError> {
+        self.wait_at_least(timeout);
+        let ask = json!({
+            "nodeId": node, "command": command, "params": params, "timeoutMs": timeout, "blobs": "handles",
+            "idempotencyKey": uuid::Uuid::new_v4().to_string(),
+        });
+        let mut reply = self.call("node.invoke", ask).await?;
+        Ok(reply["payload"].take())
     }
 
     /// The next event. Dropping the future loses nothing.

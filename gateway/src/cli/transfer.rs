@@ -155,13 +155,7 @@ async fn invoke(
     params: Value,
     timeout: u64,
 ) -> Result<Value, CliError> {
-    client.wait_at_least(timeout);
-    let ask = json!({
-        "nodeId": node, "command": command, "params": params, "timeoutMs": timeout, "blobs": "handles",
-        "idempotencyKey": uuid::Uuid::new_v4().to_string(),
-    });
-    let mut reply = client.call("node.invoke", ask).await?;
-    let payload = reply["payload"].take();
+    let payload = client.invoke(node, command, params, timeout).await?;
     if payload["ok"] == json!(false) {
         let (code, message) = (text(&payload, "code"), text(&payload, "message"));
         let next = if code == "EXISTS_NO_OVERWRITE" {

@@ -9,7 +9,7 @@ use http_body_util::BodyExt;
 use serde_json::json;
 
 use super::inline::Screen;
-use super::{Which, invoke, set, time};
+use super::{Which, set, time};
 use crate::cli::client::Client;
 use crate::cli::nodes::find;
 use crate::cli::output::{self, text};
@@ -58,7 +58,9 @@ impl Watch {
         set(&mut params, "quality", self.quality);
         set(&mut params, "fps", self.fps);
         set(&mut params, "durationMs", self.duration);
-        let payload = invoke(client, &node, "camera.stream", params, self.invoke_timeout).await?;
+        let payload = client
+            .invoke(&node, "camera.stream", params, self.invoke_timeout)
+            .await?;
         let id = payload.get("blob").map(|blob| text(blob, "id")).unwrap_or_default();
         if reach.json {
             let mut shown = payload.clone();
