@@ -99,12 +99,8 @@ mod tests {
     use atoll_pairing::identity::Identity;
     use atoll_protocol::id::ApprovalId;
 
-    #[test]
-    fn only_the_linked_gateways_plan_for_this_node_and_call_counts() {
-        let (gateway, other) = (Identity::from_seed(&[1; 32]), Identity::from_seed(&[2; 32]));
-        let node = DeviceId::from_digest([3; 32]);
-        let call = CallId::new("c1").expect("fits");
-        let plan = Plan {
+    fn plan(node: DeviceId, call: &CallId, expires_at_ms: u64) -> Plan {
+        Plan {
             approval: ApprovalId::new("a1").expect("fits"),
             call: call.clone(),
             node,
@@ -114,8 +110,16 @@ mod tests {
             stdin_sha256: [0; 32],
             files: Vec::new(),
             session: String::new(),
-            expires_at_ms: unix_ms() + 60_000,
-        };
+            expires_at_ms,
+        }
+    }
+
+    #[test]
+    fn only_the_linked_gateways_plan_for_this_node_and_call_counts() {
+        let (gateway, other) = (Identity::from_seed(&[1; 32]), Identity::from_seed(&[2; 32]));
+        let node = DeviceId::from_digest([3; 32]);
+        let call = CallId::new("c1").expect("fits");
+        let plan = plan(node, &call, unix_ms() + 60_000);
         let consent = Consent::new(node);
         let signed = gateway.sign_plan(&plan);
         assert!(consent.verify(&signed, &call).is_err(), "nobody is in charge");
@@ -148,20 +152,7 @@ mod tests {
         let gateway = Identity::from_seed(&[1; 32]);
         let node = DeviceId::from_digest([3; 32]);
         let call = CallId::new("c1").expect("fits");
-        let until = |expires_at_ms| {
-            gateway.sign_plan(&Plan {
-                approval: ApprovalId::new("a1").expect("fits"),
-                call: call.clone(),
-                node,
-                argv: vec!["/bin/true".to_owned()],
-                cwd: "/".to_owned(),
-                env_sha256: [0; 32],
-                stdin_sha256: [0; 32],
-                files: Vec::new(),
-                session: String::new(),
-                expires_at_ms,
-            })
-        };
+        let until = |expires_at_ms| gateway.sign_plan(&plan(node, &call, expires_at_ms));
         let consent = Consent::new(node);
         // Ours is a day ahead of its clock, then a day behind; then it is set anew on the same link.
         for its in [unix_ms() - DAY, unix_ms() + DAY] {
