@@ -4,29 +4,13 @@
 //! as base64. What may hang or crash (drivers, programs of the owner's, decoders) runs in a helper process with one job (`job`, `wire`),
 //! which `child` starts and ends; nothing is decoded in this process.
 
-mod child;
-mod clip;
 mod devices;
-mod film;
-mod job;
+pub(crate) mod params;
+pub(crate) mod pattern;
+pub(crate) mod settings;
+pub(crate) mod system;
 
-mod mjpeg;
-mod params;
-mod pattern;
-mod picture;
-mod program;
-mod settings;
-mod source;
-mod system;
-mod turns;
-mod wire;
-
-pub use child::HelperProgram;
-pub use job::{ARGUMENT as HELPER_ARGUMENT, main as helper_main};
-pub use mjpeg::Splitter;
 pub use pattern::{taken_at, test_picture};
-pub use picture::{Preview, preview};
-pub use settings::OWNERS_FILE;
 
 use std::fs::File;
 use std::io::{Seek, Write};
@@ -45,15 +29,16 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
 use crate::blob::{Blobs, NewBlob, NewStream};
+use crate::capture::child::{Helper, HelperProgram};
+use crate::capture::turns::{Turn, Turns};
+use crate::capture::wire::{Job, Message};
+use crate::capture::{clip, film, picture};
 use crate::group::GRACE;
 use crate::system_run::program::in_path;
 use crate::{Call, Capability, Description};
-use child::Helper;
 use devices::Device;
 use params::{Clip, Snap, Stream, Which, invalid};
 use settings::{Settings, SettingsFile};
-use turns::{Turn, Turns};
-use wire::{Job, Message};
 
 /// The longest that naming the cameras takes.
 const LIST: Duration = Duration::from_secs(10);

@@ -5,6 +5,7 @@
 
 pub mod blob;
 pub mod camera;
+pub mod capture;
 pub mod device;
 pub mod exec_policy;
 pub mod file;

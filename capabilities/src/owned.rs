@@ -3,6 +3,9 @@
 use std::io::{self, Read};
 use std::path::Path;
 
+/// What the owner of this device says of its commands, in the state folder. A section each, read by whom it is for.
+pub const OWNERS_FILE: &str = "node.json";
+
 /// More than any owner writes. A larger file is refused.
 const FILE_BYTES: u64 = 256 * 1024;
 

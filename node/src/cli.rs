@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use atoll_capabilities::camera::{self, HELPER_ARGUMENT};
+use atoll_capabilities::capture::{self, HELPER_ARGUMENT};
 use atoll_pairing::dial::Target;
 use atoll_pairing::discovery::Air;
 use atoll_pairing::tls::Fingerprint;
@@ -116,7 +116,7 @@ pub fn main() -> ExitCode {
         Command::Identity(show) => identity(&show),
         Command::Status(show) => status(&show),
         Command::Doctor(show) => doctor::run(&show),
-        Command::CameraHelper => camera::helper_main()
+        Command::CameraHelper => capture::helper_main()
             .map(|()| ExitCode::SUCCESS)
             .context("camera helper"),
     };

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use atoll_capabilities::Capabilities;
-use atoll_capabilities::camera::{Cameras, HelperProgram};
+use atoll_capabilities::camera::Cameras;
+use atoll_capabilities::capture::HelperProgram;
 use atoll_capabilities::device::Device;
 use atoll_capabilities::file::Files;
 use atoll_capabilities::system_run::SystemRun;

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use async_trait::async_trait;
-use atoll_capabilities::camera::OWNERS_FILE;
-use atoll_capabilities::owned::read_trusted;
+
+use atoll_capabilities::owned::{OWNERS_FILE, read_trusted};
 use atoll_capabilities::{Call, Capability, Description};
 use atoll_protocol::error::CallError;
 use atoll_protocol::json::Json;

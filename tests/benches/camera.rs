@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use atoll_capabilities::camera::{Splitter, test_picture};
+use atoll_capabilities::camera::test_picture;
+use atoll_capabilities::capture::Splitter;
 use atoll_tests::mesh::{Mesh, Node, Pipe, TOKEN};
 use atoll_tests::wire::Wire;
 use serde_json::{Value, json};

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::params::{Which, invalid};
 use super::settings::{PATTERN, Position, Program, Settings};
 use super::system::Found;
-use super::wire::Source;
+use crate::capture::wire::Source;
 
 /// One camera.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -47,53 +47,53 @@ struct Raw {
 
 /// Which camera.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Which {
-    pub(super) id: Option<String>,
-    pub(super) facing: Option<Position>,
+pub(crate) struct Which {
+    pub(crate) id: Option<String>,
+    pub(crate) facing: Option<Position>,
 }
 
 /// How large and how good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Size {
-    pub(super) max_width: u32,
+pub(crate) struct Size {
+    pub(crate) max_width: u32,
     /// 1 to 100.
-    pub(super) quality: u8,
+    pub(crate) quality: u8,
     /// Whether a picture that is JPEG and small enough already must be made anew for its quality.
-    pub(super) is_exact: bool,
+    pub(crate) is_exact: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Snap {
-    pub(super) which: Which,
-    pub(super) size: Size,
-    pub(super) delay: Duration,
+pub(crate) struct Snap {
+    pub(crate) which: Which,
+    pub(crate) size: Size,
+    pub(crate) delay: Duration,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Stream {
-    pub(super) which: Which,
-    pub(super) size: Size,
-    pub(super) fps: u32,
-    pub(super) duration: Duration,
+pub(crate) struct Stream {
+    pub(crate) which: Which,
+    pub(crate) size: Size,
+    pub(crate) fps: u32,
+    pub(crate) duration: Duration,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Clip {
-    pub(super) stream: Stream,
-    pub(super) audio: bool,
-    pub(super) format: Container,
+pub(crate) struct Clip {
+    pub(crate) stream: Stream,
+    pub(crate) audio: bool,
+    pub(crate) format: Container,
 }
 
 /// What a clip is wrapped in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Container {
+pub(crate) enum Container {
     Mp4,
     Webm,
 }
 
 impl Container {
-    pub(super) fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Mp4 => "mp4",
             Self::Webm => "webm",
@@ -102,7 +102,7 @@ impl Container {
 }
 
 impl Snap {
-    pub(super) fn read(params: Option<&Json>) -> Result<Self, CallError> {
+    pub(crate) fn read(params: Option<&Json>) -> Result<Self, CallError> {
         let raw = Raw::read(params)?;
         match raw.format.as_deref() {
             None | Some("jpg" | "jpeg") => {}
@@ -117,7 +117,7 @@ impl Snap {
 }
 
 impl Stream {
-    pub(super) fn read(params: Option<&Json>) -> Result<Self, CallError> {
+    pub(crate) fn read(params: Option<&Json>) -> Result<Self, CallError> {
         let raw = Raw::read(params)?;
         match raw.format.as_deref() {
             None | Some("mjpeg" | "jpg" | "jpeg") => {}
@@ -128,7 +128,7 @@ impl Stream {
 }
 
 impl Clip {
-    pub(super) fn read(params: Option<&Json>) -> Result<Self, CallError> {
+    pub(crate) fn read(params: Option<&Json>) -> Result<Self, CallError> {
         let raw = Raw::read(params)?;
         let format = match raw.format.as_deref() {
             None | Some("mp4") => Container::Mp4,
@@ -208,7 +208,7 @@ fn millis(number: Option<f64>, usual: Duration, name: &str) -> Result<Duration, 
     }
 }
 
-pub(super) fn invalid(message: impl Into<String>) -> CallError {
+pub(crate) fn invalid(message: impl Into<String>) -> CallError {
     CallError::new("INVALID_REQUEST", message)
 }
 

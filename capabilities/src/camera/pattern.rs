@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::params::Size;
-use super::picture::{Frame, Rgb, decode, finish};
+use crate::capture::picture::{Frame, Rgb, decode, finish};
 
 const WIDTH: usize = 640;
 const HEIGHT: usize = 360;
@@ -42,7 +42,7 @@ const COLOURS: [[u8; 3]; 8] = [
 ];
 
 /// The picture of this moment.
-pub(super) fn now() -> Frame {
+pub(crate) fn now() -> Frame {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Frame::Rgb(at(since.as_millis() as u32))
 }

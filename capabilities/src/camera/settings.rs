@@ -4,18 +4,15 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::owned::read_trusted;
-
-/// The owner's file, in the state folder; the rest of it belongs to others.
-pub const OWNERS_FILE: &str = "node.json";
+use crate::owned::{OWNERS_FILE, read_trusted};
 
 /// The id of the test pattern.
-pub(super) const PATTERN: &str = "test";
+pub(crate) const PATTERN: &str = "test";
 
 /// Where a camera looks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Position {
+pub(crate) enum Position {
     /// At whoever uses the device.
     Front,
     /// Away from them.
@@ -26,7 +23,7 @@ pub(super) enum Position {
 }
 
 impl Position {
-    pub(super) fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Front => "front",
             Self::Back => "back",
@@ -38,26 +35,26 @@ impl Position {
 /// A camera behind a program of the owner's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub(super) struct Program {
+pub(crate) struct Program {
     /// What callers name it by.
-    pub(super) id: String,
+    pub(crate) id: String,
     /// For people.
     #[serde(default)]
-    pub(super) name: String,
+    pub(crate) name: String,
     #[serde(default)]
-    pub(super) position: Position,
+    pub(crate) position: Position,
     /// Program and arguments that take one picture, JPEG: into the file `{file}`, or without that to standard output. `{width}` is the
     /// width that is wanted, pixels.
-    pub(super) snap: Vec<String>,
+    pub(crate) snap: Vec<String>,
     /// Program and arguments that write one JPEG after the other to standard output; none: pictures are taken one by one.
     #[serde(default)]
-    pub(super) stream: Vec<String>,
+    pub(crate) stream: Vec<String>,
 }
 
 /// Where sound comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub(super) enum Microphone {
+pub(crate) enum Microphone {
     /// `true`: the system's own. `false`: none.
     System(bool),
     /// Arguments of ffmpeg that open it, e.g. `["-f", "alsa", "-i", "hw:1"]`.
@@ -73,17 +70,17 @@ impl Default for Microphone {
 /// The section.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "camelCase")]
-pub(super) struct Settings {
+pub(crate) struct Settings {
     /// Cameras behind programs.
-    pub(super) commands: Vec<Program>,
+    pub(crate) commands: Vec<Program>,
     /// The camera that is meant when a call names none.
-    pub(super) default: Option<String>,
+    pub(crate) default: Option<String>,
     /// Where the cameras of the system look, by id.
-    pub(super) positions: std::collections::BTreeMap<String, Position>,
+    pub(crate) positions: std::collections::BTreeMap<String, Position>,
     /// Whether there is a test pattern among the cameras.
-    pub(super) test_pattern: bool,
+    pub(crate) test_pattern: bool,
     /// For clips.
-    pub(super) microphone: Microphone,
+    pub(crate) microphone: Microphone,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -94,10 +91,10 @@ struct Document {
 
 /// The owner's file.
 #[derive(Debug, Clone)]
-pub(super) struct SettingsFile(PathBuf);
+pub(crate) struct SettingsFile(PathBuf);
 
 impl SettingsFile {
-    pub(super) fn new(state_dir: &Path) -> Self {
+    pub(crate) fn new(state_dir: &Path) -> Self {
         Self(state_dir.join(OWNERS_FILE))
     }
 
@@ -105,7 +102,7 @@ impl SettingsFile {
     ///
     /// # Errors
     /// A sentence with the path, when it cannot be used as it is.
-    pub(super) fn load(&self) -> Result<Settings, String> {
+    pub(crate) fn load(&self) -> Result<Settings, String> {
         let broken = |why: String| format!("{} cannot be used: {why}", self.0.display());
         match read_trusted(&self.0) {
             Ok(Some(text)) => parse(&text).map_err(broken),

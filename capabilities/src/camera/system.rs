@@ -2,19 +2,19 @@
 //! may hang or crash. Without the cargo feature `camera` there are none, and that is said.
 
 #[cfg(feature = "camera")]
-pub(super) use with::{list, open};
+pub(crate) use with::{list, open};
 #[cfg(not(feature = "camera"))]
-pub(super) use without::{list, open};
+pub(crate) use without::{list, open};
 
 /// A camera of the system.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub(super) struct Found {
-    pub(super) id: String,
-    pub(super) name: String,
+pub(crate) struct Found {
+    pub(crate) id: String,
+    pub(crate) name: String,
 }
 
 /// Why there is none here that could be used, and what to do; none where one may be.
-pub(super) fn missing() -> Option<String> {
+pub(crate) fn missing() -> Option<String> {
     if !cfg!(feature = "camera") {
         return Some(
             "this atoll-node was built without cameras of the system; build it with --features camera, or name a program in node.json"
@@ -74,15 +74,15 @@ fn missing_device() -> Option<String> {
 
 #[cfg(not(feature = "camera"))]
 mod without {
-    use super::super::source::Source;
-    use super::super::wire::Trouble;
     use super::Found;
+    use crate::capture::source::Source;
+    use crate::capture::wire::Trouble;
 
-    pub(in super::super) fn list() -> Result<Vec<Found>, Trouble> {
+    pub(crate) fn list() -> Result<Vec<Found>, Trouble> {
         Ok(Vec::new())
     }
 
-    pub(in super::super) fn open(_id: &str, _width: u32) -> Result<Box<dyn Source>, Trouble> {
+    pub(crate) fn open(_id: &str, _width: u32) -> Result<Box<dyn Source>, Trouble> {
         Err(Trouble::unavailable(super::missing().unwrap_or_default()))
     }
 }
@@ -93,10 +93,10 @@ mod with {
     use nokhwa::utils::{ApiBackend, CameraFormat, CameraIndex, FrameFormat, RequestedFormat, RequestedFormatType};
     use nokhwa::{Camera, NokhwaError};
 
-    use super::super::picture::{Frame, Rgb};
-    use super::super::source::Source;
-    use super::super::wire::Trouble;
     use super::Found;
+    use crate::capture::picture::{Frame, Rgb};
+    use crate::capture::source::Source;
+    use crate::capture::wire::Trouble;
 
     /// Best first, of the same size.
     const FORMATS: [FrameFormat; 6] = [
@@ -130,7 +130,7 @@ mod with {
         }
     }
 
-    pub(in super::super) fn list() -> Result<Vec<Found>, Trouble> {
+    pub(crate) fn list() -> Result<Vec<Found>, Trouble> {
         permitted()?;
         let found = nokhwa::query(ApiBackend::Auto)
             .map_err(|error| Trouble::unavailable(format!("the system does not list its cameras: {error}")))?;
@@ -170,7 +170,7 @@ mod with {
         }
     }
 
-    pub(in super::super) fn open(id: &str, width: u32) -> Result<Box<dyn Source>, Trouble> {
+    pub(crate) fn open(id: &str, width: u32) -> Result<Box<dyn Source>, Trouble> {
         let failed = |error: NokhwaError| {
             Trouble::unavailable(format!(
                 "camera {id} does not open: {error}; is it plugged in, used by another program, or closed to this user?"

@@ -7,6 +7,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::owned::OWNERS_FILE;
 
 /// A node's folder with cameras, and a helper that is a shell script.
 fn cameras(script: &str) -> (tempfile::TempDir, Cameras) {

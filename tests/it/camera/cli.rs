@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use atoll_capabilities::camera::{Splitter, taken_at};
+use atoll_capabilities::camera::taken_at;
+use atoll_capabilities::capture::Splitter;
 use atoll_tests::mesh::Pipe;
 use serde_json::json;
 

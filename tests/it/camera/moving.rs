@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use atoll_capabilities::camera::{Splitter, taken_at};
+use atoll_capabilities::camera::taken_at;
+use atoll_capabilities::capture::Splitter;
 use atoll_tests::mesh::{Pipe, TOKEN};
 use atoll_tests::wait::within;
 use base64::Engine;

@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 
-use atoll_capabilities::camera::{Preview, preview};
+use atoll_capabilities::capture::{Preview, preview};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 

@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::process::{Child, Command, Stdio};
 
-use atoll_capabilities::camera::Splitter;
+use atoll_capabilities::capture::Splitter;
 use clap::Args;
 use http_body_util::BodyExt;
 use serde_json::json;

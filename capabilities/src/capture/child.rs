@@ -49,7 +49,7 @@ impl HelperProgram {
 
     /// Another one, for tests.
     #[cfg(all(test, unix))]
-    pub(super) fn shell(script: &str) -> Self {
+    pub(crate) fn shell(script: &str) -> Self {
         Self {
             program: "/bin/sh".into(),
             arguments: vec!["-c".into(), script.into()],
@@ -72,7 +72,7 @@ impl HelperProgram {
 
 /// One helper at work. Dropping it kills it and what it started.
 #[derive(Debug)]
-pub(super) struct Helper {
+pub(crate) struct Helper {
     group: Group,
     /// Its end tells the helper that the node is gone.
     _stdin: ChildStdin,
@@ -86,7 +86,7 @@ impl Helper {
     ///
     /// # Errors
     /// It does not start, or does not take the job.
-    pub(super) async fn start(program: &HelperProgram, given: &Job) -> Result<Self, CallError> {
+    pub(crate) async fn start(program: &HelperProgram, given: &Job) -> Result<Self, CallError> {
         let broken = |error: &dyn std::fmt::Display| failed(format!("the camera helper does not start: {error}"));
         let words = job(given).map_err(|error| broken(&error))?;
         let mut group = Group::spawn(program.command()).map_err(|error| broken(&error))?;
@@ -116,7 +116,7 @@ impl Helper {
     ///
     /// # Errors
     /// It cannot do its job, or has crashed; the message says so.
-    pub(super) async fn next(&mut self) -> Result<Message, CallError> {
+    pub(crate) async fn next(&mut self) -> Result<Message, CallError> {
         match self.heard.recv().await {
             Some(Ok(Message::Failed(Trouble { code, message }))) => Err(CallError::new(code, message)),
             Some(Ok(message)) => Ok(message),
@@ -129,7 +129,7 @@ impl Helper {
     }
 
     /// Ends it.
-    pub(super) async fn end(mut self) {
+    pub(crate) async fn end(mut self) {
         self.group.kill().await;
     }
 

@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::params::Container;
 use super::picture::{Frame, Picture};
-use super::settings::Microphone;
 use super::source::Source;
 use super::wire::Trouble;
+use crate::camera::params::Container;
+use crate::camera::settings::Microphone;
 
 /// What makes clips.
-pub(super) const PROGRAM: &str = "ffmpeg";
+pub(crate) const PROGRAM: &str = "ffmpeg";
 
 /// What is repeated of its complaint, bytes.
 const COMPLAINT: u64 = 2_000;
@@ -36,12 +36,12 @@ const WEBM: &[(&str, &[&str])] = &[
 
 /// What shall come of it.
 #[derive(Debug, Clone)]
-pub(super) struct Recipe {
-    pub(super) fps: u32,
-    pub(super) duration: Duration,
-    pub(super) sound: Option<Vec<String>>,
-    pub(super) format: Container,
-    pub(super) file: PathBuf,
+pub(crate) struct Recipe {
+    pub(crate) fps: u32,
+    pub(crate) duration: Duration,
+    pub(crate) sound: Option<Vec<String>>,
+    pub(crate) format: Container,
+    pub(crate) file: PathBuf,
 }
 
 impl Recipe {
@@ -99,7 +99,7 @@ fn has(encoders: &str, name: &str) -> bool {
 }
 
 /// The arguments that open a microphone; the error says why there is none, and what to do.
-pub(super) fn sound(microphone: &Microphone) -> Result<Vec<String>, String> {
+pub(crate) fn sound(microphone: &Microphone) -> Result<Vec<String>, String> {
     let words = |words: &str| Ok(words.split(' ').map(str::to_owned).collect());
     match microphone {
         Microphone::Arguments(arguments) => Ok(arguments.clone()),
@@ -129,7 +129,7 @@ fn has_pulse() -> bool {
 }
 
 /// Films until the time is over and the file is whole.
-pub(super) fn film(
+pub(crate) fn film(
     camera: &mut dyn Source,
     recipe: &Recipe,
     coded: impl Fn(Frame) -> Result<Picture, Trouble>,

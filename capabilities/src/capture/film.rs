@@ -13,7 +13,7 @@ use super::turns::Turn;
 use super::wire::Message;
 
 /// The type of the whole. Its boundary is [`BOUNDARY`], which those who look for one need not be told: each part names its length.
-pub(super) const MIME: &str = "multipart/x-mixed-replace";
+pub(crate) const MIME: &str = "multipart/x-mixed-replace";
 
 const BOUNDARY: &str = "frame";
 
@@ -24,7 +24,7 @@ const UNWATCHED: Duration = Duration::from_secs(30);
 const SILENCE: Duration = Duration::from_secs(15);
 
 /// Hands pictures out, the first one first, until the helper is done or nobody wants more.
-pub(super) async fn run(
+pub(crate) async fn run(
     mut helper: Helper,
     first: Picture,
     parts: mpsc::Sender<Result<Vec<u8>, CallError>>,
@@ -81,9 +81,9 @@ fn part(picture: &Picture) -> Vec<u8> {
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
-    use crate::camera::child::HelperProgram;
-    use crate::camera::turns::Turns;
-    use crate::camera::wire::Job;
+    use crate::capture::child::HelperProgram;
+    use crate::capture::turns::Turns;
+    use crate::capture::wire::Job;
 
     async fn silent() -> (Helper, Turn, Picture) {
         let helper = Helper::start(&HelperProgram::shell("exec sleep 1000"), &Job::List).await;

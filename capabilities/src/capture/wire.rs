@@ -8,9 +8,9 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::mjpeg::PICTURE;
-use super::params::{Container, Size};
 use super::picture::Picture;
-use super::settings::Program;
+use crate::camera::params::{Container, Size};
+use crate::camera::settings::Program;
 
 /// A job, and what is said at an end, bytes.
 const WORDS: usize = 64 * 1024;
@@ -23,7 +23,7 @@ const SIZES: usize = 8;
 
 /// What the helper shall do. It does it once and ends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Job {
+pub(crate) enum Job {
     /// Name the cameras of the system.
     List,
     /// Give one picture.
@@ -52,7 +52,7 @@ pub(super) enum Job {
 
 /// Where pictures come from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Source {
+pub(crate) enum Source {
     /// The test pattern.
     Pattern,
     /// A program of the owner's.
@@ -63,7 +63,7 @@ pub(super) enum Source {
 
 /// What the helper says.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Message {
+pub(crate) enum Message {
     Picture(Picture),
     /// The job is done.
     Done(Value),
@@ -73,13 +73,13 @@ pub(super) enum Message {
 
 /// Why a camera gives nothing: what goes to the caller.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Trouble {
-    pub(super) code: String,
-    pub(super) message: String,
+pub(crate) struct Trouble {
+    pub(crate) code: String,
+    pub(crate) message: String,
 }
 
 impl Trouble {
-    pub(super) fn unavailable(message: impl Into<String>) -> Self {
+    pub(crate) fn unavailable(message: impl Into<String>) -> Self {
         Self {
             code: "CAMERA_UNAVAILABLE".to_owned(),
             message: message.into(),
@@ -89,7 +89,7 @@ impl Trouble {
 
 /// The other end does not speak like this.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum WireError {
+pub(crate) enum WireError {
     /// It ended in the middle, or the pipe broke.
     #[error("the pipe broke: {0}")]
     Io(#[from] io::Error),
@@ -148,7 +148,7 @@ impl Kind {
 }
 
 /// Says something. Waits for a reader.
-pub(super) fn say(out: &mut impl Write, message: &Message) -> io::Result<()> {
+pub(crate) fn say(out: &mut impl Write, message: &Message) -> io::Result<()> {
     let (kind, payload) = match message {
         Message::Picture(picture) => {
             let mut bytes = Vec::with_capacity(SIZES + picture.jpeg.len());
@@ -168,7 +168,7 @@ pub(super) fn say(out: &mut impl Write, message: &Message) -> io::Result<()> {
 }
 
 /// What the helper says next; none when it has ended between two messages.
-pub(super) async fn hear(from: &mut (impl AsyncRead + Unpin)) -> Result<Option<Message>, WireError> {
+pub(crate) async fn hear(from: &mut (impl AsyncRead + Unpin)) -> Result<Option<Message>, WireError> {
     let mut head = [0; HEAD];
     if from.read(&mut head[..1]).await? == 0 {
         return Ok(None);
@@ -181,7 +181,7 @@ pub(super) async fn hear(from: &mut (impl AsyncRead + Unpin)) -> Result<Option<M
 }
 
 /// A job as it travels.
-pub(super) fn job(job: &Job) -> Result<Vec<u8>, WireError> {
+pub(crate) fn job(job: &Job) -> Result<Vec<u8>, WireError> {
     let text = serde_json::to_vec(job).map_err(|_| WireError::Meaningless)?;
     if text.len() > WORDS {
         return Err(WireError::TooLong {
@@ -195,7 +195,7 @@ pub(super) fn job(job: &Job) -> Result<Vec<u8>, WireError> {
 }
 
 /// The job that the node gives.
-pub(super) fn take_job(from: &mut impl Read) -> Result<Job, WireError> {
+pub(crate) fn take_job(from: &mut impl Read) -> Result<Job, WireError> {
     let mut head = [0; 4];
     from.read_exact(&mut head)?;
     let length = u32::from_be_bytes(head) as usize;

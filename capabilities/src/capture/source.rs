@@ -5,14 +5,15 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::picture::Frame;
+use super::program;
 use super::wire::{self, Trouble};
-use super::{pattern, program, system};
+use crate::camera::{pattern, system};
 
 /// The pictures that a camera of the system gives before it has found out how bright it is.
 const WARM_UP: u32 = 4;
 
 /// One camera, open.
-pub(super) trait Source {
+pub(crate) trait Source {
     /// The next picture; one that comes by itself is waited for.
     ///
     /// # Errors
@@ -35,13 +36,13 @@ impl Source for Pattern {
 
 /// What is wanted of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Purpose {
+pub(crate) enum Purpose {
     OnePicture,
     Moving,
 }
 
 /// Opens a camera for pictures that need not be wider than `width`.
-pub(super) fn open(source: &wire::Source, width: u32, purpose: Purpose) -> Result<Box<dyn Source>, Trouble> {
+pub(crate) fn open(source: &wire::Source, width: u32, purpose: Purpose) -> Result<Box<dyn Source>, Trouble> {
     match source {
         wire::Source::Pattern => Ok(Box::new(Pattern)),
         wire::Source::Program(program) => program::open(program, width, purpose),
@@ -50,7 +51,7 @@ pub(super) fn open(source: &wire::Source, width: u32, purpose: Purpose) -> Resul
 }
 
 /// One picture, `delay` after the camera was opened.
-pub(super) fn snap(source: &mut dyn Source, delay: Duration) -> Result<Frame, Trouble> {
+pub(crate) fn snap(source: &mut dyn Source, delay: Duration) -> Result<Frame, Trouble> {
     if !source.is_live() {
         sleep(delay);
         return source.frame();

@@ -1,7 +1,7 @@
 //! Where JPEGs begin and end: takes them out of a stream of bytes, and what a camera wrote beside the picture out of them. Never decodes.
 
 /// One picture, bytes. More: it is not taken for one.
-pub(super) const PICTURE: usize = 16 * 1024 * 1024;
+pub(crate) const PICTURE: usize = 16 * 1024 * 1024;
 
 /// Where a walk through the segments of a JPEG has come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,17 +96,17 @@ impl Splitter {
 
 /// What a camera wrote beside its picture.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Notes {
+pub(crate) struct Notes {
     /// The picture without them.
-    pub(super) bare: Vec<u8>,
+    pub(crate) bare: Vec<u8>,
     /// How it has to be turned, as Exif numbers it; 1 is not at all.
-    pub(super) orientation: u8,
+    pub(crate) orientation: u8,
     /// It has the tables that it is coded with, so anything can show it.
-    pub(super) is_complete: bool,
+    pub(crate) is_complete: bool,
 }
 
 /// Takes the notes out of a JPEG: they may say where and by what it was taken. None when it is no whole JPEG.
-pub(super) fn strip(jpeg: &[u8]) -> Option<Notes> {
+pub(crate) fn strip(jpeg: &[u8]) -> Option<Notes> {
     let mut notes = Notes {
         bare: vec![0xFF, 0xD8],
         orientation: 1,
@@ -161,12 +161,12 @@ fn orientation(segment: &[u8]) -> Option<u8> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
 
     /// Segments: a thumbnail that is a JPEG itself, an orientation, tables, a scan with stuffed bytes.
-    pub(in crate::camera) fn noted(orientation: u8) -> Vec<u8> {
+    pub(crate) fn noted(orientation: u8) -> Vec<u8> {
         let mut exif = b"Exif\0\0MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0".to_vec();
         exif.extend([orientation, 0, 0, 0xFF, 0xD8, 0xFF, 0xD9]);
         let mut jpeg = vec![0xFF, 0xD8];

@@ -10,7 +10,7 @@ use tokio::sync::OwnedMutexGuard;
 
 /// The cameras that were ever used, by id: the owner's own list bounds them.
 #[derive(Debug, Default)]
-pub(super) struct Turns(Mutex<HashMap<String, Arc<Camera>>>);
+pub(crate) struct Turns(Mutex<HashMap<String, Arc<Camera>>>);
 
 #[derive(Debug, Default)]
 struct Camera {
@@ -20,7 +20,7 @@ struct Camera {
 
 /// The camera is this call's until it is dropped.
 #[derive(Debug)]
-pub(super) struct Turn {
+pub(crate) struct Turn {
     camera: Arc<Camera>,
     _guard: OwnedMutexGuard<()>,
 }
@@ -30,7 +30,7 @@ impl Turns {
     ///
     /// # Errors
     /// A stream keeps it, or others took too long.
-    pub(super) async fn take(&self, id: &str, patience: Duration) -> Result<Turn, CallError> {
+    pub(crate) async fn take(&self, id: &str, patience: Duration) -> Result<Turn, CallError> {
         let camera = {
             let mut cameras = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             cameras.entry(id.to_owned()).or_default().clone()
@@ -50,7 +50,7 @@ impl Turns {
 
 impl Turn {
     /// From now on nobody waits for it.
-    pub(super) fn keep_for_stream(&self) {
+    pub(crate) fn keep_for_stream(&self) {
         self.camera.streams.store(true, Ordering::Release);
     }
 }

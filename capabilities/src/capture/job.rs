@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::params::Size;
+use super::clip;
 use super::picture::{Frame, Picture, finish};
 use super::source::{self, Purpose, Source, open};
 use super::wire::{self, Job, Message, Trouble, say, take_job};
-use super::{clip, system};
+use crate::camera::params::Size;
+use crate::camera::system;
 
 /// What the helper is started with as its only argument.
 pub const ARGUMENT: &str = "camera-helper";
@@ -119,7 +120,7 @@ fn work(job: Job, out: &mut impl Write) -> Result<Value, End> {
 fn coded(frame: Frame, size: Size, source: &wire::Source) -> Result<Picture, Trouble> {
     finish(frame, size).map_err(|what| {
         let id = match source {
-            wire::Source::Pattern => super::settings::PATTERN,
+            wire::Source::Pattern => crate::camera::settings::PATTERN,
             wire::Source::Program(program) => &program.id,
             wire::Source::System(id) => id,
         };

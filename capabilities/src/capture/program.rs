@@ -8,14 +8,14 @@ use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 
 use super::mjpeg::{PICTURE, Splitter};
 use super::picture::Frame;
-use super::settings::Program;
 use super::source::{Purpose, Source};
 use super::wire::Trouble;
+use crate::camera::settings::Program;
 
 /// What is repeated of a program's complaint, bytes.
 const COMPLAINT: u64 = 2_000;
 
-pub(super) fn open(program: &Program, width: u32, purpose: Purpose) -> Result<Box<dyn Source>, Trouble> {
+pub(crate) fn open(program: &Program, width: u32, purpose: Purpose) -> Result<Box<dyn Source>, Trouble> {
     if purpose == Purpose::Moving && !program.stream.is_empty() {
         return Ok(Box::new(Streaming::start(program, width)?));
     }
@@ -192,7 +192,7 @@ fn failed(id: &str, what: impl std::fmt::Display) -> Trouble {
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
-    use crate::camera::mjpeg::tests::noted;
+    use crate::capture::mjpeg::tests::noted;
 
     fn shell(snap: &str, stream: &str) -> Program {
         let argv = |script: &str| vec!["sh".to_owned(), "-c".to_owned(), script.to_owned(), "{file}".to_owned()];

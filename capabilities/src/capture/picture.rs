@@ -8,7 +8,7 @@ use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
 use super::mjpeg::{self, PICTURE};
-use super::params::Size;
+use crate::camera::params::Size;
 
 /// The most that is decoded, pixels: three bytes each.
 const PIXELS: usize = 64 * 1024 * 1024;
@@ -18,7 +18,7 @@ const SIDE: usize = 16 * 1024;
 
 /// A picture as a source gives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Frame {
+pub(crate) enum Frame {
     /// Coded already.
     Jpeg(Vec<u8>),
     /// Three bytes a pixel, row by row.
@@ -27,26 +27,26 @@ pub(super) enum Frame {
 
 /// Pixels.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Rgb {
-    pub(super) width: u32,
-    pub(super) height: u32,
+pub(crate) struct Rgb {
+    pub(crate) width: u32,
+    pub(crate) height: u32,
     /// Three a pixel.
-    pub(super) bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
 }
 
 /// A JPEG that can leave the device.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Picture {
-    pub(super) width: u32,
-    pub(super) height: u32,
-    pub(super) jpeg: Vec<u8>,
+pub(crate) struct Picture {
+    pub(crate) width: u32,
+    pub(crate) height: u32,
+    pub(crate) jpeg: Vec<u8>,
 }
 
 /// Brings a frame to the size that is wanted. A JPEG that is small enough is not coded again, unless a quality was asked for.
 ///
 /// # Errors
 /// What is wrong with it, in words that follow "the camera gave".
-pub(super) fn finish(frame: Frame, size: Size) -> Result<Picture, String> {
+pub(crate) fn finish(frame: Frame, size: Size) -> Result<Picture, String> {
     match frame {
         Frame::Rgb(rgb) => encode(scale(rgb, size.max_width), size.quality),
         Frame::Jpeg(jpeg) => {
@@ -91,7 +91,7 @@ pub fn preview(jpeg: &[u8], max_width: u32) -> Option<Preview> {
 ///
 /// # Errors
 /// As [`finish`].
-pub(super) fn decode(jpeg: &[u8]) -> Result<Rgb, String> {
+pub(crate) fn decode(jpeg: &[u8]) -> Result<Rgb, String> {
     let (width, height) = dimensions(jpeg)?;
     let mut decoder = decoder(jpeg);
     let bytes = decoder.decode().map_err(damaged)?;
