@@ -1,65 +1,46 @@
 //! `camera.list`, `camera.snap`, `camera.clip` and `camera.stream`: the cameras of this device.
 //!
 //! Names, parameters and results are OpenClaw's, and `camera.stream` is of their kind. Whoever can take blobs gets pictures as blobs, others
-//! as base64. What may hang or crash (drivers, programs of the owner's, decoders) runs in a helper process with one job (`job`, `wire`),
-//! which `child` starts and ends; nothing is decoded in this process.
+//! as base64. What may hang or crash (drivers, programs of the owner's, decoders) runs in the helper process of [`crate::capture`]; nothing is
+//! decoded in this one.
 
 mod devices;
-pub(crate) mod params;
+mod params;
 pub(crate) mod pattern;
-pub(crate) mod settings;
+mod settings;
 pub(crate) mod system;
 
 pub use pattern::{taken_at, test_picture};
 
-use std::fs::File;
-use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use atoll_protocol::blob::FIELD;
 use atoll_protocol::error::CallError;
 use atoll_protocol::json::Json;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
-use crate::blob::{Blobs, NewBlob, NewStream};
-use crate::capture::child::{Helper, HelperProgram};
-use crate::capture::turns::{Turn, Turns};
-use crate::capture::wire::{Job, Message};
-use crate::capture::{clip, film, picture};
-use crate::group::GRACE;
+use crate::capture::clip::{self, Recipe};
+use crate::capture::params::invalid;
+use crate::capture::wire::Job;
+use crate::capture::{
+    Capture, Content, HelperProgram, LIST, Live, PICTURE_TIME, Subject, Turn, carry, clip_time, no_streams, now_ms,
+    sound, until,
+};
 use crate::system_run::program::in_path;
 use crate::{Call, Capability, Description};
 use devices::Device;
-use params::{Clip, Snap, Stream, Which, invalid};
-use settings::{Settings, SettingsFile};
-
-/// The longest that naming the cameras takes.
-const LIST: Duration = Duration::from_secs(10);
-
-/// The longest that a camera takes to open and to give a picture.
-const PICTURE_TIME: Duration = Duration::from_secs(30);
-
-/// What a clip takes beyond its own time: an encoder may be slower than the camera.
-const ENCODING: Duration = Duration::from_secs(60);
-
-/// What base64 carries at most, bytes: OpenClaw's own limit.
-const MOST_INLINE: u64 = 16 * 1024 * 1024;
-
-/// Beginnings of clips in the state folder; what is older than this was left by a node that was killed.
-const CLIP_PREFIX: &str = "clip-";
-const CLIP_AGE: Duration = Duration::from_secs(60 * 60);
+use params::{Clip, Snap, Stream, Which};
+use settings::Settings;
 
 const SNAP: &str = "camera.snap";
 const CLIP: &str = "camera.clip";
 const STREAM: &str = "camera.stream";
 const ALL: [&str; 4] = ["camera.list", SNAP, CLIP, STREAM];
+
+const CAMERA: Subject = Subject::Camera;
 
 /// The cameras of this device.
 #[derive(Debug)]
@@ -69,10 +50,8 @@ pub struct Cameras {
 
 #[derive(Debug)]
 struct Inner {
-    settings: SettingsFile,
     folder: PathBuf,
-    helper: HelperProgram,
-    turns: Turns,
+    capture: Capture,
 }
 
 impl Cameras {
@@ -80,10 +59,8 @@ impl Cameras {
     pub fn new(state_dir: &Path, helper: HelperProgram) -> Self {
         Self {
             inner: Arc::new(Inner {
-                settings: SettingsFile::new(state_dir),
                 folder: state_dir.to_owned(),
-                helper,
-                turns: Turns::default(),
+                capture: Capture::new(CAMERA, state_dir, helper),
             }),
         }
     }
@@ -133,7 +110,7 @@ impl Capability for Cameras {
 impl Inner {
     /// Why there is no camera at all.
     fn missing(&self) -> Option<String> {
-        match self.settings.load() {
+        match settings::load(&self.folder) {
             Err(error) => Some(error),
             Ok(settings) if settings.commands.is_empty() && !settings.test_pattern => system::missing(),
             Ok(_) => None,
@@ -141,10 +118,10 @@ impl Inner {
     }
 
     async fn load(&self) -> Result<Settings, CallError> {
-        let file = self.settings.clone();
-        let load = tokio::task::spawn_blocking(move || file.load());
-        let loaded = load.await.map_err(|error| unavailable(error.to_string()))?;
-        loaded.map_err(unavailable)
+        let folder = self.folder.clone();
+        let load = tokio::task::spawn_blocking(move || settings::load(&folder));
+        let loaded = load.await.map_err(|error| CAMERA.unavailable(error.to_string()))?;
+        loaded.map_err(|why| CAMERA.unavailable(why))
     }
 
     /// Every camera, those of the system first.
@@ -152,7 +129,7 @@ impl Inner {
         let mut found = Vec::new();
         if system::missing().is_none() {
             let until = until.min(Instant::now() + LIST);
-            let (_, end) = self.one_job(&Job::List, until).await?;
+            let (_, end) = self.capture.run(&Job::Cameras, until).await?;
             found = serde_json::from_value(end["devices"].clone()).unwrap_or_default();
         }
         Ok(devices::all(settings, found))
@@ -172,8 +149,7 @@ impl Inner {
             None => self.devices(settings, until).await?,
         };
         let device = devices::choose(devices, which, settings.default.as_deref(), system::missing)?;
-        let left = until.saturating_duration_since(Instant::now());
-        let turn = self.turns.take(&device.id, left).await?;
+        let turn = self.capture.turn(&device.id, until).await?;
         Ok((device, turn))
     }
 
@@ -182,214 +158,56 @@ impl Inner {
         let until = until(call.deadline, PICTURE_TIME + asked.delay);
         let settings = self.load().await?;
         let (device, _turn) = self.take(&settings, &asked.which, until).await?;
-        let job = Job::Snap {
-            source: device.source.clone(),
-            size: asked.size,
-            delay_ms: millis(asked.delay),
-        };
-        let (picture, _) = self.one_job(&job, until).await?;
-        let picture = picture.ok_or_else(|| unavailable("the camera helper gave no picture"))?;
+        let source = device.source.clone();
+        let picture = self.capture.snap(source, asked.size, asked.delay, until).await?;
         let result = json!({
             "format": "jpg", "width": picture.width, "height": picture.height, "deviceId": device.id, "capturedAtMs": now_ms(),
         });
-        let bytes = picture.jpeg;
-        let content = blocking(move || {
-            let mut file = tempfile::tempfile()?;
-            file.write_all(&bytes)?;
-            Ok((file, bytes.len() as u64))
-        });
-        carry(
-            call.blobs,
-            content.await?,
-            &device.file_name("jpg"),
-            "image/jpeg",
-            result,
-        )
-        .await
+        let content = Content::of_bytes(CAMERA, picture.bytes).await?;
+        let named = (device.file_name("jpg"), "image/jpeg".to_owned());
+        carry(CAMERA, call.blobs, content, named, result).await
     }
 
     async fn clip(&self, call: Call) -> Result<Value, CallError> {
         let asked = Clip::read(call.params.as_ref())?;
-        let until = until(call.deadline, asked.stream.duration + PICTURE_TIME + ENCODING);
+        let until = until(call.deadline, clip_time(asked.stream.duration));
         let settings = self.load().await?;
         let (device, _turn) = self.take(&settings, &asked.stream.which, until).await?;
-        let sound = asked.audio.then(|| clip::sound(&settings.microphone));
-        let format = asked.format.as_str();
-        let folder = self.folder.clone();
-        let suffix = format!(".{format}");
-        let draft = blocking(move || {
-            sweep(&folder);
-            tempfile::Builder::new()
-                .prefix(CLIP_PREFIX)
-                .suffix(&suffix)
-                .tempfile_in(folder)
-        });
-        let draft = draft.await?;
-        let job = Job::Clip {
-            source: device.source.clone(),
-            size: asked.stream.size,
+        let sound = asked.audio.then(|| sound::arguments(&settings.microphone, CAMERA));
+        let recipe = Recipe {
             fps: asked.stream.fps,
-            duration_ms: millis(asked.stream.duration),
+            duration: asked.stream.duration,
             sound: sound.clone().and_then(Result::ok),
             format: asked.format,
-            file: draft.path().to_owned(),
         };
-        let (_, mut result) = self.one_job(&job, until).await?;
-        result["format"] = json!(format);
+        let (source, size) = (device.source.clone(), asked.stream.size);
+        let (content, mut result) = self.capture.clip(source, size, recipe, until).await?;
         result["deviceId"] = json!(device.id);
         if let Some(Err(why)) = sound {
             result["audioMissing"] = json!(why);
         }
-        let content = blocking(move || {
-            let file = draft.reopen()?;
-            let size = file.metadata()?.len();
-            Ok((file, size))
-        });
-        let mime = format!("video/{format}");
-        carry(call.blobs, content.await?, &device.file_name(format), &mime, result).await
+        let format = asked.format.as_str();
+        let named = (device.file_name(format), format!("video/{format}"));
+        carry(CAMERA, call.blobs, content, named, result).await
     }
 
     async fn stream(&self, call: Call) -> Result<Value, CallError> {
         let asked = Stream::read(call.params.as_ref())?;
-        let blobs = call.blobs.ok_or_else(|| {
-            invalid("a link in OpenClaw's language carries no streams; use camera.snap, camera.clip, or a native link")
-        })?;
+        let blobs = call.blobs.ok_or_else(|| no_streams("camera.snap, camera.clip"))?;
         let until = until(call.deadline, PICTURE_TIME);
         let settings = self.load().await?;
         let (device, turn) = self.take(&settings, &asked.which, until).await?;
-        let job = Job::Stream {
+        let live = Live {
             source: device.source.clone(),
             size: asked.size,
             fps: asked.fps,
-            duration_ms: millis(asked.duration),
+            duration: asked.duration,
         };
-        let opening = async {
-            let mut helper = Helper::start(&self.helper, &job).await?;
-            match helper.next().await? {
-                Message::Picture(first) => Ok((helper, first)),
-                Message::Done(_) | Message::Failed(_) => Err(unavailable("the camera gave no picture")),
-            }
-        };
-        let (helper, first) = in_time(until, opening).await?;
-        turn.keep_for_stream();
-        let (give, parts) = mpsc::channel(1);
-        let size = (first.width, first.height);
-        tokio::spawn(film::run(helper, first, give, turn));
-        let handle = blobs.offer_stream(NewStream {
-            name: device.file_name("mjpeg"),
-            mime: film::MIME.to_owned(),
-            parts,
-        });
-        Ok(json!({
-            "format": "mjpeg", "deviceId": device.id, "width": size.0, "height": size.1, "fps": asked.fps,
-            "durationMs": millis(asked.duration), FIELD: handle,
-        }))
+        let to = (blobs.as_ref(), device.file_name("mjpeg"));
+        let mut result = self.capture.stream(live, (turn, until), to).await?;
+        result["deviceId"] = json!(device.id);
+        Ok(result)
     }
-
-    /// Runs one helper to its end: the last picture that it gave, and what it said at the end.
-    async fn one_job(&self, job: &Job, until: Instant) -> Result<(Option<picture::Picture>, Value), CallError> {
-        let working = async {
-            let mut helper = Helper::start(&self.helper, job).await?;
-            let mut last = None;
-            loop {
-                match helper.next().await? {
-                    Message::Picture(picture) => last = Some(picture),
-                    Message::Done(value) => {
-                        helper.end().await;
-                        return Ok((last, value));
-                    }
-                    // `next` has made an error of it.
-                    Message::Failed(_) => {}
-                }
-            }
-        };
-        in_time(until, working).await
-    }
-}
-
-/// Removes what a node that was killed left of its clips. Waits for the disk.
-fn sweep(folder: &Path) {
-    let Ok(entries) = std::fs::read_dir(folder) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        let is_clip = entry.file_name().to_string_lossy().starts_with(CLIP_PREFIX);
-        let age = entry.metadata().and_then(|data| data.modified());
-        let age = age.ok().and_then(|changed| changed.elapsed().ok());
-        if is_clip && age.is_some_and(|age| age > CLIP_AGE) {
-            let _ = std::fs::remove_file(entry.path());
-        }
-    }
-}
-
-/// When work must be over: a little before the caller stops waiting, and not later than it can take.
-fn until(deadline: Duration, most: Duration) -> Instant {
-    Instant::now() + deadline.saturating_sub(GRACE.min(deadline / 2)).min(most)
-}
-
-async fn in_time<T>(until: Instant, work: impl Future<Output = Result<T, CallError>>) -> Result<T, CallError> {
-    let began = Instant::now();
-    timeout_at(until, work).await.unwrap_or_else(|_| {
-        let time = (until - began).as_secs_f32();
-        Err(unavailable(format!(
-            "the camera gave nothing within {time:.1} s, so its helper was ended; is it in use by another program, or asleep?"
-        )))
-    })
-}
-
-/// Disk work off the event loop.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
-) -> Result<T, CallError> {
-    let done = tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other);
-    done.flatten()
-        .map_err(|error| unavailable(format!("the picture found no room on this device: {error}")))
-}
-
-/// Puts bytes into a result: as a blob where the caller takes blobs, else as base64.
-async fn carry(
-    blobs: Option<Arc<dyn Blobs>>,
-    (mut file, size): (File, u64),
-    name: &str,
-    mime: &str,
-    mut result: Value,
-) -> Result<Value, CallError> {
-    if let Some(blobs) = blobs {
-        let blob = NewBlob {
-            file,
-            size,
-            name: name.to_owned(),
-            mime: mime.to_owned(),
-        };
-        result[FIELD] = json!(blobs.offer(blob)?);
-        return Ok(result);
-    }
-    if size > MOST_INLINE {
-        let message = format!(
-            "{size} bytes do not fit into base64 ({MOST_INLINE} at most); ask for less time or a smaller maxWidth"
-        );
-        return Err(CallError::new("PAYLOAD_TOO_LARGE", message));
-    }
-    let text = blocking(move || {
-        let mut bytes = Vec::new();
-        file.rewind()?;
-        std::io::Read::read_to_end(&mut file, &mut bytes)?;
-        Ok(STANDARD.encode(bytes))
-    });
-    result["base64"] = json!(text.await?);
-    Ok(result)
-}
-
-fn unavailable(message: impl Into<String>) -> CallError {
-    CallError::new("CAMERA_UNAVAILABLE", message)
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn now_ms() -> u64 {
-    millis(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
 }
 
 #[cfg(all(test, unix))]

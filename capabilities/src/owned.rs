@@ -1,7 +1,11 @@
 //! Files that the owner of this device writes: what they say counts only where nobody else can write them.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::Path;
+
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 
 /// What the owner of this device says of its commands, in the state folder. A section each, read by whom it is for.
 pub const OWNERS_FILE: &str = "node.json";
@@ -33,4 +37,37 @@ pub fn read_trusted(path: &Path) -> io::Result<Option<String>> {
         return Err(io::Error::other("it is too large"));
     }
     Ok(Some(text))
+}
+
+/// What a section of the owner's file in `state_dir` says now; without file or section, the defaults. Waits for the disk.
+///
+/// # Errors
+/// A sentence with the path, when it cannot be used as it is.
+pub(crate) fn section<T: DeserializeOwned + Default>(
+    state_dir: &Path,
+    name: &str,
+    check: impl FnOnce(&T) -> Result<(), String>,
+) -> Result<T, String> {
+    let path = state_dir.join(OWNERS_FILE);
+    let read = match read_trusted(&path) {
+        Ok(Some(text)) => parse(&text, name, check),
+        Ok(None) => Ok(T::default()),
+        Err(error) => Err(error.to_string()),
+    };
+    read.map_err(|why| format!("{} cannot be used: {why}", path.display()))
+}
+
+/// A section of a text, if it has one.
+pub(crate) fn parse<T: DeserializeOwned + Default>(
+    text: &str,
+    name: &str,
+    check: impl FnOnce(&T) -> Result<(), String>,
+) -> Result<T, String> {
+    let sections: BTreeMap<String, &RawValue> = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let Some(section) = sections.get(name) else {
+        return Ok(T::default());
+    };
+    let section = serde_json::from_str(section.get()).map_err(|error| format!("in the section {name}: {error}"))?;
+    check(&section)?;
+    Ok(section)
 }

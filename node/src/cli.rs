@@ -53,9 +53,9 @@ enum Command {
     Status(Show),
     /// Show what this device can do, what it cannot, and why
     Doctor(Show),
-    /// One job of a camera, in a process of its own
+    /// One job of a camera or a screen, in a process of its own
     #[command(name = HELPER_ARGUMENT, hide = true)]
-    CameraHelper,
+    CaptureHelper,
 }
 
 #[derive(Debug, Args)]
@@ -116,9 +116,9 @@ pub fn main() -> ExitCode {
         Command::Identity(show) => identity(&show),
         Command::Status(show) => status(&show),
         Command::Doctor(show) => doctor::run(&show),
-        Command::CameraHelper => capture::helper_main()
+        Command::CaptureHelper => capture::helper_main()
             .map(|()| ExitCode::SUCCESS)
-            .context("camera helper"),
+            .context("capture helper"),
     };
     done.unwrap_or_else(|error| {
         let _ = writeln!(io::stderr(), "atoll-node: {error:#}");

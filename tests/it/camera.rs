@@ -254,7 +254,7 @@ async fn a_helper_that_is_killed_in_the_middle_is_one_clear_error() {
     let killing = async {
         let helper = until("the helper and its program", async || {
             let pids = descendants(root);
-            running(&pids, "sleep").and(running(&pids, "camera-helper"))
+            running(&pids, "sleep").and(running(&pids, "capture-helper"))
         });
         let pid = rustix::process::Pid::from_raw(i32::try_from(helper.await).expect("a process id"));
         rustix::process::kill_process(pid.expect("a process id"), rustix::process::Signal::KILL).expect("it runs");
@@ -264,7 +264,7 @@ async fn a_helper_that_is_killed_in_the_middle_is_one_clear_error() {
         killing
     );
     let error = ended.expect_err("it crashed");
-    assert!(message(&error).contains("crashed its helper (signal: 9"), "{error}");
+    assert!(message(&error).contains("helper crashed (signal: 9"), "{error}");
     studio.is_tidy().await;
     studio
         .snap(json!({"deviceId": "test"}))

@@ -3,9 +3,12 @@
 use atoll_protocol::error::CallError;
 use serde_json::{Value, json};
 
-use super::params::{Which, invalid};
-use super::settings::{PATTERN, Position, Program, Settings};
+use super::params::Which;
+use super::pattern;
+use super::settings::{Position, Program, Settings};
 use super::system::Found;
+use crate::capture::params::invalid;
+use crate::capture::program;
 use crate::capture::wire::Source;
 
 /// One camera.
@@ -28,13 +31,17 @@ impl Device {
             id: program.id.clone(),
             name: name.clone(),
             position: program.position,
-            source: Source::Program(program.clone()),
+            source: Source::Program(program::Program {
+                what: format!("camera \"{}\"", program.id),
+                snap: program.snap.clone(),
+                stream: program.stream.clone(),
+            }),
         }
     }
 
     fn pattern() -> Self {
         Self {
-            id: PATTERN.to_owned(),
+            id: pattern::ID.to_owned(),
             name: "Test pattern".to_owned(),
             position: Position::Unknown,
             source: Source::Pattern,
@@ -50,7 +57,7 @@ impl Device {
         let kind = match self.source {
             Source::Pattern => "testPattern",
             Source::Program(_) => "program",
-            Source::System(_) => "camera",
+            Source::Camera(_) => "camera",
         };
         json!({"id": self.id, "name": self.name, "position": self.position.as_str(), "deviceType": kind})
     }
@@ -67,7 +74,7 @@ impl Device {
 pub(super) fn all(settings: &Settings, found: Vec<Found>) -> Vec<Device> {
     let system = found.into_iter().map(|camera| Device {
         position: settings.positions.get(&camera.id).copied().unwrap_or_default(),
-        source: Source::System(camera.id.clone()),
+        source: Source::Camera(camera.id.clone()),
         id: camera.id,
         name: camera.name,
     });

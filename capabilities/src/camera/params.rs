@@ -4,31 +4,26 @@ use std::time::Duration;
 
 use atoll_protocol::error::CallError;
 use atoll_protocol::json::Json;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::settings::Position;
+use crate::capture::clip::Container;
+use crate::capture::params::{
+    CLIP_MAX, MOVING_QUALITY, MOVING_WIDTH, STREAM_FPS, STREAM_MAX, duration, fps, invalid, millis, read, size,
+    unknown_format,
+};
+use crate::capture::picture::Size;
 
 /// Pixels, when a call does not say.
 const WIDTH: u32 = 1600;
-/// Pixels, for moving pictures.
-const MOVING_WIDTH: u32 = 1280;
-/// Beyond these a picture means nothing, pixels.
-const WIDTHS: std::ops::RangeInclusive<u32> = 16..=8192;
 /// Of a JPEG, when a call does not say.
 const QUALITY: u8 = 90;
-const MOVING_QUALITY: u8 = 75;
 /// The longest a snapshot can be told to wait.
 const DELAY: Duration = Duration::from_secs(60);
 /// A clip that is not told how long.
 const CLIP: Duration = Duration::from_secs(3);
-/// The longest clip.
-const CLIP_MAX: Duration = Duration::from_secs(60);
-/// The longest stream, and one that is not told how long.
-const STREAM_MAX: Duration = Duration::from_secs(60 * 60);
-/// Pictures a second.
+/// Pictures a second of it.
 const CLIP_FPS: u32 = 15;
-const STREAM_FPS: u32 = 10;
-const FPS: std::ops::RangeInclusive<u32> = 1..=60;
 
 /// As they come. What has the wrong type is refused; what is too large or too small is brought into bounds, as OpenClaw does.
 #[derive(Debug, Default, Deserialize)]
@@ -47,93 +42,66 @@ struct Raw {
 
 /// Which camera.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Which {
-    pub(crate) id: Option<String>,
-    pub(crate) facing: Option<Position>,
-}
-
-/// How large and how good.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Size {
-    pub(crate) max_width: u32,
-    /// 1 to 100.
-    pub(crate) quality: u8,
-    /// Whether a picture that is JPEG and small enough already must be made anew for its quality.
-    pub(crate) is_exact: bool,
+pub(super) struct Which {
+    pub(super) id: Option<String>,
+    pub(super) facing: Option<Position>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Snap {
-    pub(crate) which: Which,
-    pub(crate) size: Size,
-    pub(crate) delay: Duration,
+pub(super) struct Snap {
+    pub(super) which: Which,
+    pub(super) size: Size,
+    pub(super) delay: Duration,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Stream {
-    pub(crate) which: Which,
-    pub(crate) size: Size,
-    pub(crate) fps: u32,
-    pub(crate) duration: Duration,
+pub(super) struct Stream {
+    pub(super) which: Which,
+    pub(super) size: Size,
+    pub(super) fps: u32,
+    pub(super) duration: Duration,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Clip {
-    pub(crate) stream: Stream,
-    pub(crate) audio: bool,
-    pub(crate) format: Container,
-}
-
-/// What a clip is wrapped in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Container {
-    Mp4,
-    Webm,
-}
-
-impl Container {
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Mp4 => "mp4",
-            Self::Webm => "webm",
-        }
-    }
+pub(super) struct Clip {
+    pub(super) stream: Stream,
+    pub(super) audio: bool,
+    pub(super) format: Container,
 }
 
 impl Snap {
-    pub(crate) fn read(params: Option<&Json>) -> Result<Self, CallError> {
-        let raw = Raw::read(params)?;
+    pub(super) fn read(params: Option<&Json>) -> Result<Self, CallError> {
+        let raw: Raw = read(params)?;
         match raw.format.as_deref() {
             None | Some("jpg" | "jpeg") => {}
-            Some(other) => return Err(invalid(format!("format {other:?} is not offered; it is jpg"))),
+            Some(other) => return Err(unknown_format(other, "jpg")),
         }
         Ok(Self {
             which: raw.which()?,
-            size: raw.size(WIDTH, QUALITY)?,
+            size: size((raw.max_width, WIDTH), (raw.quality, QUALITY))?,
             delay: millis(raw.delay_ms, Duration::ZERO, "delayMs")?.min(DELAY),
         })
     }
 }
 
 impl Stream {
-    pub(crate) fn read(params: Option<&Json>) -> Result<Self, CallError> {
-        let raw = Raw::read(params)?;
+    pub(super) fn read(params: Option<&Json>) -> Result<Self, CallError> {
+        let raw: Raw = read(params)?;
         match raw.format.as_deref() {
             None | Some("mjpeg" | "jpg" | "jpeg") => {}
-            Some(other) => return Err(invalid(format!("format {other:?} is not offered; it is mjpeg"))),
+            Some(other) => return Err(unknown_format(other, "mjpeg")),
         }
         raw.stream(STREAM_MAX, STREAM_MAX, STREAM_FPS)
     }
 }
 
 impl Clip {
-    pub(crate) fn read(params: Option<&Json>) -> Result<Self, CallError> {
-        let raw = Raw::read(params)?;
+    pub(super) fn read(params: Option<&Json>) -> Result<Self, CallError> {
+        let raw: Raw = read(params)?;
         let format = match raw.format.as_deref() {
             None | Some("mp4") => Container::Mp4,
             Some("webm") => Container::Webm,
-            Some(other) => return Err(invalid(format!("format {other:?} is not offered; it is mp4 or webm"))),
+            Some(other) => return Err(unknown_format(other, "mp4 or webm")),
         };
         Ok(Self {
             stream: raw.stream(CLIP, CLIP_MAX, CLIP_FPS)?,
@@ -144,13 +112,6 @@ impl Clip {
 }
 
 impl Raw {
-    fn read(params: Option<&Json>) -> Result<Self, CallError> {
-        match params {
-            Some(params) if params.as_str() != "null" => params.read().map_err(|error| invalid(error.to_string())),
-            Some(_) | None => Ok(Self::default()),
-        }
-    }
-
     fn which(&self) -> Result<Which, CallError> {
         let facing = match self.facing.as_deref().map(str::trim) {
             None | Some("") => None,
@@ -165,51 +126,14 @@ impl Raw {
         })
     }
 
-    fn size(&self, width: u32, quality: u8) -> Result<Size, CallError> {
-        let given = |number: Option<f64>, name| match number {
-            Some(number) if !number.is_finite() => Err(invalid(format!("{name} is not a number"))),
-            other => Ok(other),
-        };
-        let max_width = given(self.max_width, "maxWidth")?.map_or(width, |width| width as u32);
-        let asked = given(self.quality, "quality")?;
-        // The cast saturates, and the bounds do the rest.
-        let quality = asked.map_or(quality, |part| (part.clamp(0.05, 1.0) * 100.0).round() as u8);
-        Ok(Size {
-            max_width: max_width.clamp(*WIDTHS.start(), *WIDTHS.end()),
-            quality,
-            is_exact: asked.is_some(),
-        })
-    }
-
-    fn stream(&self, usual: Duration, most: Duration, fps: u32) -> Result<Stream, CallError> {
-        let duration = millis(self.duration_ms, usual, "durationMs")?;
-        if duration > most {
-            return Err(invalid(format!(
-                "durationMs is {} and {} is the most",
-                duration.as_millis(),
-                most.as_millis()
-            )));
-        }
-        let fps = self.fps.map_or(fps, |fps| fps as u32);
+    fn stream(&self, usual: Duration, most: Duration, usual_fps: u32) -> Result<Stream, CallError> {
         Ok(Stream {
             which: self.which()?,
-            size: self.size(MOVING_WIDTH, MOVING_QUALITY)?,
-            fps: fps.clamp(*FPS.start(), *FPS.end()),
-            duration: duration.max(Duration::from_millis(100)),
+            size: size((self.max_width, MOVING_WIDTH), (self.quality, MOVING_QUALITY))?,
+            fps: fps(self.fps, usual_fps),
+            duration: duration(self.duration_ms, usual, most)?,
         })
     }
-}
-
-fn millis(number: Option<f64>, usual: Duration, name: &str) -> Result<Duration, CallError> {
-    match number {
-        None => Ok(usual),
-        Some(ms) if ms >= 0.0 && ms.is_finite() => Ok(Duration::from_millis(ms as u64)),
-        Some(ms) => Err(invalid(format!("{name} is {ms}; it is milliseconds from 0 on"))),
-    }
-}
-
-pub(crate) fn invalid(message: impl Into<String>) -> CallError {
-    CallError::new("INVALID_REQUEST", message)
 }
 
 #[cfg(test)]

@@ -2,8 +2,10 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::params::Size;
-use crate::capture::picture::{Frame, Rgb, decode, finish};
+use crate::capture::picture::{Frame, Rgb, Size, decode, finish};
+
+/// What callers name it by.
+pub(crate) const ID: &str = "test";
 
 const WIDTH: usize = 640;
 const HEIGHT: usize = 360;
@@ -57,7 +59,7 @@ pub fn test_picture(max_width: u32) -> Result<Vec<u8>, String> {
         quality: 90,
         is_exact: false,
     };
-    finish(now(), size).map(|picture| picture.jpeg)
+    finish(now(), size).map(|picture| picture.bytes)
 }
 
 /// The picture of a moment: Unix milliseconds, of which the lowest 32 bits count.
@@ -148,7 +150,7 @@ mod tests {
                 is_exact: true,
             };
             let picture = finish(Frame::Rgb(at(ms)), size).expect("fine");
-            assert_eq!(taken_at(&picture.jpeg), Some(ms), "{width} {quality}");
+            assert_eq!(taken_at(&picture.bytes), Some(ms), "{width} {quality}");
         }
         assert_eq!(taken_at(b"no picture"), None);
     }

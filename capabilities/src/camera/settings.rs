@@ -1,18 +1,17 @@
 //! What the owner says about cameras: the section `camera` of `node.json`. Read afresh for every call.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::owned::{OWNERS_FILE, read_trusted};
-
-/// The id of the test pattern.
-pub(crate) const PATTERN: &str = "test";
+use super::pattern;
+use crate::capture::sound::Microphone;
+use crate::owned;
 
 /// Where a camera looks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Position {
+pub(super) enum Position {
     /// At whoever uses the device.
     Front,
     /// Away from them.
@@ -23,7 +22,7 @@ pub(crate) enum Position {
 }
 
 impl Position {
-    pub(crate) fn as_str(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Front => "front",
             Self::Back => "back",
@@ -32,95 +31,58 @@ impl Position {
     }
 }
 
-/// A camera behind a program of the owner's.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A camera behind programs of the owner's.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub(crate) struct Program {
+pub(super) struct Program {
     /// What callers name it by.
-    pub(crate) id: String,
+    pub(super) id: String,
     /// For people.
     #[serde(default)]
-    pub(crate) name: String,
+    pub(super) name: String,
     #[serde(default)]
-    pub(crate) position: Position,
+    pub(super) position: Position,
     /// Program and arguments that take one picture, JPEG: into the file `{file}`, or without that to standard output. `{width}` is the
     /// width that is wanted, pixels.
-    pub(crate) snap: Vec<String>,
+    pub(super) snap: Vec<String>,
     /// Program and arguments that write one JPEG after the other to standard output; none: pictures are taken one by one.
     #[serde(default)]
-    pub(crate) stream: Vec<String>,
-}
-
-/// Where sound comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub(crate) enum Microphone {
-    /// `true`: the system's own. `false`: none.
-    System(bool),
-    /// Arguments of ffmpeg that open it, e.g. `["-f", "alsa", "-i", "hw:1"]`.
-    Arguments(Vec<String>),
-}
-
-impl Default for Microphone {
-    fn default() -> Self {
-        Self::System(false)
-    }
+    pub(super) stream: Vec<String>,
 }
 
 /// The section.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "camelCase")]
-pub(crate) struct Settings {
+pub(super) struct Settings {
     /// Cameras behind programs.
-    pub(crate) commands: Vec<Program>,
+    pub(super) commands: Vec<Program>,
     /// The camera that is meant when a call names none.
-    pub(crate) default: Option<String>,
+    pub(super) default: Option<String>,
     /// Where the cameras of the system look, by id.
-    pub(crate) positions: std::collections::BTreeMap<String, Position>,
+    pub(super) positions: std::collections::BTreeMap<String, Position>,
     /// Whether there is a test pattern among the cameras.
-    pub(crate) test_pattern: bool,
+    pub(super) test_pattern: bool,
     /// For clips.
-    pub(crate) microphone: Microphone,
+    pub(super) microphone: Microphone,
 }
 
-#[derive(Debug, Default, Deserialize)]
-struct Document {
-    #[serde(default)]
-    camera: Settings,
+/// What the owner's file in `state_dir` says now; without a file, the defaults. Waits for the disk.
+///
+/// # Errors
+/// A sentence with the path, when it cannot be used as it is.
+pub(super) fn load(state_dir: &Path) -> Result<Settings, String> {
+    owned::section(state_dir, "camera", check)
 }
 
-/// The owner's file.
-#[derive(Debug, Clone)]
-pub(crate) struct SettingsFile(PathBuf);
-
-impl SettingsFile {
-    pub(crate) fn new(state_dir: &Path) -> Self {
-        Self(state_dir.join(OWNERS_FILE))
-    }
-
-    /// What it says now; without a file, the defaults. Waits for the disk.
-    ///
-    /// # Errors
-    /// A sentence with the path, when it cannot be used as it is.
-    pub(crate) fn load(&self) -> Result<Settings, String> {
-        let broken = |why: String| format!("{} cannot be used: {why}", self.0.display());
-        match read_trusted(&self.0) {
-            Ok(Some(text)) => parse(&text).map_err(broken),
-            Ok(None) => Ok(Settings::default()),
-            Err(error) => Err(broken(error.to_string())),
-        }
-    }
-}
-
-fn parse(text: &str) -> Result<Settings, String> {
-    let document: Document = serde_json::from_str(text).map_err(|error| error.to_string())?;
-    let settings = document.camera;
-    let mut ids = vec![PATTERN];
+/// What serde does not know.
+fn check(settings: &Settings) -> Result<(), String> {
+    let mut ids = vec![pattern::ID];
     for program in &settings.commands {
         if program.id.is_empty() || ids.contains(&program.id.as_str()) {
             return Err(format!(
-                "camera.commands: the id \"{}\" is empty, taken twice or \"{PATTERN}\"",
-                program.id
+                "camera.commands: the id \"{}\" is empty, taken twice or \"{}\"",
+                program.id,
+                pattern::ID
             ));
         }
         if program.snap.first().is_none_or(String::is_empty) {
@@ -131,12 +93,16 @@ fn parse(text: &str) -> Result<Settings, String> {
         }
         ids.push(&program.id);
     }
-    Ok(settings)
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn parse(text: &str) -> Result<Settings, String> {
+        owned::parse(text, "camera", check)
+    }
 
     #[test]
     fn a_file_says_what_is_meant_or_what_is_wrong() {
@@ -153,21 +119,10 @@ mod tests {
                 "twice",
             ),
             (r#"{"camera": {"positions": {"x": "left"}}}"#, "left"),
-            ("[", "EOF"),
+            ("{", "EOF"),
         ] {
             let error = parse(text).expect_err("wrong");
             assert!(error.contains(word), "{text}: {error}");
         }
-    }
-
-    #[test]
-    fn a_microphone_is_on_off_or_told_how() {
-        let with = |text: &str| parse(&format!(r#"{{"camera": {{"microphone": {text}}}}}"#)).map(|it| it.microphone);
-        assert_eq!(with("true"), Ok(Microphone::System(true)));
-        assert_eq!(
-            with(r#"["-i", "x"]"#),
-            Ok(Microphone::Arguments(vec!["-i".into(), "x".into()]))
-        );
-        assert_eq!(parse("{}").expect("fine").microphone, Microphone::System(false));
     }
 }

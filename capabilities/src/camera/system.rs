@@ -123,7 +123,7 @@ mod with {
         match answer.recv_timeout(ANSWER) {
             Ok(true) => Ok(()),
             Ok(false) | Err(_) => Err(Trouble {
-                code: "CAMERA_PERMISSION_REQUIRED".to_owned(),
+                code: Some("CAMERA_PERMISSION_REQUIRED".to_owned()),
                 message: "the system does not let atoll-node use the camera; allow it in its privacy settings"
                     .to_owned(),
             }),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use atoll_protocol::id::CallId;
 use serde_json::json;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::*;

@@ -1,4 +1,4 @@
-//! The node's side of the camera helper: starts it, gives it its job, takes what it says, and makes sure that it and all it started are dead
+//! The node's side of the helper: starts it, gives it its job, takes what it says, and makes sure that it and all it started are dead
 //! when this says so.
 
 use std::collections::BTreeMap;
@@ -13,6 +13,7 @@ use tokio::process::{ChildStdin, Command};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::Subject;
 use super::job::ARGUMENT;
 use super::wire::{Job, Message, Trouble, WireError, hear, job};
 use crate::group::Group;
@@ -72,7 +73,8 @@ impl HelperProgram {
 
 /// One helper at work. Dropping it kills it and what it started.
 #[derive(Debug)]
-pub(crate) struct Helper {
+pub(super) struct Helper {
+    subject: Subject,
     group: Group,
     /// Its end tells the helper that the node is gone.
     _stdin: ChildStdin,
@@ -86,8 +88,10 @@ impl Helper {
     ///
     /// # Errors
     /// It does not start, or does not take the job.
-    pub(crate) async fn start(program: &HelperProgram, given: &Job) -> Result<Self, CallError> {
-        let broken = |error: &dyn std::fmt::Display| failed(format!("the camera helper does not start: {error}"));
+    pub(super) async fn start(subject: Subject, program: &HelperProgram, given: &Job) -> Result<Self, CallError> {
+        let word = subject.word();
+        let broken =
+            |error: &dyn std::fmt::Display| subject.unavailable(format!("the {word} helper does not start: {error}"));
         let words = job(given).map_err(|error| broken(&error))?;
         let mut group = Group::spawn(program.command()).map_err(|error| broken(&error))?;
         let child = group.child();
@@ -104,6 +108,7 @@ impl Helper {
         // It may have ended already; then it says so itself, or nothing.
         let _ = stdin.write_all(&words).await;
         Ok(Self {
+            subject,
             group,
             _stdin: stdin,
             heard,
@@ -116,20 +121,30 @@ impl Helper {
     ///
     /// # Errors
     /// It cannot do its job, or has crashed; the message says so.
-    pub(crate) async fn next(&mut self) -> Result<Message, CallError> {
+    pub(super) async fn next(&mut self) -> Result<Message, CallError> {
         match self.heard.recv().await {
-            Some(Ok(Message::Failed(Trouble { code, message }))) => Err(CallError::new(code, message)),
+            Some(Ok(Message::Failed(Trouble { code, message }))) => Err(match code {
+                Some(code) => CallError::new(code, message),
+                None => self.subject.unavailable(message),
+            }),
             Some(Ok(message)) => Ok(message),
             Some(Err(error)) => {
                 self.group.kill().await;
-                Err(failed(format!("the camera helper cannot be understood: {error}")))
+                let word = self.subject.word();
+                Err(self
+                    .subject
+                    .unavailable(format!("the {word} helper cannot be understood: {error}")))
             }
             None => Err(self.crashed().await),
         }
     }
 
+    pub(super) fn subject(&self) -> Subject {
+        self.subject
+    }
+
     /// Ends it.
-    pub(crate) async fn end(mut self) {
+    pub(super) async fn end(mut self) {
         self.group.kill().await;
     }
 
@@ -142,14 +157,10 @@ impl Helper {
             "" => String::new(),
             words => format!("; its last words: {words}"),
         };
-        failed(format!(
-            "the camera's driver crashed its helper ({how}){words}. Try again"
-        ))
+        let word = self.subject.word();
+        self.subject
+            .unavailable(format!("the {word} helper crashed ({how}){words}. Try again"))
     }
-}
-
-fn failed(message: String) -> CallError {
-    CallError::new("CAMERA_UNAVAILABLE", message)
 }
 
 /// Reads what the helper says, as fast as it is taken.

@@ -2,18 +2,17 @@
 //! itself. Runs in the helper process. Owns what ffmpeg is told.
 
 use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::picture::{Frame, Picture};
 use super::source::Source;
 use super::wire::Trouble;
-use crate::camera::params::Container;
-use crate::camera::settings::Microphone;
 
 /// What makes clips.
 pub(crate) const PROGRAM: &str = "ffmpeg";
@@ -34,14 +33,31 @@ const WEBM: &[(&str, &[&str])] = &[
     ("libvpx-vp9", &["-deadline", "realtime", "-cpu-used", "8", "-b:v", "1M"]),
 ];
 
+/// What a clip is wrapped in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Container {
+    Mp4,
+    Webm,
+}
+
+impl Container {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Mp4 => "mp4",
+            Self::Webm => "webm",
+        }
+    }
+}
+
 /// What shall come of it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Recipe {
     pub(crate) fps: u32,
     pub(crate) duration: Duration,
+    /// Arguments of ffmpeg for sound.
     pub(crate) sound: Option<Vec<String>>,
     pub(crate) format: Container,
-    pub(crate) file: PathBuf,
 }
 
 impl Recipe {
@@ -51,7 +67,7 @@ impl Recipe {
     }
 
     /// What ffmpeg is told, if it has one of the encoders.
-    fn arguments(&self, encoders: &str) -> Option<Vec<String>> {
+    fn arguments(&self, encoders: &str, file: &Path) -> Option<Vec<String>> {
         let known = match self.format {
             Container::Mp4 => MP4,
             Container::Webm => WEBM,
@@ -87,7 +103,7 @@ impl Recipe {
         }
         words.extend(["-f", self.format.as_str()]);
         let words = words.into_iter().map(str::to_owned);
-        Some(words.chain([self.file.to_string_lossy().into_owned()]).collect())
+        Some(words.chain([file.to_string_lossy().into_owned()]).collect())
     }
 }
 
@@ -98,45 +114,16 @@ fn has(encoders: &str, name: &str) -> bool {
         .any(|line| line.split_whitespace().nth(1) == Some(name))
 }
 
-/// The arguments that open a microphone; the error says why there is none, and what to do.
-pub(crate) fn sound(microphone: &Microphone) -> Result<Vec<String>, String> {
-    let words = |words: &str| Ok(words.split(' ').map(str::to_owned).collect());
-    match microphone {
-        Microphone::Arguments(arguments) => Ok(arguments.clone()),
-        Microphone::System(false) => {
-            Err("the microphone is off; its owner turns it on with \"microphone\": true in the section camera of node.json".to_owned())
-        }
-        Microphone::System(true) if cfg!(target_os = "macos") => words("-f avfoundation -i :default"),
-        Microphone::System(true) if cfg!(target_os = "linux") => {
-            let records = std::fs::read_to_string("/proc/asound/pcm").is_ok_and(|list| list.contains("capture"));
-            if has_pulse() {
-                words("-f pulse -i default")
-            } else if records {
-                words("-f alsa -i default")
-            } else {
-                Err("there is no microphone: no sound server, and no device for recording in /proc/asound/pcm".to_owned())
-            }
-        }
-        Microphone::System(true) => Err(
-            "this system has no microphone that ffmpeg finds by itself; name its arguments in camera.microphone of node.json".to_owned(),
-        ),
-    }
-}
-
-fn has_pulse() -> bool {
-    let folder = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-    folder.is_some_and(|folder| folder.join("pulse/native").exists())
-}
-
-/// Films until the time is over and the file is whole.
-pub(crate) fn film(
+/// Films into a file until the time is over and the file is whole.
+pub(super) fn film(
     camera: &mut dyn Source,
     recipe: &Recipe,
+    file: &Path,
     coded: impl Fn(Frame) -> Result<Picture, Trouble>,
 ) -> Result<Value, Trouble> {
-    // Before ffmpeg: a camera that gives nothing shall not be reported as a broken film.
+    // Before ffmpeg: what gives no picture shall not be reported as a broken film.
     let first = coded(camera.frame()?)?;
-    let arguments = recipe.arguments(&encoders()?).ok_or_else(|| {
+    let arguments = recipe.arguments(&encoders()?, file).ok_or_else(|| {
         Trouble::unavailable(format!(
             "this ffmpeg cannot make {}: it has no encoder for it; install a full one, or ask for the other of mp4 and webm",
             recipe.format.as_str()
@@ -166,7 +153,7 @@ fn feed(
         let due = began.elapsed().as_millis() * u128::from(recipe.fps) / 1000 + 1;
         let due = u64::try_from(due).unwrap_or(u64::MAX).min(total);
         while written < due {
-            ffmpeg.write(&picture.jpeg)?;
+            ffmpeg.write(&picture.bytes)?;
             written += 1;
         }
         if written >= total {
@@ -274,14 +261,17 @@ mod tests {
             duration: Duration::from_millis(2_500),
             sound,
             format,
-            file: "/tmp/x".into(),
         }
     }
 
     #[test]
     fn the_best_encoder_that_is_there_is_used() {
         let list = " V....D mpeg4    MPEG-4\n V....D libx264rgb x\n V....D libx264   H.264\n A....D libopus x\n";
-        let told = |format, list| recipe(format, None).arguments(list).map(|words| words.join(" "));
+        let told = |format, list| {
+            recipe(format, None)
+                .arguments(list, Path::new("/tmp/x"))
+                .map(|words| words.join(" "))
+        };
         let mp4 = told(Container::Mp4, list).expect("two of them");
         assert!(mp4.contains("-c:v libx264 ") && mp4.ends_with("-f mp4 /tmp/x"), "{mp4}");
         assert!(
@@ -295,19 +285,10 @@ mod tests {
     #[test]
     fn sound_is_mapped_where_there_is_some() {
         let with = recipe(Container::Mp4, Some(vec!["-i".to_owned(), "mic".to_owned()]));
-        let words = with.arguments(" V libx264 x").expect("told").join(" ");
+        let words = with.arguments(" V libx264 x", Path::new("x")).expect("told").join(" ");
         assert!(
             words.contains("-i pipe:0 -i mic -map 0:v:0 -map 1:a:0 -c:a aac"),
             "{words}"
-        );
-        assert!(
-            sound(&Microphone::System(false))
-                .expect_err("off")
-                .contains("node.json")
-        );
-        assert_eq!(
-            sound(&Microphone::Arguments(vec!["a".to_owned()])),
-            Ok(vec!["a".to_owned()])
         );
     }
 

@@ -7,24 +7,25 @@ use atoll_protocol::error::CallError;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
+use super::Subject;
 use super::child::Helper;
 use super::picture::Picture;
 use super::turns::Turn;
 use super::wire::Message;
 
 /// The type of the whole. Its boundary is [`BOUNDARY`], which those who look for one need not be told: each part names its length.
-pub(crate) const MIME: &str = "multipart/x-mixed-replace";
+pub(super) const MIME: &str = "multipart/x-mixed-replace";
 
 const BOUNDARY: &str = "frame";
 
-/// A stream whose pictures nobody takes for so long is over, and the camera free again.
+/// A stream whose pictures nobody takes for so long is over, and what it shows free again.
 const UNWATCHED: Duration = Duration::from_secs(30);
 
-/// A camera that gives no picture for so long hangs.
+/// What gives no picture for so long hangs.
 const SILENCE: Duration = Duration::from_secs(15);
 
 /// Hands pictures out, the first one first, until the helper is done or nobody wants more.
-pub(crate) async fn run(
+pub(super) async fn run(
     mut helper: Helper,
     first: Picture,
     parts: mpsc::Sender<Result<Vec<u8>, CallError>>,
@@ -52,28 +53,27 @@ pub(crate) async fn run(
                 Err(error) => break Some(error),
             },
             () = sleep_until(given_up) => break None,
-            () = sleep_until(hangs) => break Some(hanging()),
+            () = sleep_until(hangs) => break Some(hanging(helper.subject())),
         }
     };
     helper.end().await;
     if let Some(error) = end {
-        tracing::warn!(%error, "a camera's stream broke off");
+        tracing::warn!(%error, "a stream of pictures broke off");
         let _ = tokio::time::timeout(UNWATCHED, parts.send(Err(error))).await;
     }
 }
 
-fn hanging() -> CallError {
-    let message = format!(
-        "the camera gave no picture for {} s; its helper was ended",
-        SILENCE.as_secs()
-    );
-    CallError::new("CAMERA_UNAVAILABLE", message)
+fn hanging(subject: Subject) -> CallError {
+    let (word, silence) = (subject.word(), SILENCE.as_secs());
+    subject.unavailable(format!(
+        "the {word} gave no picture for {silence} s; its helper was ended"
+    ))
 }
 
 fn part(picture: &Picture) -> Vec<u8> {
-    let length = picture.jpeg.len();
+    let length = picture.bytes.len();
     let mut part = format!("--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {length}\r\n\r\n").into_bytes();
-    part.extend_from_slice(&picture.jpeg);
+    part.extend_from_slice(&picture.bytes);
     part.extend_from_slice(b"\r\n");
     part
 }
@@ -86,12 +86,15 @@ mod tests {
     use crate::capture::wire::Job;
 
     async fn silent() -> (Helper, Turn, Picture) {
-        let helper = Helper::start(&HelperProgram::shell("exec sleep 1000"), &Job::List).await;
-        let turn = Turns::default().take("a", SILENCE).await.expect("free");
+        let helper = Helper::start(Subject::Camera, &HelperProgram::shell("exec sleep 1000"), &Job::Cameras).await;
+        let turn = Turns::default()
+            .take(Subject::Camera, "a", SILENCE)
+            .await
+            .expect("free");
         let picture = Picture {
             width: 1,
             height: 1,
-            jpeg: vec![1, 2, 3],
+            bytes: vec![1, 2, 3],
         };
         (helper.expect("it starts"), turn, picture)
     }
@@ -118,7 +121,7 @@ mod tests {
 
         // Always something new, and nobody who wants it.
         let script = r"while true; do printf '\001\000\000\000\011\000\000\000\001\000\000\000\001x'; sleep 0.05; done";
-        let helper = Helper::start(&HelperProgram::shell(script), &Job::List)
+        let helper = Helper::start(Subject::Camera, &HelperProgram::shell(script), &Job::Cameras)
             .await
             .expect("it starts");
         let (_, turn, first) = silent().await;

@@ -1,4 +1,4 @@
-//! The camera helper: a process of its own that takes one job from its standard input, says what comes of it on its standard output, and
+//! The helper: a process of its own that takes one job from its standard input, says what comes of it on its standard output, and
 //! ends. When its input ends before that, the node is gone, and the helper ends itself and all that it started.
 
 use std::io::{self, Read, Stdin, Write};
@@ -8,14 +8,13 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::clip;
-use super::picture::{Frame, Picture, finish};
+use super::picture::{Frame, Picture, Size, finish};
 use super::source::{self, Purpose, Source, open};
 use super::wire::{self, Job, Message, Trouble, say, take_job};
-use crate::camera::params::Size;
 use crate::camera::system;
 
 /// What the helper is started with as its only argument.
-pub const ARGUMENT: &str = "camera-helper";
+pub const ARGUMENT: &str = "capture-helper";
 
 /// The whole life of the helper process.
 ///
@@ -76,10 +75,10 @@ impl From<io::Error> for End {
 
 fn work(job: Job, out: &mut impl Write) -> Result<Value, End> {
     match job {
-        Job::List => Ok(json!({"devices": system::list()?})),
+        Job::Cameras => Ok(json!({"devices": system::list()?})),
         Job::Snap { source, size, delay_ms } => {
-            let mut camera = open(&source, size.max_width, Purpose::OnePicture)?;
-            let frame = source::snap(camera.as_mut(), Duration::from_millis(delay_ms))?;
+            let mut open = open(&source, size.max_width, Purpose::OnePicture)?;
+            let frame = source::snap(open.as_mut(), Duration::from_millis(delay_ms))?;
             say(out, &Message::Picture(coded(frame, size, &source)?))?;
             Ok(json!({}))
         }
@@ -89,43 +88,25 @@ fn work(job: Job, out: &mut impl Write) -> Result<Value, End> {
             fps,
             duration_ms,
         } => {
-            let mut camera = open(&source, size.max_width, Purpose::Moving)?;
+            let mut open = open(&source, size.max_width, Purpose::Moving)?;
             let show = |frame| Ok(say(out, &Message::Picture(coded(frame, size, &source)?))?);
-            stream(camera.as_mut(), fps, Duration::from_millis(duration_ms), show)
+            stream(open.as_mut(), fps, Duration::from_millis(duration_ms), show)
         }
         Job::Clip {
             source,
             size,
-            fps,
-            duration_ms,
-            sound,
-            format,
+            recipe,
             file,
         } => {
-            let recipe = clip::Recipe {
-                fps,
-                duration: Duration::from_millis(duration_ms),
-                sound,
-                format,
-                file,
-            };
-            let mut camera = open(&source, size.max_width, Purpose::Moving)?;
-            Ok(clip::film(camera.as_mut(), &recipe, |frame| {
-                coded(frame, size, &source)
-            })?)
+            let mut open = open(&source, size.max_width, Purpose::Moving)?;
+            let coded = |frame| coded(frame, size, &source);
+            Ok(clip::film(open.as_mut(), &recipe, &file, coded)?)
         }
     }
 }
 
 fn coded(frame: Frame, size: Size, source: &wire::Source) -> Result<Picture, Trouble> {
-    finish(frame, size).map_err(|what| {
-        let id = match source {
-            wire::Source::Pattern => crate::camera::settings::PATTERN,
-            wire::Source::Program(program) => &program.id,
-            wire::Source::System(id) => id,
-        };
-        Trouble::unavailable(format!("camera \"{id}\" gave {what}"))
-    })
+    finish(frame, size).map_err(|what| Trouble::unavailable(format!("{} gave {what}", source::name(source))))
 }
 
 /// Shows at most `fps` pictures a second until the time is over.

@@ -2,13 +2,13 @@
 //! on bytes alone; runs in the helper process.
 
 use jpeg_encoder::{ColorType, Encoder};
+use serde::{Deserialize, Serialize};
 use zune_jpeg::JpegDecoder;
 use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
 use super::mjpeg::{self, PICTURE};
-use crate::camera::params::Size;
 
 /// The most that is decoded, pixels: three bytes each.
 const PIXELS: usize = 64 * 1024 * 1024;
@@ -34,18 +34,28 @@ pub(crate) struct Rgb {
     pub(crate) bytes: Vec<u8>,
 }
 
+/// How large and how good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Size {
+    pub(crate) max_width: u32,
+    /// 1 to 100.
+    pub(crate) quality: u8,
+    /// Whether a picture that is JPEG and small enough already must be made anew for its quality.
+    pub(crate) is_exact: bool,
+}
+
 /// A JPEG that can leave the device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Picture {
     pub(crate) width: u32,
     pub(crate) height: u32,
-    pub(crate) jpeg: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
 }
 
 /// Brings a frame to the size that is wanted. A JPEG that is small enough is not coded again, unless a quality was asked for.
 ///
 /// # Errors
-/// What is wrong with it, in words that follow "the camera gave".
+/// What is wrong with it, in words that follow "it gave".
 pub(crate) fn finish(frame: Frame, size: Size) -> Result<Picture, String> {
     match frame {
         Frame::Rgb(rgb) => encode(scale(rgb, size.max_width), size.quality),
@@ -57,7 +67,7 @@ pub(crate) fn finish(frame: Frame, size: Size) -> Result<Picture, String> {
                 return Ok(Picture {
                     width,
                     height,
-                    jpeg: notes.bare,
+                    bytes: notes.bare,
                 });
             }
             let rgb = turn(decode(&jpeg)?, notes.orientation);
@@ -140,7 +150,7 @@ fn encode(rgb: Rgb, quality: u8) -> Result<Picture, String> {
     Ok(Picture {
         width: rgb.width,
         height: rgb.height,
-        jpeg,
+        bytes: jpeg,
     })
 }
 
@@ -248,7 +258,7 @@ mod tests {
         let noise = rgb(200, 200, |x, y| [(x * 7 + y * 13) as u8, (x * y) as u8, (x ^ y) as u8]);
         let size = |quality| {
             let size = Size { quality, ..USUAL };
-            finish(Frame::Rgb(noise.clone()), size).expect("fine").jpeg.len()
+            finish(Frame::Rgb(noise.clone()), size).expect("fine").bytes.len()
         };
         assert!(size(20) * 2 < size(95), "{} {}", size(20), size(95));
     }
@@ -256,17 +266,23 @@ mod tests {
     #[test]
     fn a_jpeg_that_is_small_enough_is_not_coded_again() {
         let first = finish(Frame::Rgb(rgb(64, 32, |x, _| [x as u8; 3])), USUAL).expect("fine");
-        let again = finish(Frame::Jpeg(first.jpeg.clone()), USUAL).expect("fine");
+        let again = finish(Frame::Jpeg(first.bytes.clone()), USUAL).expect("fine");
         assert_eq!((again.width, again.height), (64, 32));
         let smaller = Size { max_width: 16, ..USUAL };
-        let smaller = finish(Frame::Jpeg(first.jpeg.clone()), smaller).expect("fine");
+        let smaller = finish(Frame::Jpeg(first.bytes.clone()), smaller).expect("fine");
         assert_eq!((smaller.width, smaller.height), (16, 8));
         let exact = Size {
             quality: 10,
             is_exact: true,
             ..USUAL
         };
-        assert!(finish(Frame::Jpeg(first.jpeg.clone()), exact).expect("fine").jpeg.len() < first.jpeg.len());
+        assert!(
+            finish(Frame::Jpeg(first.bytes.clone()), exact)
+                .expect("fine")
+                .bytes
+                .len()
+                < first.bytes.len()
+        );
     }
 
     #[test]

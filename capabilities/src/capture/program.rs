@@ -1,4 +1,4 @@
-//! Cameras behind programs of the owner's: one that takes a picture, into a file or to its standard output, and one that goes on writing
+//! Programs of the owner's in the place of a camera or a screen: one that takes a picture, into a file or to its standard output, and one that goes on writing
 //! pictures. Runs in the helper process; the programs die with it.
 
 use std::collections::VecDeque;
@@ -6,11 +6,23 @@ use std::io::Read;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 
+use serde::{Deserialize, Serialize};
+
 use super::mjpeg::{PICTURE, Splitter};
 use super::picture::Frame;
 use super::source::{Purpose, Source};
 use super::wire::Trouble;
-use crate::camera::settings::Program;
+
+/// The programs, each with its arguments.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Program {
+    /// What people call what it shows, e.g. `camera "door"`.
+    pub(crate) what: String,
+    /// Takes one picture: into the file `{file}`, or without that to standard output. `{width}` is the width that is wanted, pixels.
+    pub(crate) snap: Vec<String>,
+    /// Writes one JPEG after the other to standard output; none: pictures are taken one by one.
+    pub(crate) stream: Vec<String>,
+}
 
 /// What is repeated of a program's complaint, bytes.
 const COMPLAINT: u64 = 2_000;
@@ -20,7 +32,7 @@ pub(crate) fn open(program: &Program, width: u32, purpose: Purpose) -> Result<Bo
         return Ok(Box::new(Streaming::start(program, width)?));
     }
     Ok(Box::new(OneByOne {
-        id: program.id.clone(),
+        what: program.what.clone(),
         argv: program.snap.clone(),
         width,
     }))
@@ -28,7 +40,7 @@ pub(crate) fn open(program: &Program, width: u32, purpose: Purpose) -> Result<Bo
 
 /// Takes one picture after the other.
 struct OneByOne {
-    id: String,
+    what: String,
     argv: Vec<String>,
     width: u32,
 }
@@ -37,27 +49,27 @@ impl Source for OneByOne {
     fn frame(&mut self) -> Result<Frame, Trouble> {
         let names_file = self.argv.iter().any(|word| word.contains("{file}"));
         let folder =
-            tempfile::tempdir().map_err(|error| failed(&self.id, format!("has no room for its picture: {error}")))?;
+            tempfile::tempdir().map_err(|error| failed(&self.what, format!("has no room for its picture: {error}")))?;
         let file = folder.path().join("picture.jpg");
-        let (status, stdout, complaint) = run(&self.id, &filled(&self.argv, self.width, &file))?;
+        let (status, stdout, complaint) = run(&self.what, &filled(&self.argv, self.width, &file))?;
         if !status.success() {
-            return Err(failed(&self.id, format!("ended with {status}{complaint}")));
+            return Err(failed(&self.what, format!("ended with {status}{complaint}")));
         }
         let jpeg = if names_file {
-            read_file(&self.id, &file)?
+            read_file(&self.what, &file)?
         } else {
             stdout
         };
         if jpeg.is_empty() {
-            return Err(failed(&self.id, format!("gave no picture{complaint}")));
+            return Err(failed(&self.what, format!("gave no picture{complaint}")));
         }
         Ok(Frame::Jpeg(jpeg))
     }
 }
 
 /// The program's exit, its output and its complaint.
-fn run(id: &str, argv: &[String]) -> Result<(ExitStatus, Vec<u8>, String), Trouble> {
-    let mut child = start(id, argv)?;
+fn run(what: &str, argv: &[String]) -> Result<(ExitStatus, Vec<u8>, String), Trouble> {
+    let mut child = start(what, argv)?;
     let complaint = listen(&mut child);
     let mut stdout = Vec::new();
     let read = match child.stdout.take() {
@@ -67,14 +79,16 @@ fn run(id: &str, argv: &[String]) -> Result<(ExitStatus, Vec<u8>, String), Troub
     if read.is_err() || stdout.len() > PICTURE {
         let _ = child.kill();
         let _ = child.wait();
-        return Err(failed(id, format!("wrote more than {PICTURE} bytes")));
+        return Err(failed(what, format!("wrote more than {PICTURE} bytes")));
     }
-    let status = child.wait().map_err(|error| failed(id, format!("was lost: {error}")))?;
+    let status = child
+        .wait()
+        .map_err(|error| failed(what, format!("was lost: {error}")))?;
     Ok((status, stdout, complaint.join().unwrap_or_default()))
 }
 
-fn start(id: &str, argv: &[String]) -> Result<Child, Trouble> {
-    let (program, arguments) = argv.split_first().ok_or_else(|| failed(id, "names no program"))?;
+fn start(what: &str, argv: &[String]) -> Result<Child, Trouble> {
+    let (program, arguments) = argv.split_first().ok_or_else(|| failed(what, "names no program"))?;
     Command::new(program)
         .args(arguments)
         .stdin(Stdio::null())
@@ -83,7 +97,7 @@ fn start(id: &str, argv: &[String]) -> Result<Child, Trouble> {
         .spawn()
         .map_err(|error| {
             failed(
-                id,
+                what,
                 format!("does not start: {program}: {error}; is it installed and in PATH?"),
             )
         })
@@ -106,12 +120,12 @@ fn listen(child: &mut Child) -> std::thread::JoinHandle<String> {
     })
 }
 
-fn read_file(id: &str, file: &Path) -> Result<Vec<u8>, Trouble> {
+fn read_file(what: &str, file: &Path) -> Result<Vec<u8>, Trouble> {
     let mut jpeg = Vec::new();
     let read = std::fs::File::open(file).and_then(|file| file.take(PICTURE as u64 + 1).read_to_end(&mut jpeg));
-    read.map_err(|error| failed(id, format!("left no picture in {{file}}: {error}")))?;
+    read.map_err(|error| failed(what, format!("left no picture in {{file}}: {error}")))?;
     if jpeg.len() > PICTURE {
-        return Err(failed(id, format!("wrote more than {PICTURE} bytes")));
+        return Err(failed(what, format!("wrote more than {PICTURE} bytes")));
     }
     Ok(jpeg)
 }
@@ -125,7 +139,7 @@ fn filled(argv: &[String], width: u32, file: &Path) -> Vec<String> {
 
 /// Takes pictures out of what a program goes on writing.
 struct Streaming {
-    id: String,
+    what: String,
     child: Child,
     stdout: ChildStdout,
     splitter: Splitter,
@@ -135,12 +149,12 @@ struct Streaming {
 
 impl Streaming {
     fn start(program: &Program, width: u32) -> Result<Self, Trouble> {
-        let id = program.id.clone();
-        let mut child = start(&id, &filled(&program.stream, width, Path::new("")))?;
+        let what = program.what.clone();
+        let mut child = start(&what, &filled(&program.stream, width, Path::new("")))?;
         let complaint = Some(listen(&mut child));
-        let stdout = child.stdout.take().ok_or_else(|| failed(&id, "has no output"))?;
+        let stdout = child.stdout.take().ok_or_else(|| failed(&what, "has no output"))?;
         Ok(Self {
-            id,
+            what,
             child,
             stdout,
             splitter: Splitter::default(),
@@ -154,7 +168,10 @@ impl Streaming {
         let status = self.child.wait();
         let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
         let complaint = self.complaint.take().and_then(|complaint| complaint.join().ok());
-        failed(&self.id, format!("stopped ({status}){}", complaint.unwrap_or_default()))
+        failed(
+            &self.what,
+            format!("stopped ({status}){}", complaint.unwrap_or_default()),
+        )
     }
 }
 
@@ -185,8 +202,8 @@ impl Drop for Streaming {
     }
 }
 
-fn failed(id: &str, what: impl std::fmt::Display) -> Trouble {
-    Trouble::unavailable(format!("the program of camera \"{id}\" {what}"))
+fn failed(what: &str, how: impl std::fmt::Display) -> Trouble {
+    Trouble::unavailable(format!("the program of {what} {how}"))
 }
 
 #[cfg(all(test, unix))]
@@ -198,9 +215,7 @@ mod tests {
         let argv = |script: &str| vec!["sh".to_owned(), "-c".to_owned(), script.to_owned(), "{file}".to_owned()];
         let plain = |script: &str| argv(script)[..3].to_vec();
         Program {
-            id: "door".to_owned(),
-            name: String::new(),
-            position: Default::default(),
+            what: "camera \"door\"".to_owned(),
             snap: if snap.contains("$0") { argv(snap) } else { plain(snap) },
             stream: if stream.is_empty() { Vec::new() } else { plain(stream) },
         }

@@ -12,12 +12,12 @@ use crate::camera::{pattern, system};
 /// The pictures that a camera of the system gives before it has found out how bright it is.
 const WARM_UP: u32 = 4;
 
-/// One camera, open.
+/// What is looked at, open.
 pub(crate) trait Source {
     /// The next picture; one that comes by itself is waited for.
     ///
     /// # Errors
-    /// The camera gives none any more.
+    /// There are none any more.
     fn frame(&mut self) -> Result<Frame, Trouble>;
 
     /// Whether pictures come at a pace of their own, and old ones first.
@@ -41,12 +41,21 @@ pub(crate) enum Purpose {
     Moving,
 }
 
-/// Opens a camera for pictures that need not be wider than `width`.
+/// Opens it for pictures that need not be wider than `width`.
 pub(crate) fn open(source: &wire::Source, width: u32, purpose: Purpose) -> Result<Box<dyn Source>, Trouble> {
     match source {
         wire::Source::Pattern => Ok(Box::new(Pattern)),
         wire::Source::Program(program) => program::open(program, width, purpose),
-        wire::Source::System(id) => system::open(id, width),
+        wire::Source::Camera(id) => system::open(id, width),
+    }
+}
+
+/// What people call it.
+pub(super) fn name(source: &wire::Source) -> String {
+    match source {
+        wire::Source::Pattern => format!("camera \"{}\"", pattern::ID),
+        wire::Source::Program(program) => program.what.clone(),
+        wire::Source::Camera(id) => format!("camera \"{id}\""),
     }
 }
 

@@ -1,16 +1,17 @@
-//! What the node and its camera helper say to one another: one job in, pictures and one end out, each with its kind and its length before
+//! What the node and its helper say to one another: one job in, pictures and one end out, each with its kind and its length before
 //! it. Lengths are checked before anything is taken.
 
 use std::io::{self, Read, Write};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use super::clip::Recipe;
 use super::mjpeg::PICTURE;
-use super::picture::Picture;
-use crate::camera::params::{Container, Size};
-use crate::camera::settings::Program;
+use super::picture::{Picture, Size};
+use super::program::Program;
 
 /// A job, and what is said at an end, bytes.
 const WORDS: usize = 64 * 1024;
@@ -25,7 +26,7 @@ const SIZES: usize = 8;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Job {
     /// Name the cameras of the system.
-    List,
+    Cameras,
     /// Give one picture.
     Snap { source: Source, size: Size, delay_ms: u64 },
     /// Give pictures until the time is over.
@@ -35,18 +36,12 @@ pub(crate) enum Job {
         fps: u32,
         duration_ms: u64,
     },
-    /// Film into a file.
+    /// Film into a file, which is there and empty.
     Clip {
         source: Source,
         size: Size,
-        fps: u32,
-        duration_ms: u64,
-        /// Arguments of ffmpeg for sound.
-        sound: Option<Vec<String>>,
-        /// `mp4` or `webm`.
-        format: Container,
-        /// It is there and empty.
-        file: std::path::PathBuf,
+        recipe: Recipe,
+        file: PathBuf,
     },
 }
 
@@ -58,7 +53,7 @@ pub(crate) enum Source {
     /// A program of the owner's.
     Program(Program),
     /// A camera of the system, by its id.
-    System(String),
+    Camera(String),
 }
 
 /// What the helper says.
@@ -71,17 +66,18 @@ pub(crate) enum Message {
     Failed(Trouble),
 }
 
-/// Why a camera gives nothing: what goes to the caller.
+/// Why there is no picture: what goes to the caller.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Trouble {
-    pub(crate) code: String,
+    /// None: the usual one of what was to be seen.
+    pub(crate) code: Option<String>,
     pub(crate) message: String,
 }
 
 impl Trouble {
     pub(crate) fn unavailable(message: impl Into<String>) -> Self {
         Self {
-            code: "CAMERA_UNAVAILABLE".to_owned(),
+            code: None,
             message: message.into(),
         }
     }
@@ -138,8 +134,8 @@ impl Kind {
                 let (Some(width), Some(height)) = (number(0), number(4)) else {
                     return Err(WireError::Meaningless);
                 };
-                let jpeg = bytes[SIZES..].to_vec();
-                Ok(Message::Picture(Picture { width, height, jpeg }))
+                let bytes = bytes[SIZES..].to_vec();
+                Ok(Message::Picture(Picture { width, height, bytes }))
             }
             Self::Done => serde_json::from_slice(&bytes).map(Message::Done).map_err(meaningless),
             Self::Failed => serde_json::from_slice(&bytes).map(Message::Failed).map_err(meaningless),
@@ -151,10 +147,10 @@ impl Kind {
 pub(crate) fn say(out: &mut impl Write, message: &Message) -> io::Result<()> {
     let (kind, payload) = match message {
         Message::Picture(picture) => {
-            let mut bytes = Vec::with_capacity(SIZES + picture.jpeg.len());
+            let mut bytes = Vec::with_capacity(SIZES + picture.bytes.len());
             bytes.extend(picture.width.to_be_bytes());
             bytes.extend(picture.height.to_be_bytes());
-            bytes.extend_from_slice(&picture.jpeg);
+            bytes.extend_from_slice(&picture.bytes);
             (Kind::Picture, bytes)
         }
         Message::Done(value) => (Kind::Done, serde_json::to_vec(value)?),
@@ -218,7 +214,7 @@ mod tests {
             Message::Picture(Picture {
                 width: 640,
                 height: 360,
-                jpeg: vec![7; 300],
+                bytes: vec![7; 300],
             }),
             Message::Done(json!({"devices": []})),
             Message::Failed(Trouble::unavailable("gone")),
@@ -252,7 +248,7 @@ mod tests {
     #[test]
     fn a_job_travels_whole_or_not_at_all() {
         let told = Job::Snap {
-            source: Source::System("0".to_owned()),
+            source: Source::Camera("0".to_owned()),
             size: Size {
                 max_width: 1600,
                 quality: 90,
@@ -265,7 +261,7 @@ mod tests {
         assert!(take_job(&mut &bytes[..9]).is_err());
         assert!(take_job(&mut &[0xFF; 8][..]).is_err());
         let long = Job::Snap {
-            source: Source::System("x".repeat(WORDS)),
+            source: Source::Camera("x".repeat(WORDS)),
             size: Size {
                 max_width: 1,
                 quality: 1,
