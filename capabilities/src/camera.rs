@@ -29,7 +29,6 @@ use crate::capture::{
     Capture, Content, HelperProgram, LIST, Live, PICTURE_TIME, Subject, Turn, carry, clip_time, no_streams, now_ms,
     sound, until,
 };
-use crate::system_run::program::in_path;
 use crate::{Call, Capability, Description};
 use devices::Device;
 use params::{Clip, Snap, Stream, Which};
@@ -78,10 +77,8 @@ impl Capability for Cameras {
             return description;
         }
         description.commands = ALL.into();
-        let path = std::env::var("PATH").unwrap_or_default();
-        if in_path(clip::PROGRAM, &path).is_none() {
+        if let Some(why) = clip::missing() {
             description.commands.retain(|command| *command != CLIP);
-            let why = "there is no ffmpeg in PATH, which makes clips; install it (apt install ffmpeg) and start atoll-node again";
             description.missing.push((CLIP, why.to_owned()));
         }
         description
@@ -149,7 +146,8 @@ impl Inner {
             None => self.devices(settings, until).await?,
         };
         let device = devices::choose(devices, which, settings.default.as_deref(), system::missing)?;
-        let turn = self.capture.turn(&device.id, until).await?;
+        let name = format!("camera \"{}\"", device.id);
+        let turn = self.capture.turn(&device.id, &name, until).await?;
         Ok((device, turn))
     }
 

@@ -9,6 +9,7 @@ mod job;
 mod mjpeg;
 pub(crate) mod params;
 pub(crate) mod picture;
+mod png;
 pub(crate) mod program;
 pub(crate) mod sound;
 pub(crate) mod source;
@@ -23,6 +24,7 @@ pub use picture::{Preview, preview};
 pub(crate) use carry::{Content, carry};
 pub(crate) use turns::Turn;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -58,12 +60,14 @@ const CLIP_AGE: Duration = Duration::from_secs(60 * 60);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Subject {
     Camera,
+    Screen,
 }
 
 impl Subject {
     pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Camera => "camera",
+            Self::Screen => "screen",
         }
     }
 
@@ -71,6 +75,7 @@ impl Subject {
     pub(crate) fn unavailable(self, why: impl Into<String>) -> CallError {
         let code = match self {
             Self::Camera => "CAMERA_UNAVAILABLE",
+            Self::Screen => "SCREEN_UNAVAILABLE",
         };
         CallError::new(code, why)
     }
@@ -79,6 +84,7 @@ impl Subject {
     fn doubt(self) -> &'static str {
         match self {
             Self::Camera => "is it in use by another program, or asleep?",
+            Self::Screen => "does what shows it hang?",
         }
     }
 }
@@ -112,10 +118,17 @@ impl Capture {
         }
     }
 
-    /// Waits until nobody else uses what is named so.
-    pub(crate) async fn turn(&self, id: &str, until: Instant) -> Result<Turn, CallError> {
+    /// With more in the environment of its helpers.
+    pub(crate) fn within(&self, environment: BTreeMap<String, String>) -> Self {
+        let mut capture = self.clone();
+        capture.helper = capture.helper.within(environment);
+        capture
+    }
+
+    /// Waits until nobody else uses what has this key; people call it `name`.
+    pub(crate) async fn turn(&self, key: &str, name: &str, until: Instant) -> Result<Turn, CallError> {
         let left = until.saturating_duration_since(Instant::now());
-        self.turns.take(self.subject, id, left).await
+        self.turns.take(self.subject, (key, name), left).await
     }
 
     /// Runs one helper to its end: the last picture that it gave, and what it said at the end.

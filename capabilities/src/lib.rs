@@ -12,6 +12,7 @@ pub mod file;
 mod group;
 mod hex;
 pub mod owned;
+pub mod screen;
 pub mod system_run;
 
 use std::sync::Arc;

@@ -10,6 +10,7 @@ use atoll_capabilities::camera::Cameras;
 use atoll_capabilities::capture::HelperProgram;
 use atoll_capabilities::device::Device;
 use atoll_capabilities::file::Files;
+use atoll_capabilities::screen::Screens;
 use atoll_capabilities::system_run::SystemRun;
 use atoll_pairing::access::commands::NATIVE_CLIENT;
 use atoll_pairing::dial::{Dial, DialError, Dialled, PipeKind, Speak, Target, dial};
@@ -478,11 +479,13 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
 /// What this device can do.
 pub(crate) fn capabilities(state: &StateDir, consent: &Arc<Consent>, name: &str) -> Capabilities {
     let cameras = Cameras::new(state.path(), HelperProgram::this());
+    let screens = Screens::new(state.path(), HelperProgram::this());
     let all: Capabilities = vec![
         Arc::new(SystemRun::new(state.path(), Arc::clone(consent) as _)),
         Arc::new(Device::new(name.to_owned(), state.path())),
         Arc::new(Files::new(state.path())),
         Arc::new(cameras),
+        Arc::new(screens),
     ];
     let rules = Arc::new(Rules::new(state.path()));
     let ruled = |capability| Arc::new(Ruled::new(capability, rules.clone())) as _;

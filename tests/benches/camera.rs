@@ -33,7 +33,7 @@ pub(crate) async fn camera(table: &mut Table) {
     stream(table, &mesh, &mut operator, &id).await;
 }
 
-async fn invoke(operator: &mut Wire, node: &str, command: &str, params: Value) -> Value {
+pub(crate) async fn invoke(operator: &mut Wire, node: &str, command: &str, params: Value) -> Value {
     let key = uuid::Uuid::new_v4().to_string();
     let request = json!({
         "nodeId": node, "command": command, "params": params, "timeoutMs": 60_000, "idempotencyKey": key, "blobs": "handles",

@@ -13,6 +13,7 @@ mod invoke;
 mod messages;
 mod nodes;
 mod process;
+mod screen;
 mod session;
 mod stream;
 mod table;
@@ -51,6 +52,7 @@ measurements! {
     "blob" => blob::throughput,
     "beside" => blob::commands,
     "camera" => camera::camera,
+    "screen" => screen::screen,
     "nodes-ws" => nodes::over_ws,
     "nodes-wss" => nodes::over_wss,
     "nodes-quic" => nodes::over_quic,

@@ -19,7 +19,7 @@ atoll_tests::over_every_pipe! {
 }
 
 mod cli;
-mod moving;
+pub(crate) mod moving;
 
 /// What a gateway's owner has to allow, besides the node's.
 fn gateway_allows() -> Value {
@@ -50,22 +50,27 @@ impl Studio {
     }
 
     async fn with(pipe: Pipe, config: Value, cameras: Value) -> Self {
+        Self::under(pipe, config, owner_allows(cameras)).await
+    }
+
+    /// Under the rules of both owners.
+    pub(crate) async fn under(pipe: Pipe, config: Value, rules: Value) -> Self {
         let mesh = Mesh::with(&config).await.over(pipe);
         let mut node = Node::prepare(&mesh.target(), "studio", &[]).over(pipe);
-        node.rules(&owner_allows(cameras));
+        node.rules(&rules);
         node.run();
         let node = mesh.admit("studio", node).await;
         let id = mesh.connected("studio").await;
         Self { mesh, node, id }
     }
 
-    async fn invoke(&mut self, command: &str, params: Value, timeout_ms: u64) -> Result<Value, Value> {
+    pub(crate) async fn invoke(&mut self, command: &str, params: Value, timeout_ms: u64) -> Result<Value, Value> {
         self.ask(json!({"command": command, "params": params, "timeoutMs": timeout_ms}))
             .await
     }
 
     /// What has bytes is named, not written out.
-    async fn invoke_for_handles(&mut self, command: &str, params: Value) -> Result<Value, Value> {
+    pub(crate) async fn invoke_for_handles(&mut self, command: &str, params: Value) -> Result<Value, Value> {
         self.ask(json!({"command": command, "params": params, "timeoutMs": 15_000, "blobs": "handles"}))
             .await
     }
@@ -90,7 +95,7 @@ impl Studio {
         descendants(self.node.program().pid())
     }
 
-    async fn is_tidy(&mut self) {
+    pub(crate) async fn is_tidy(&mut self) {
         until("every process that the node started to be gone", async || {
             self.children().is_empty().then_some(())
         })
@@ -99,7 +104,7 @@ impl Studio {
 }
 
 /// Parents of all processes, out of `/proc`; zombies are gone already.
-fn descendants(root: u32) -> HashSet<u32> {
+pub(crate) fn descendants(root: u32) -> HashSet<u32> {
     let numbers = std::fs::read_dir("/proc").expect("a proc file system").flatten();
     let numbers = numbers.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let parents: Vec<(u32, u32)> = numbers
@@ -127,7 +132,7 @@ fn descendants(root: u32) -> HashSet<u32> {
     }
 }
 
-fn message(error: &Value) -> String {
+pub(crate) fn message(error: &Value) -> String {
     error["message"].as_str().unwrap_or_default().to_owned()
 }
 
@@ -238,7 +243,7 @@ async fn a_camera_that_hangs_costs_one_call_and_leaves_no_process(pipe: Pipe) {
 }
 
 /// The processes below a node whose arguments contain a word.
-fn running(pids: &HashSet<u32>, word: &str) -> Option<u32> {
+pub(crate) fn running(pids: &HashSet<u32>, word: &str) -> Option<u32> {
     let has = |pid: &&u32| {
         let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         String::from_utf8_lossy(&arguments).contains(word)

@@ -19,6 +19,7 @@ mod pairing;
 mod peers;
 mod phone;
 mod pipes;
+mod screen;
 mod shape;
 mod telegram;
 mod tidy;

@@ -4,9 +4,10 @@ use atoll_tests::mesh::{Mesh, Node, admit};
 use atoll_tests::openclaw::{OpenClaw, OpenClawGateway, SLOW};
 use atoll_tests::wait::until_time;
 use atoll_tests::wire::{ALL_SCOPES, Target, Wire, operator};
+use atoll_tests::xserver::XServer;
 use serde_json::{Value, json};
 
-use crate::{connect, invoke, pairing, shape};
+use crate::{camera, connect, invoke, pairing, screen, shape};
 
 async fn owner(target: &Target) -> Wire {
     Wire::connect(target, operator(&target.token, &ALL_SCOPES), None)
@@ -277,4 +278,28 @@ async fn our_node_comes_in_by_their_setup_code_without_a_question() {
     .await;
     let found = theirs.call("node.invoke", which(&id)).await.expect("an answer")["payload"].take();
     assert!(found["bins"]["sh"].is_string(), "{found}");
+}
+
+#[tokio::test]
+async fn their_command_line_records_a_screen_of_our_node() {
+    let server = XServer::start(&["320x200x24"]).await;
+    let mesh = Mesh::with(&screen::gateway_allows()).await;
+    let mut node = Node::prepare(&mesh.target(), "desk", &[]);
+    node.rules(&screen::owner_allows(json!({"display": server.display})));
+    node.run();
+    let _node = mesh.admit("desk", node).await;
+    mesh.connected("desk").await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let film = folder.path().join("film.mp4");
+    let out = film.to_str().expect("text");
+    let words = "nodes screen record --node desk --duration 1000 --fps 5 --no-audio --json --out";
+    let arguments: Vec<&str> = words.split(' ').chain([out]).collect();
+    let told = OpenClaw::beside(&mesh.target()).cli_json(&arguments).await;
+    assert!(told.to_string().contains("film.mp4"), "{told}");
+    let streams = camera::moving::probe(&film).await["streams"].take();
+    assert_eq!(
+        (&streams[0]["nb_frames"], &streams[0]["width"]),
+        (&json!("5"), &json!(320)),
+        "{streams}"
+    );
 }

@@ -18,3 +18,4 @@ pub mod tree;
 pub mod wait;
 pub mod weather;
 pub mod wire;
+pub mod xserver;

@@ -135,6 +135,24 @@ impl Program {
         .await
     }
 
+    /// The first line that is a number, written already or yet to come.
+    ///
+    /// # Panics
+    /// When it ends without one.
+    pub async fn number(&self) -> u32 {
+        let mut grown = self.log.grown.subscribe();
+        within(&format!("{} to write a number", self.name), async {
+            loop {
+                grown.borrow_and_update();
+                if let Some(number) = self.log.snapshot().iter().find_map(|line| line.trim().parse().ok()) {
+                    return number;
+                }
+                grown.changed().await.expect("the log lives as long as this value");
+            }
+        })
+        .await
+    }
+
     /// Everything it wrote so far.
     pub fn log(&self) -> String {
         self.log.snapshot().join("\n")

@@ -57,7 +57,7 @@ impl Device {
         let kind = match self.source {
             Source::Pattern => "testPattern",
             Source::Program(_) => "program",
-            Source::Camera(_) => "camera",
+            Source::Camera(_) | Source::Screen(_) => "camera",
         };
         json!({"id": self.id, "name": self.name, "position": self.position.as_str(), "deviceType": kind})
     }

@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::capture::picture::{Frame, Rgb, Size, decode, finish};
+use crate::capture::picture::{Format, Frame, Rgb, Size, decode, finish};
 
 /// What callers name it by.
 pub(crate) const ID: &str = "test";
@@ -58,6 +58,7 @@ pub fn test_picture(max_width: u32) -> Result<Vec<u8>, String> {
         max_width,
         quality: 90,
         is_exact: false,
+        format: Format::Jpeg,
     };
     finish(now(), size).map(|picture| picture.bytes)
 }
@@ -148,6 +149,7 @@ mod tests {
                 max_width: width,
                 quality,
                 is_exact: true,
+                format: Format::Jpeg,
             };
             let picture = finish(Frame::Rgb(at(ms)), size).expect("fine");
             assert_eq!(taken_at(&picture.bytes), Some(ms), "{width} {quality}");

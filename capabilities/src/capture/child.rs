@@ -48,6 +48,12 @@ impl HelperProgram {
         }
     }
 
+    /// With more in its environment.
+    pub(super) fn within(mut self, environment: BTreeMap<String, String>) -> Self {
+        self.env.extend(environment);
+        self
+    }
+
     /// Another one, for tests.
     #[cfg(all(test, unix))]
     pub(crate) fn shell(script: &str) -> Self {

@@ -13,9 +13,10 @@ use serde_json::{Value, json};
 use super::picture::{Frame, Picture};
 use super::source::Source;
 use super::wire::Trouble;
+use crate::system_run::program::in_path;
 
 /// What makes clips.
-pub(crate) const PROGRAM: &str = "ffmpeg";
+const PROGRAM: &str = "ffmpeg";
 
 /// What is repeated of its complaint, bytes.
 const COMPLAINT: u64 = 2_000;
@@ -104,6 +105,17 @@ impl Recipe {
         words.extend(["-f", self.format.as_str()]);
         let words = words.into_iter().map(str::to_owned);
         Some(words.chain([file.to_string_lossy().into_owned()]).collect())
+    }
+}
+
+/// Why no clip can be made here, and what to do.
+pub(crate) fn missing() -> Option<&'static str> {
+    let path = std::env::var("PATH").unwrap_or_default();
+    match in_path(PROGRAM, &path) {
+        Some(_) => None,
+        None => Some(
+            "there is no ffmpeg in PATH, which makes clips; install it (apt install ffmpeg) and start atoll-node again",
+        ),
     }
 }
 

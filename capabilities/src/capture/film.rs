@@ -29,7 +29,7 @@ pub(super) async fn run(
     mut helper: Helper,
     first: Picture,
     parts: mpsc::Sender<Result<Vec<u8>, CallError>>,
-    _turn: Turn,
+    turn: Turn,
 ) {
     let mut newest = Some(part(&first));
     let mut given_up = Instant::now() + UNWATCHED;
@@ -56,7 +56,9 @@ pub(super) async fn run(
             () = sleep_until(hangs) => break Some(hanging(helper.subject())),
         }
     };
+    turn.end_stream();
     helper.end().await;
+    drop(turn);
     if let Some(error) = end {
         tracing::warn!(%error, "a stream of pictures broke off");
         let _ = tokio::time::timeout(UNWATCHED, parts.send(Err(error))).await;
@@ -88,7 +90,7 @@ mod tests {
     async fn silent() -> (Helper, Turn, Picture) {
         let helper = Helper::start(Subject::Camera, &HelperProgram::shell("exec sleep 1000"), &Job::Cameras).await;
         let turn = Turns::default()
-            .take(Subject::Camera, "a", SILENCE)
+            .take(Subject::Camera, ("a", "it"), SILENCE)
             .await
             .expect("free");
         let picture = Picture {

@@ -12,6 +12,7 @@ use super::picture::{Frame, Picture, Size, finish};
 use super::source::{self, Purpose, Source, open};
 use super::wire::{self, Job, Message, Trouble, say, take_job};
 use crate::camera::system;
+use crate::screen::x11;
 
 /// What the helper is started with as its only argument.
 pub const ARGUMENT: &str = "capture-helper";
@@ -76,6 +77,7 @@ impl From<io::Error> for End {
 fn work(job: Job, out: &mut impl Write) -> Result<Value, End> {
     match job {
         Job::Cameras => Ok(json!({"devices": system::list()?})),
+        Job::Screens => Ok(json!({"screens": x11::list()?})),
         Job::Snap { source, size, delay_ms } => {
             let mut open = open(&source, size.max_width, Purpose::OnePicture)?;
             let frame = source::snap(open.as_mut(), Duration::from_millis(delay_ms))?;

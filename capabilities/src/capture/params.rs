@@ -7,7 +7,7 @@ use atoll_protocol::error::CallError;
 use atoll_protocol::json::Json;
 use serde::de::DeserializeOwned;
 
-use super::picture::Size;
+use super::picture::{Format, Size};
 
 /// Pixels, for moving pictures, when a call does not say.
 pub(crate) const MOVING_WIDTH: u32 = 1280;
@@ -52,6 +52,7 @@ pub(crate) fn size(
         max_width: max_width.clamp(*WIDTHS.start(), *WIDTHS.end()),
         quality,
         is_exact: asked.is_some(),
+        format: Format::Jpeg,
     })
 }
 

@@ -9,20 +9,34 @@ use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
 use super::mjpeg::{self, PICTURE};
+use super::png;
 
 /// The most that is decoded, pixels: three bytes each.
-const PIXELS: usize = 64 * 1024 * 1024;
+pub(crate) const PIXELS: usize = 64 * 1024 * 1024;
 
 /// One side, pixels.
-const SIDE: usize = 16 * 1024;
+pub(super) const SIDE: usize = 16 * 1024;
 
 /// A picture as a source gives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Frame {
     /// Coded already.
     Jpeg(Vec<u8>),
+    /// So too.
+    Png(Vec<u8>),
     /// Three bytes a pixel, row by row.
     Rgb(Rgb),
+}
+
+impl Frame {
+    /// What begins as a PNG is one, and anything else a JPEG.
+    pub(crate) fn coded(bytes: Vec<u8>) -> Self {
+        if png::is(&bytes) {
+            Self::Png(bytes)
+        } else {
+            Self::Jpeg(bytes)
+        }
+    }
 }
 
 /// Pixels.
@@ -34,17 +48,43 @@ pub(crate) struct Rgb {
     pub(crate) bytes: Vec<u8>,
 }
 
+/// How a picture is coded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Format {
+    Jpeg,
+    /// Every pixel as it was.
+    Png,
+}
+
+impl Format {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Jpeg => "jpeg",
+            Self::Png => "png",
+        }
+    }
+
+    /// Of a file's name.
+    pub(crate) fn extension(self) -> &'static str {
+        match self {
+            Self::Jpeg => "jpg",
+            Self::Png => "png",
+        }
+    }
+}
+
 /// How large and how good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Size {
     pub(crate) max_width: u32,
-    /// 1 to 100.
+    /// 1 to 100, of a JPEG.
     pub(crate) quality: u8,
     /// Whether a picture that is JPEG and small enough already must be made anew for its quality.
     pub(crate) is_exact: bool,
+    pub(crate) format: Format,
 }
 
-/// A JPEG that can leave the device.
+/// A coded picture that can leave the device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Picture {
     pub(crate) width: u32,
@@ -58,11 +98,13 @@ pub(crate) struct Picture {
 /// What is wrong with it, in words that follow "it gave".
 pub(crate) fn finish(frame: Frame, size: Size) -> Result<Picture, String> {
     match frame {
-        Frame::Rgb(rgb) => encode(scale(rgb, size.max_width), size.quality),
+        Frame::Rgb(rgb) => encode(scale(rgb, size.max_width), size),
+        Frame::Png(bytes) => encode(scale(png::decode(&bytes)?, size.max_width), size),
         Frame::Jpeg(jpeg) => {
             let notes = mjpeg::strip(&jpeg).ok_or("something that is no whole JPEG")?;
             let (width, height) = dimensions(&jpeg)?;
-            let is_done = notes.is_complete && notes.orientation == 1 && width <= size.max_width && !size.is_exact;
+            let is_as_wanted = size.format == Format::Jpeg && width <= size.max_width && !size.is_exact;
+            let is_done = notes.is_complete && notes.orientation == 1 && is_as_wanted;
             if is_done {
                 return Ok(Picture {
                     width,
@@ -71,7 +113,7 @@ pub(crate) fn finish(frame: Frame, size: Size) -> Result<Picture, String> {
                 });
             }
             let rgb = turn(decode(&jpeg)?, notes.orientation);
-            encode(scale(rgb, size.max_width), size.quality)
+            encode(scale(rgb, size.max_width), size)
         }
     }
 }
@@ -87,9 +129,14 @@ pub struct Preview {
     pub rgb: Vec<u8>,
 }
 
-/// The pixels of a JPEG, no more than `max_width` in a row. None when it is damaged or too large.
-pub fn preview(jpeg: &[u8], max_width: u32) -> Option<Preview> {
-    let picture = scale(decode(jpeg).ok()?, max_width);
+/// The pixels of a JPEG or PNG, no more than `max_width` in a row. None when it is damaged or too large.
+pub fn preview(coded: &[u8], max_width: u32) -> Option<Preview> {
+    let picture = if png::is(coded) {
+        png::decode(coded)
+    } else {
+        decode(coded)
+    };
+    let picture = scale(picture.ok()?, max_width);
     Some(Preview {
         width: picture.width,
         height: picture.height,
@@ -134,24 +181,32 @@ fn dimensions(jpeg: &[u8]) -> Result<(u32, u32), String> {
     Ok((width as u32, height as u32))
 }
 
-fn encode(rgb: Rgb, quality: u8) -> Result<Picture, String> {
+fn encode(rgb: Rgb, size: Size) -> Result<Picture, String> {
+    let bytes = match size.format {
+        Format::Jpeg => jpeg(&rgb, size.quality)?,
+        Format::Png => png::encode(&rgb)?,
+    };
+    if bytes.len() > PICTURE {
+        return Err(format!(
+            "a picture of {} bytes; ask for a smaller maxWidth or quality",
+            bytes.len()
+        ));
+    }
+    Ok(Picture {
+        width: rgb.width,
+        height: rgb.height,
+        bytes,
+    })
+}
+
+fn jpeg(rgb: &Rgb, quality: u8) -> Result<Vec<u8>, String> {
     let side = |side: u32| u16::try_from(side).map_err(|_| format!("{side} pixels in a row, which no JPEG has"));
     let (width, height) = (side(rgb.width)?, side(rgb.height)?);
     let mut jpeg = Vec::new();
     Encoder::new(&mut jpeg, quality)
         .encode(&rgb.bytes, width, height, ColorType::Rgb)
         .map_err(|error| format!("pixels that cannot be coded: {error}"))?;
-    if jpeg.len() > PICTURE {
-        return Err(format!(
-            "a picture of {} bytes; ask for a smaller maxWidth or quality",
-            jpeg.len()
-        ));
-    }
-    Ok(Picture {
-        width: rgb.width,
-        height: rgb.height,
-        bytes: jpeg,
-    })
+    Ok(jpeg)
 }
 
 /// Makes it narrower where it is too wide: each pixel is the mean of those that it stands for.
@@ -223,6 +278,7 @@ mod tests {
         max_width: 1600,
         quality: 90,
         is_exact: false,
+        format: Format::Jpeg,
     };
 
     fn rgb(width: u32, height: u32, pixel: impl Fn(u32, u32) -> [u8; 3]) -> Rgb {
@@ -283,6 +339,25 @@ mod tests {
                 .len()
                 < first.bytes.len()
         );
+    }
+
+    #[test]
+    fn a_png_keeps_every_pixel_and_becomes_a_jpeg_where_one_is_wanted() {
+        let noise = rgb(33, 17, |x, y| [(x * 7) as u8, (y * 13) as u8, (x ^ y) as u8]);
+        let exact = Size {
+            format: Format::Png,
+            ..USUAL
+        };
+        let kept = finish(Frame::Rgb(noise.clone()), exact).expect("fine");
+        let shown = preview(&kept.bytes, 100).expect("a picture");
+        assert_eq!((shown.width, shown.rgb), (33, noise.bytes));
+        let Frame::Png(bytes) = Frame::coded(kept.bytes) else {
+            panic!("no PNG");
+        };
+        let jpeg = finish(Frame::Png(bytes), Size { max_width: 16, ..USUAL }).expect("fine");
+        assert!(matches!(Frame::coded(jpeg.bytes.clone()), Frame::Jpeg(_)));
+        let back = finish(Frame::Jpeg(jpeg.bytes), exact).expect("fine");
+        assert_eq!((back.width, back.height), (16, 8));
     }
 
     #[test]

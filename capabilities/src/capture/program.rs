@@ -1,5 +1,5 @@
-//! Programs of the owner's in the place of a camera or a screen: one that takes a picture, into a file or to its standard output, and one that goes on writing
-//! pictures. Runs in the helper process; the programs die with it.
+//! Programs of the owner's in the place of a camera or a screen: one that takes a picture, into a file or to its standard output, and one
+//! that goes on writing pictures. Runs in the helper process; the programs die with it.
 
 use std::collections::VecDeque;
 use std::io::Read;
@@ -18,7 +18,7 @@ use super::wire::Trouble;
 pub(crate) struct Program {
     /// What people call what it shows, e.g. `camera "door"`.
     pub(crate) what: String,
-    /// Takes one picture: into the file `{file}`, or without that to standard output. `{width}` is the width that is wanted, pixels.
+    /// Takes one picture, JPEG or PNG: into the file `{file}`, or without that to standard output. `{width}` is the width that is wanted, pixels.
     pub(crate) snap: Vec<String>,
     /// Writes one JPEG after the other to standard output; none: pictures are taken one by one.
     pub(crate) stream: Vec<String>,
@@ -55,15 +55,15 @@ impl Source for OneByOne {
         if !status.success() {
             return Err(failed(&self.what, format!("ended with {status}{complaint}")));
         }
-        let jpeg = if names_file {
+        let picture = if names_file {
             read_file(&self.what, &file)?
         } else {
             stdout
         };
-        if jpeg.is_empty() {
+        if picture.is_empty() {
             return Err(failed(&self.what, format!("gave no picture{complaint}")));
         }
-        Ok(Frame::Jpeg(jpeg))
+        Ok(Frame::coded(picture))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Where pictures come from: the test pattern, a program of the owner's, a camera of the system. Runs in the helper process and may hang
+//! Where pictures come from: the test pattern, a program of the owner's, a camera of the system, a screen. Runs in the helper process and may hang
 //! as long as it likes: the node ends the process.
 
 use std::thread::sleep;
@@ -8,6 +8,7 @@ use super::picture::Frame;
 use super::program;
 use super::wire::{self, Trouble};
 use crate::camera::{pattern, system};
+use crate::screen::x11;
 
 /// The pictures that a camera of the system gives before it has found out how bright it is.
 const WARM_UP: u32 = 4;
@@ -47,6 +48,7 @@ pub(crate) fn open(source: &wire::Source, width: u32, purpose: Purpose) -> Resul
         wire::Source::Pattern => Ok(Box::new(Pattern)),
         wire::Source::Program(program) => program::open(program, width, purpose),
         wire::Source::Camera(id) => system::open(id, width),
+        wire::Source::Screen(index) => x11::open(None, *index),
     }
 }
 
@@ -56,6 +58,7 @@ pub(super) fn name(source: &wire::Source) -> String {
         wire::Source::Pattern => format!("camera \"{}\"", pattern::ID),
         wire::Source::Program(program) => program.what.clone(),
         wire::Source::Camera(id) => format!("camera \"{id}\""),
+        wire::Source::Screen(index) => format!("screen {index}"),
     }
 }
 

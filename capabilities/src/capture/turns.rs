@@ -10,7 +10,7 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::Subject;
 
-/// What was ever used, by id: the owner's own list bounds it. Clones share it.
+/// What was ever used, by a key: those who use it bound them. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Turns(Arc<Mutex<HashMap<String, Arc<Place>>>>);
 
@@ -32,17 +32,17 @@ impl Turns {
     ///
     /// # Errors
     /// A stream keeps it, or others took too long.
-    pub(super) async fn take(&self, subject: Subject, id: &str, patience: Duration) -> Result<Turn, CallError> {
+    pub(super) async fn take(
+        &self,
+        subject: Subject,
+        (key, name): (&str, &str),
+        patience: Duration,
+    ) -> Result<Turn, CallError> {
         let place = {
             let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            places.entry(id.to_owned()).or_default().clone()
+            places.entry(key.to_owned()).or_default().clone()
         };
-        let in_use = |by: &str| {
-            let word = subject.word();
-            subject.unavailable(format!(
-                "{word} \"{id}\" is in use by {by}; try again when that has ended"
-            ))
-        };
+        let in_use = |by: &str| subject.unavailable(format!("{name} is in use by {by}; try again when that has ended"));
         if place.streams.load(Ordering::Acquire) {
             return Err(in_use("a live stream"));
         }
@@ -57,11 +57,16 @@ impl Turn {
     pub(super) fn keep_for_stream(&self) {
         self.place.streams.store(true, Ordering::Release);
     }
+
+    /// From now on others wait again: what is left to do takes a moment.
+    pub(super) fn end_stream(&self) {
+        self.place.streams.store(false, Ordering::Release);
+    }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.place.streams.store(false, Ordering::Release);
+        self.end_stream();
     }
 }
 
@@ -74,17 +79,32 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_call_at_a_time_has_a_camera_and_a_stream_keeps_it() {
         let turns = Turns::default();
-        let first = turns.take(Subject::Camera, "a", SHORT).await.expect("free");
-        turns.take(Subject::Camera, "b", SHORT).await.expect("another camera");
-        let late = turns.take(Subject::Camera, "a", SHORT).await.expect_err("taken");
+        let first = turns.take(Subject::Camera, ("a", "it"), SHORT).await.expect("free");
+        turns
+            .take(Subject::Camera, ("b", "it"), SHORT)
+            .await
+            .expect("another camera");
+        let late = turns
+            .take(Subject::Camera, ("a", "it"), SHORT)
+            .await
+            .expect_err("taken");
         assert!(late.message.contains("other calls"), "{}", late.message);
         first.keep_for_stream();
         let refused = turns
-            .take(Subject::Camera, "a", Duration::from_secs(3600))
+            .take(Subject::Camera, ("a", "it"), Duration::from_secs(3600))
             .await
             .expect_err("taken");
         assert!(refused.message.contains("live stream"), "{}", refused.message);
+        first.end_stream();
+        let late = turns
+            .take(Subject::Camera, ("a", "it"), SHORT)
+            .await
+            .expect_err("not yet");
+        assert!(late.message.contains("other calls"), "{}", late.message);
         drop(first);
-        turns.take(Subject::Camera, "a", SHORT).await.expect("free again");
+        turns
+            .take(Subject::Camera, ("a", "it"), SHORT)
+            .await
+            .expect("free again");
     }
 }

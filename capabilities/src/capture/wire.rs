@@ -27,6 +27,8 @@ const SIZES: usize = 8;
 pub(crate) enum Job {
     /// Name the cameras of the system.
     Cameras,
+    /// Name the screens of the X display in the environment.
+    Screens,
     /// Give one picture.
     Snap { source: Source, size: Size, delay_ms: u64 },
     /// Give pictures until the time is over.
@@ -54,6 +56,8 @@ pub(crate) enum Source {
     Program(Program),
     /// A camera of the system, by its id.
     Camera(String),
+    /// A screen of that display.
+    Screen(u32),
 }
 
 /// What the helper says.
@@ -206,6 +210,7 @@ pub(crate) fn take_job(from: &mut impl Read) -> Result<Job, WireError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::capture::picture::Format;
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -253,6 +258,7 @@ mod tests {
                 max_width: 1600,
                 quality: 90,
                 is_exact: false,
+                format: Format::Png,
             },
             delay_ms: 5,
         };
@@ -266,6 +272,7 @@ mod tests {
                 max_width: 1,
                 quality: 1,
                 is_exact: true,
+                format: Format::Jpeg,
             },
             delay_ms: 0,
         };

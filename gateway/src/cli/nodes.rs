@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::camera::Camera;
 use super::client::Client;
 use super::output::{self, ago, list, short, text};
+use super::screen::Screen;
 use super::transfer::{Get, Put};
 use super::{CliError, Reach};
 use crate::clock;
@@ -41,6 +42,9 @@ pub(super) enum Nodes {
     /// Pictures, clips and the live view of a node's cameras
     #[command(subcommand)]
     Camera(Camera),
+    /// What a node's screens show: pictures, clips and the live view
+    #[command(subcommand)]
+    Screen(Screen),
     /// Give a node another name
     #[command(after_help = "Example: atoll nodes rename --node 4cac --name laptop")]
     Rename {
@@ -112,6 +116,7 @@ impl Nodes {
             Self::Get(get) => get.run(reach, &mut client).await,
             Self::Put(put) => put.run(reach, &mut client).await,
             Self::Camera(camera) => camera.run(reach, &mut client).await,
+            Self::Screen(screen) => screen.run(reach, &mut client).await,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Which commands of a node a gateway lets through: by platform, by what the owner approved, by the owner's lists.
 //!
-//! The tables are OpenClaw's (reference §13), so that its nodes and clients see what they expect; the only additions are
-//! `NATIVE`, `camera.stream` and what the owner opened on one device. Never decides who may call: that is [`super::decide`].
+//! The tables are OpenClaw's (reference §13), so that its nodes and clients see what they expect; the only additions are `NATIVE`,
+//! `camera.stream`, `screen.stream` and what the owner opened on one device. Never decides who may call: that is [`super::decide`].
 
 use std::collections::BTreeSet;
 
@@ -127,24 +127,27 @@ const ANDROID: &[&str] = &[
 const IOS: &[&str] = &["watch.status", "watch.notify"];
 const TALK: &[&str] = &["talk.ptt.start", "talk.ptt.stop", "talk.ptt.cancel", "talk.ptt.once"];
 
-/// Beyond OpenClaw's tables, for this project's own nodes on every platform: facts about the machine, and files in folders that
-/// the node's owner opened on the node itself.
+/// Beyond OpenClaw's tables, for this project's own nodes on every platform: facts about the machine and its screens, and files in
+/// folders that the node's owner opened on the node itself.
 const NATIVE: &[&str] = &[
     "device.info",
     "device.status",
+    "screen.list",
     "file.fetch",
     "file.stat",
     "file.write",
     "dir.list",
 ];
 
-/// May be declared and approved; running them needs the owner's `allow` too. `camera.stream` is ours, and of the same kind.
+/// May be declared and approved; running them needs the owner's `allow` too. `camera.stream` and `screen.stream` are ours, and of
+/// the same kind.
 const DANGEROUS: &[&str] = &[
     "camera.snap",
     "camera.clip",
     "camera.stream",
     "camera.ptz.control",
     "screen.record",
+    "screen.stream",
     "contacts.add",
     "calendar.add",
     "reminders.add",

@@ -18,7 +18,7 @@ atoll_tests::over_every_pipe! {
     a_stream_is_seen_live_and_ends_with_who_watches,
 }
 
-pub(super) async fn probe(path: &Path) -> Value {
+pub(crate) async fn probe(path: &Path) -> Value {
     let mut command = Command::new("ffprobe");
     command.args(["-v", "error", "-show_streams", "-of", "json"]).arg(path);
     let output = within("ffprobe", command.output()).await.expect("ffprobe");
@@ -104,17 +104,14 @@ async fn a_clip_without_a_microphone_says_why_it_is_silent_and_one_that_breaks_o
 }
 
 /// No process of a clip runs on, and no file of one lies about.
-async fn left_nothing(studio: &mut Studio) {
+pub(crate) async fn left_nothing(studio: &mut Studio) {
     studio.is_tidy().await;
     let mut files = std::fs::read_dir(studio.node.state()).expect("a folder").flatten();
     assert!(!files.any(|file| file.file_name().to_string_lossy().starts_with("clip-")));
 }
 
-async fn begin(studio: &mut Studio, params: Value) -> reqwest::Response {
-    let result = studio
-        .invoke_for_handles("camera.stream", params)
-        .await
-        .expect("a stream");
+pub(crate) async fn begin(studio: &mut Studio, command: &str, params: Value) -> reqwest::Response {
+    let result = studio.invoke_for_handles(command, params).await.expect("a stream");
     let id = result["blob"]["id"].as_str().expect("a handle");
     assert_eq!(
         (&result["blob"]["kind"], &result["format"]),
@@ -131,7 +128,7 @@ async fn begin(studio: &mut Studio, params: Value) -> reqwest::Response {
     response
 }
 
-async fn pictures(response: &mut reqwest::Response, count: usize) -> Vec<Vec<u8>> {
+pub(crate) async fn pictures(response: &mut reqwest::Response, count: usize) -> Vec<Vec<u8>> {
     let (mut splitter, mut pictures) = (Splitter::default(), Vec::new());
     while pictures.len() < count {
         let part = within("more of the stream", response.chunk()).await.expect("a body");
@@ -142,7 +139,12 @@ async fn pictures(response: &mut reqwest::Response, count: usize) -> Vec<Vec<u8>
 
 async fn a_stream_is_seen_live_and_ends_with_who_watches(pipe: Pipe) {
     let mut studio = Studio::new(pipe, json!({"testPattern": true})).await;
-    let mut response = begin(&mut studio, json!({"deviceId": "test", "fps": 20, "maxWidth": 320})).await;
+    let mut response = begin(
+        &mut studio,
+        "camera.stream",
+        json!({"deviceId": "test", "fps": 20, "maxWidth": 320}),
+    )
+    .await;
     let seen = pictures(&mut response, 30).await;
     let times: Vec<u32> = seen
         .iter()
@@ -165,7 +167,7 @@ async fn a_program_that_goes_on_writing_is_a_stream_too_and_ends_it_when_it_ends
         json!({"testPattern": true, "commands": [{"id": "door", "snap": ["false"], "stream": ["sh", "-c", script]}]});
     let mut studio = Studio::new(Pipe::Quic, cameras).await;
     photo(&mut studio).await;
-    let mut response = begin(&mut studio, json!({"deviceId": "door", "fps": 60})).await;
+    let mut response = begin(&mut studio, "camera.stream", json!({"deviceId": "door", "fps": 60})).await;
     assert!(
         pictures(&mut response, 3)
             .await
@@ -175,7 +177,11 @@ async fn a_program_that_goes_on_writing_is_a_stream_too_and_ends_it_when_it_ends
     let ending = async { while let Ok(Some(_)) = response.chunk().await {} };
     within("the stream to end with its program", ending).await;
     studio.is_tidy().await;
-    let timed = begin(&mut studio, json!({"deviceId": "test", "durationMs": 700}));
+    let timed = begin(
+        &mut studio,
+        "camera.stream",
+        json!({"deviceId": "test", "durationMs": 700}),
+    );
     let mut response = timed.await;
     let ending = async { while let Ok(Some(_)) = response.chunk().await {} };
     tokio::time::timeout(Duration::from_secs(10), ending)

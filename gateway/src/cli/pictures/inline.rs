@@ -17,7 +17,7 @@ const PIECE: usize = 4096;
 
 /// What the terminal understands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Screen {
+pub(in crate::cli) enum Screen {
     Kitty,
     Iterm,
     /// Letters, or it is no terminal.
@@ -26,7 +26,7 @@ pub(super) enum Screen {
 
 impl Screen {
     /// As its terminal says in the environment.
-    pub(super) fn of_terminal() -> Self {
+    pub(in crate::cli) fn of_terminal() -> Self {
         if !io::stdout().is_terminal() {
             return Self::None;
         }
@@ -49,7 +49,7 @@ impl Screen {
     }
 
     /// Shows the picture in a file, if it can.
-    pub(super) fn show(self, path: &Path) -> Result<(), CliError> {
+    pub(in crate::cli) fn show(self, path: &Path) -> Result<(), CliError> {
         if self == Self::None {
             return Ok(());
         }
@@ -63,16 +63,16 @@ impl Screen {
         Ok(())
     }
 
-    /// The signs that draw a JPEG where the cursor is. None where it cannot, or what it was given is no picture.
-    pub(super) fn drawn(self, jpeg: &[u8]) -> Option<Vec<u8>> {
+    /// The signs that draw a JPEG or PNG where the cursor is. None where it cannot, or what it was given is no picture.
+    pub(super) fn drawn(self, picture: &[u8]) -> Option<Vec<u8>> {
         match self {
             Self::None => None,
             Self::Iterm => {
-                preview(jpeg, 1)?;
-                let (size, text) = (jpeg.len(), STANDARD.encode(jpeg));
+                preview(picture, 1)?;
+                let (size, text) = (picture.len(), STANDARD.encode(picture));
                 Some(format!("\x1b]1337;File=inline=1;size={size};width=auto:{text}\x07").into_bytes())
             }
-            Self::Kitty => Some(kitty(&preview(jpeg, WIDTH)?)),
+            Self::Kitty => Some(kitty(&preview(picture, WIDTH)?)),
         }
     }
 }
