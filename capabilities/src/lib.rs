@@ -6,12 +6,17 @@
 pub mod blob;
 pub mod camera;
 pub mod capture;
+pub mod clipboard;
 pub mod device;
 pub mod exec_policy;
 pub mod file;
 mod group;
 mod hex;
+mod installed;
+pub mod location;
+pub mod notify;
 pub mod owned;
+mod params;
 pub mod screen;
 pub mod system_run;
 

@@ -8,8 +8,11 @@ use std::time::{Duration, Instant};
 use atoll_capabilities::Capabilities;
 use atoll_capabilities::camera::Cameras;
 use atoll_capabilities::capture::HelperProgram;
+use atoll_capabilities::clipboard::Clipboard;
 use atoll_capabilities::device::Device;
 use atoll_capabilities::file::Files;
+use atoll_capabilities::location::Location;
+use atoll_capabilities::notify::Notify;
 use atoll_capabilities::screen::Screens;
 use atoll_capabilities::system_run::SystemRun;
 use atoll_pairing::access::commands::NATIVE_CLIENT;
@@ -486,6 +489,9 @@ pub(crate) fn capabilities(state: &StateDir, consent: &Arc<Consent>, name: &str)
         Arc::new(Files::new(state.path())),
         Arc::new(cameras),
         Arc::new(screens),
+        Arc::new(Notify::here()),
+        Arc::new(Location::new(state.path())),
+        Arc::new(Clipboard::here()),
     ];
     let rules = Arc::new(Rules::new(state.path()));
     let ruled = |capability| Arc::new(Ruled::new(capability, rules.clone())) as _;

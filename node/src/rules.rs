@@ -144,6 +144,8 @@ fn refusal(command: &str) -> &'static str {
     match command.split('.').next() {
         Some("camera") => "CAMERA_DISABLED",
         Some("location") => "LOCATION_DISABLED",
+        Some("audio") if command == "audio.record" => "MIC_DISABLED",
+        Some("system") if command == "system.notify" => "NOTIFICATIONS_DISABLED",
         _ => "COMMAND_DENIED",
     }
 }

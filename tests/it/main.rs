@@ -20,6 +20,7 @@ mod peers;
 mod phone;
 mod pipes;
 mod screen;
+mod senses;
 mod shape;
 mod telegram;
 mod tidy;

@@ -209,10 +209,51 @@ async fn our_node_serves_their_gateway_through_its_restart() {
     assert_eq!(status["nodes"][0]["connected"], true, "{status}");
 }
 
+/// A notify-send that keeps what it was told, one word a line, and the environment with which it is found.
+fn desktop() -> (tempfile::TempDir, [(&'static str, String); 2]) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let program = folder.path().join("notify-send");
+    std::fs::write(&program, "#!/bin/sh\nprintf '%s\\n' \"$@\" >\"${0%/*}/told\"\n").expect("room");
+    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("ours");
+    let path = std::env::var("PATH").expect("a path");
+    let path = format!("{}:{path}", folder.path().display());
+    let bus = "unix:path=/nowhere".to_owned();
+    (folder, [("PATH", path), ("DBUS_SESSION_BUS_ADDRESS", bus)])
+}
+
+/// The owner's file of a node that says where it is.
+fn placed() -> Value {
+    json!({"commands": {"location.get": "allow"}, "location": {"fixed": {"lat": 52.520_008, "lon": 13.404_954, "accuracyMeters": 20}}})
+}
+
+#[tokio::test]
+async fn their_command_line_notifies_and_finds_our_node() {
+    let mesh = Mesh::start().await;
+    let peer = OpenClaw::beside(&mesh.target());
+    let (folder, environment) = desktop();
+    let mut node = Node::prepare(&mesh.target(), "laptop", &[]).with_environment(&environment);
+    node.rules(&placed());
+    node.run();
+    let _node = mesh.admit("laptop", node).await;
+    let mut notify = vec!["nodes", "notify", "--node", "laptop", "--title", "Build", "--body", "Done"];
+    notify.extend(["--priority", "timeSensitive", "--sound", "Glass", "--json"]);
+    let notified = peer.cli_json(&notify).await;
+    assert_eq!(notified["ok"], true, "{notified}");
+    let told = std::fs::read_to_string(folder.path().join("told")).expect("it was told");
+    assert_eq!(told, "--app-name=atoll\n--urgency=critical\n--hint=string:sound-name:Glass\n--\nBuild\nDone\n");
+    let get = ["nodes", "location", "get", "--node", "laptop", "--accuracy", "coarse", "--json"];
+    let place = peer.cli_json(&get).await;
+    let place = place.get("payload").unwrap_or(&place);
+    assert_eq!((&place["lat"], &place["lon"], &place["isPrecise"]), (&json!(52.52), &json!(13.4), &json!(false)), "{place}");
+}
+
 #[tokio::test]
 async fn our_node_runs_for_their_gateway_what_its_owner_allows() {
     let gateway = OpenClawGateway::start().await;
-    let mut node = Node::prepare(gateway.target(), "Open Node", &["--dialect", "openclaw"]);
+    let (folder, environment) = desktop();
+    let node = Node::prepare(gateway.target(), "Open Node", &["--dialect", "openclaw"]);
+    let mut node = node.with_environment(&environment);
+    node.rules(&placed());
     node.consent(&json!({"version": 1, "defaults": {"security": "full", "ask": "off"}}));
     node.run();
     let mut theirs = owner(gateway.target()).await;
@@ -228,6 +269,15 @@ async fn our_node_runs_for_their_gateway_what_its_owner_allows() {
         .await
         .expect("the node's file");
     assert_eq!(policy["file"]["defaults"]["security"], "full", "{policy}");
+    // Small capabilities are declared to it as to ours.
+    let ask = |command: &str, params: Value| {
+        json!({"nodeId": id, "command": command, "params": params, "idempotencyKey": uuid::Uuid::new_v4().to_string()})
+    };
+    let notify = ask("system.notify", json!({"title": "Hello", "body": "there", "delivery": "system"}));
+    theirs.call("node.invoke", notify).await.expect("shown");
+    assert!(std::fs::read_to_string(folder.path().join("told")).is_ok_and(|told| told.ends_with("--\nHello\nthere\n")));
+    let place = theirs.call("node.invoke", ask("location.get", json!({}))).await.expect("a place");
+    assert_eq!(place["payload"]["lat"], 52.520_008, "{place}");
 }
 
 #[tokio::test]

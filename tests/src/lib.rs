@@ -5,6 +5,7 @@ pub mod browser;
 pub mod chance;
 pub mod clock;
 pub mod cutter;
+pub mod desktop;
 pub mod fake;
 pub mod fake_node;
 pub mod fuzz;

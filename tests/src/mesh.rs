@@ -438,6 +438,7 @@ impl Node {
         let mut command = Command::new(built("atoll-node"));
         isolate(&mut command, self.state.path());
         command.args([word, "--json", "--state-dir"]).arg(self.state.path());
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).kill_on_drop(true);
         let output = within(&format!("atoll-node {word}"), command.output())
             .await

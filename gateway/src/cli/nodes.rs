@@ -1,6 +1,9 @@
 //! `atoll nodes …`: what is in the ring, and calls to it.
 
 mod calls;
+mod clipboard;
+mod location;
+mod notify;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -45,6 +48,13 @@ pub(super) enum Nodes {
     /// What a node's screens show: pictures, clips and the live view
     #[command(subcommand)]
     Screen(Screen),
+    /// Show a notification on a device
+    Notify(notify::Notify),
+    /// Where a device is
+    Location(location::Location),
+    /// The text in a device's clipboard
+    #[command(subcommand)]
+    Clipboard(clipboard::Clipboard),
     /// Give a node another name
     #[command(after_help = "Example: atoll nodes rename --node 4cac --name laptop")]
     Rename {
@@ -117,6 +127,9 @@ impl Nodes {
             Self::Put(put) => put.run(reach, &mut client).await,
             Self::Camera(camera) => camera.run(reach, &mut client).await,
             Self::Screen(screen) => screen.run(reach, &mut client).await,
+            Self::Notify(notify) => notify.run(reach, &mut client).await,
+            Self::Location(location) => location.run(reach, &mut client).await,
+            Self::Clipboard(clipboard) => clipboard.run(reach, &mut client).await,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Which commands of a node a gateway lets through: by platform, by what the owner approved, by the owner's lists.
 //!
 //! The tables are OpenClaw's (reference §13), so that its nodes and clients see what they expect; the only additions are `NATIVE`,
-//! `camera.stream`, `screen.stream` and what the owner opened on one device. Never decides who may call: that is [`super::decide`].
+//! four in `DANGEROUS` and what the owner opened on one device. Never decides who may call: that is [`super::decide`].
 
 use std::collections::BTreeSet;
 
@@ -127,9 +127,13 @@ const ANDROID: &[&str] = &[
 const IOS: &[&str] = &["watch.status", "watch.notify"];
 const TALK: &[&str] = &["talk.ptt.start", "talk.ptt.stop", "talk.ptt.cancel", "talk.ptt.once"];
 
-/// Beyond OpenClaw's tables, for this project's own nodes on every platform: facts about the machine and its screens, and files in
-/// folders that the node's owner opened on the node itself.
+/// Beyond OpenClaw's tables, for this project's own nodes on every platform: facts about the machine and its screens, and what the node's
+/// owner opened on the node itself.
 const NATIVE: &[&str] = &[
+    "audio.play",
+    "audio.speak",
+    "clipboard.write",
+    "device.health",
     "device.info",
     "device.status",
     "screen.list",
@@ -139,13 +143,15 @@ const NATIVE: &[&str] = &[
     "dir.list",
 ];
 
-/// May be declared and approved; running them needs the owner's `allow` too. `camera.stream` and `screen.stream` are ours, and of
-/// the same kind.
+/// May be declared and approved; running them needs the owner's `allow` too. `audio.record`, `camera.stream`, `clipboard.read` and
+/// `screen.stream` are ours, and of the same kind.
 const DANGEROUS: &[&str] = &[
+    "audio.record",
     "camera.snap",
     "camera.clip",
     "camera.stream",
     "camera.ptz.control",
+    "clipboard.read",
     "screen.record",
     "screen.stream",
     "contacts.add",

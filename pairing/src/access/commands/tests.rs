@@ -121,6 +121,31 @@ fn our_own_linux_node_tells_what_machine_it_is() {
 }
 
 #[test]
+fn what_listens_or_reads_needs_a_word_of_the_gateways_owner_and_what_shows_or_says_does_not() {
+    let native = client(NATIVE_CLIENT, "linux", "Linux");
+    for (command, is_let_through) in [
+        ("system.notify", true),
+        ("location.get", true),
+        ("clipboard.write", true),
+        ("audio.play", true),
+        ("audio.speak", true),
+        ("device.health", true),
+        ("clipboard.read", false),
+        ("audio.record", false),
+    ] {
+        let (closed, declared) = (CommandPolicy::default(), facts(&native, &[command]));
+        assert_eq!(closed.check(&declared, command).is_ok(), is_let_through, "{command}");
+        let offered = closed.offerable(&native, &surface(&[], &[command]), &BTreeSet::new());
+        assert_eq!(offered.commands, [command], "one approval covers it");
+        let open = CommandPolicy {
+            allow: vec![command.to_owned()],
+            ..CommandPolicy::default()
+        };
+        assert_eq!(open.check(&declared, command), Ok(()));
+    }
+}
+
+#[test]
 fn a_dangerous_command_is_approvable_and_needs_the_owners_list_to_run() {
     let node = client("node-host", "macos", "Mac");
     let declared = ["camera.snap", "file.write", "x.custom"];
