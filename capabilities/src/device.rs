@@ -1,14 +1,28 @@
-//! `device.info` and `device.status`: what this device is and how it is doing. Reads only; the one place that asks the system for figures.
+//! `device.info`, `device.status` and `device.health`: what this device is and how it is doing. Reads only; the one place that asks the system
+//! for figures. What the system does not tell is absent.
+
+mod network;
+mod power;
+mod thermal;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use atoll_protocol::error::CallError;
 use atoll_protocol::json::Json;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
+use tokio::time::Instant;
 
+use crate::installed::{Installed, Task};
 use crate::{Call, Capability, Description};
+use power::Battery;
+
+const POWER: &str = "/sys/class/power_supply";
+
+/// The longest that a program may take to say how the battery is.
+const BATTERY: Duration = Duration::from_secs(3);
 
 /// The figures of the event `node.host.stats`; what the system does not tell is absent.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -45,11 +59,12 @@ pub fn host_stats(folder: &Path) -> HostStats {
     }
 }
 
-/// The two device commands.
+/// The device commands.
 #[derive(Debug)]
 pub struct Device {
     name: String,
     folder: PathBuf,
+    installed: Installed,
 }
 
 impl Device {
@@ -58,6 +73,7 @@ impl Device {
         Self {
             name: name.into(),
             folder: folder.into(),
+            installed: Installed::here(),
         }
     }
 
@@ -77,20 +93,55 @@ impl Device {
         }))
     }
 
-    fn status(&self) -> Json {
-        let stats = host_stats(&self.folder);
-        let (total, free) = (
-            stats.disk_total_bytes.unwrap_or(0),
-            stats.disk_available_bytes.unwrap_or(0),
-        );
-        Json::from(json!({
-            "storage": { "totalBytes": total, "freeBytes": free, "usedBytes": total.saturating_sub(free) },
-            "memory": { "totalBytes": stats.memory_total_bytes, "freeBytes": stats.memory_free_bytes },
-            "loadAverage": stats.load_average,
-            "cpuCount": stats.cpu_count,
-            "uptimeSeconds": system::uptime_seconds(),
-        }))
+    /// In short.
+    async fn status(&self) -> Json {
+        let mut shown = figures(&self.folder);
+        if let Some(battery) = self.battery(Path::new(POWER)).await {
+            shown["battery"] = battery.json();
+        }
+        shown.into()
     }
+
+    /// With each sensor and each way into a network.
+    async fn health(&self) -> Json {
+        let mut shown = figures(&self.folder);
+        shown["battery"] = self.battery(Path::new(POWER)).await.map_or(Value::Null, |battery| battery.json());
+        shown["temperatures"] = json!(thermal::in_folders(Path::new("/sys/class/thermal")));
+        shown.into()
+    }
+
+    /// `power_supply` is where Linux tells of it.
+    async fn battery(&self, power_supply: &Path) -> Option<Battery> {
+        if let Some(battery) = power::in_folders(power_supply) {
+            return Some(battery);
+        }
+        let until = Instant::now() + BATTERY;
+        if self.installed.has("termux-battery-status") {
+            let output = self.installed.run(Task::new(["termux-battery-status"]), until).await;
+            return power::of_termux(&output.ok()?);
+        }
+        if cfg!(target_os = "macos") {
+            let output = self.installed.run(Task::new(["pmset", "-g", "batt"]), until).await;
+            return power::of_pmset(&output.ok()?);
+        }
+        None
+    }
+}
+
+fn figures(folder: &Path) -> Value {
+    let stats = host_stats(folder);
+    let used = |total: u64, free: u64| json!({"totalBytes": total, "freeBytes": free, "usedBytes": total.saturating_sub(free)});
+    let mut shown = json!({
+        "storage": used(stats.disk_total_bytes.unwrap_or(0), stats.disk_available_bytes.unwrap_or(0)),
+        "memory": used(stats.memory_total_bytes, stats.memory_free_bytes),
+        "loadAverage": stats.load_average,
+        "cpuCount": stats.cpu_count,
+        "uptimeSeconds": system::uptime_seconds(),
+    });
+    if let Some(interfaces) = network::in_folders(Path::new("/sys/class/net")) {
+        shown["network"] = network::summary(&interfaces);
+    }
+    shown
 }
 
 #[async_trait]
@@ -98,7 +149,7 @@ impl Capability for Device {
     fn describe(&self) -> Description {
         Description {
             cap: "device",
-            commands: vec!["device.info", "device.status"],
+            commands: vec!["device.info", "device.status", "device.health"],
             missing: Vec::new(),
         }
     }
@@ -106,7 +157,8 @@ impl Capability for Device {
     async fn invoke(&self, call: Call) -> Result<Option<Json>, CallError> {
         match call.command.as_str() {
             "device.info" => Ok(Some(self.info())),
-            "device.status" => Ok(Some(self.status())),
+            "device.status" => Ok(Some(self.status().await)),
+            "device.health" => Ok(Some(self.health().await)),
             other => Err(CallError::new(
                 "INVALID_REQUEST",
                 format!("{other} is not a command of this capability"),
@@ -211,13 +263,13 @@ mod unix {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
+    use crate::installed::tests::scripts;
 
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn the_figures_of_this_host_are_plausible() {
+    #[tokio::test]
+    async fn the_figures_of_this_host_are_plausible() {
         let stats = host_stats(Path::new("/"));
         assert!(stats.cpu_count >= 1);
         assert!(stats.memory_total_bytes > stats.memory_free_bytes && stats.memory_free_bytes > 0);
@@ -225,7 +277,29 @@ mod tests {
         assert!(stats.load_average.expect("known")[0] >= 0.0);
         let device = Device::new("desk", "/");
         assert_eq!(device.info().tree()["deviceName"], "desk");
-        assert!(device.status().tree()["uptimeSeconds"].as_u64().expect("known") > 0);
         assert!(!device.info().tree()["hostname"].as_str().expect("known").is_empty());
+        let status = device.status().await.tree();
+        assert!(status["uptimeSeconds"].as_u64().expect("known") > 0);
+        let health = device.health().await.tree();
+        let (total, free) = (&health["memory"]["totalBytes"], &health["memory"]["freeBytes"]);
+        assert!(health["memory"]["usedBytes"].as_u64() < total.as_u64() && free.as_u64() < total.as_u64());
+        assert!(health["network"]["interfaces"].is_array() && health["temperatures"].is_array(), "{health}");
+    }
+
+    #[tokio::test]
+    async fn a_phone_is_asked_for_its_battery_and_one_that_does_not_answer_has_none() {
+        for (script, expected) in [
+            (r#"echo '{"percentage": 42, "status": "CHARGING", "temperature": 30.5}'"#, json!({"level": 0.42, "state": "charging", "temperatureCelsius": 30.5})),
+            ("exit 1", Value::Null),
+            ("echo nothing", Value::Null),
+        ] {
+            let (_folder, installed) = scripts(&[("termux-battery-status", script)], &[]);
+            let device = Device {
+                installed,
+                ..Device::new("phone", "/")
+            };
+            let battery = device.battery(Path::new("/nowhere")).await;
+            assert_eq!(battery.map_or(Value::Null, |battery| battery.json()), expected);
+        }
     }
 }
