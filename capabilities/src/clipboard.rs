@@ -70,10 +70,16 @@ impl Clipboard {
             most: MOST,
             ..Task::new(program.reads())
         };
-        let bytes = self.installed.run(task, until).await.map_err(|error| match error {
-            ProgramError::TooMuch { most, .. } => too_large("the clipboard holds", most),
-            ProgramError::Failed { .. } => unavailable(format!("the clipboard holds no text: {error}")),
-            other => unavailable(other.to_string()),
+        let bytes = self.installed.run(task, until).await.map_err(|error| {
+            if let ProgramError::TooMuch { most, .. } = error {
+                return too_large("the clipboard holds", most);
+            }
+            let nothing = if matches!(error, ProgramError::Failed { .. }) {
+                "the clipboard holds no text: "
+            } else {
+                ""
+            };
+            unavailable(format!("{nothing}{error}"))
         })?;
         String::from_utf8(bytes).map_err(|_| unavailable("the clipboard holds something that is no text"))
     }

@@ -105,7 +105,10 @@ impl Device {
     /// With each sensor and each way into a network.
     async fn health(&self) -> Json {
         let mut shown = figures(&self.folder);
-        shown["battery"] = self.battery(Path::new(POWER)).await.map_or(Value::Null, |battery| battery.json());
+        shown["battery"] = self
+            .battery(Path::new(POWER))
+            .await
+            .map_or(Value::Null, |battery| battery.json());
         shown["temperatures"] = json!(thermal::in_folders(Path::new("/sys/class/thermal")));
         shown.into()
     }
@@ -283,13 +286,19 @@ mod tests {
         let health = device.health().await.tree();
         let (total, free) = (&health["memory"]["totalBytes"], &health["memory"]["freeBytes"]);
         assert!(health["memory"]["usedBytes"].as_u64() < total.as_u64() && free.as_u64() < total.as_u64());
-        assert!(health["network"]["interfaces"].is_array() && health["temperatures"].is_array(), "{health}");
+        assert!(
+            health["network"]["interfaces"].is_array() && health["temperatures"].is_array(),
+            "{health}"
+        );
     }
 
     #[tokio::test]
     async fn a_phone_is_asked_for_its_battery_and_one_that_does_not_answer_has_none() {
         for (script, expected) in [
-            (r#"echo '{"percentage": 42, "status": "CHARGING", "temperature": 30.5}'"#, json!({"level": 0.42, "state": "charging", "temperatureCelsius": 30.5})),
+            (
+                r#"echo '{"percentage": 42, "status": "CHARGING", "temperature": 30.5}'"#,
+                json!({"level": 0.42, "state": "charging", "temperatureCelsius": 30.5}),
+            ),
             ("exit 1", Value::Null),
             ("echo nothing", Value::Null),
         ] {

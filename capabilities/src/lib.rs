@@ -3,6 +3,7 @@
 //! A capability describes itself and runs one command at a time; many run at once. Whoever calls it has decided already that it may
 //! run, except where the decision needs the command itself (`system.run`, see [`exec_policy`]).
 
+pub mod audio;
 pub mod blob;
 pub mod camera;
 pub mod capture;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use atoll_capabilities::Capabilities;
+use atoll_capabilities::audio::Audio;
 use atoll_capabilities::camera::Cameras;
 use atoll_capabilities::capture::HelperProgram;
 use atoll_capabilities::clipboard::Clipboard;
@@ -492,6 +493,7 @@ pub(crate) fn capabilities(state: &StateDir, consent: &Arc<Consent>, name: &str)
         Arc::new(Notify::here()),
         Arc::new(Location::new(state.path())),
         Arc::new(Clipboard::here()),
+        Arc::new(Audio::new(state.path())),
     ];
     let rules = Arc::new(Rules::new(state.path()));
     let ruled = |capability| Arc::new(Ruled::new(capability, rules.clone())) as _;

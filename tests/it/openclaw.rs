@@ -235,16 +235,34 @@ async fn their_command_line_notifies_and_finds_our_node() {
     node.rules(&placed());
     node.run();
     let _node = mesh.admit("laptop", node).await;
-    let mut notify = vec!["nodes", "notify", "--node", "laptop", "--title", "Build", "--body", "Done"];
+    let mut notify = vec![
+        "nodes", "notify", "--node", "laptop", "--title", "Build", "--body", "Done",
+    ];
     notify.extend(["--priority", "timeSensitive", "--sound", "Glass", "--json"]);
     let notified = peer.cli_json(&notify).await;
     assert_eq!(notified["ok"], true, "{notified}");
     let told = std::fs::read_to_string(folder.path().join("told")).expect("it was told");
-    assert_eq!(told, "--app-name=atoll\n--urgency=critical\n--hint=string:sound-name:Glass\n--\nBuild\nDone\n");
-    let get = ["nodes", "location", "get", "--node", "laptop", "--accuracy", "coarse", "--json"];
+    assert_eq!(
+        told,
+        "--app-name=atoll\n--urgency=critical\n--hint=string:sound-name:Glass\n--\nBuild\nDone\n"
+    );
+    let get = [
+        "nodes",
+        "location",
+        "get",
+        "--node",
+        "laptop",
+        "--accuracy",
+        "coarse",
+        "--json",
+    ];
     let place = peer.cli_json(&get).await;
     let place = place.get("payload").unwrap_or(&place);
-    assert_eq!((&place["lat"], &place["lon"], &place["isPrecise"]), (&json!(52.52), &json!(13.4), &json!(false)), "{place}");
+    assert_eq!(
+        (&place["lat"], &place["lon"], &place["isPrecise"]),
+        (&json!(52.52), &json!(13.4), &json!(false)),
+        "{place}"
+    );
 }
 
 #[tokio::test]
@@ -270,13 +288,17 @@ async fn our_node_runs_for_their_gateway_what_its_owner_allows() {
         .expect("the node's file");
     assert_eq!(policy["file"]["defaults"]["security"], "full", "{policy}");
     // Small capabilities are declared to it as to ours.
-    let ask = |command: &str, params: Value| {
-        json!({"nodeId": id, "command": command, "params": params, "idempotencyKey": uuid::Uuid::new_v4().to_string()})
-    };
-    let notify = ask("system.notify", json!({"title": "Hello", "body": "there", "delivery": "system"}));
+    let ask = |command: &str, params: Value| json!({"nodeId": id, "command": command, "params": params, "idempotencyKey": uuid::Uuid::new_v4().to_string()});
+    let notify = ask(
+        "system.notify",
+        json!({"title": "Hello", "body": "there", "delivery": "system"}),
+    );
     theirs.call("node.invoke", notify).await.expect("shown");
     assert!(std::fs::read_to_string(folder.path().join("told")).is_ok_and(|told| told.ends_with("--\nHello\nthere\n")));
-    let place = theirs.call("node.invoke", ask("location.get", json!({}))).await.expect("a place");
+    let place = theirs
+        .call("node.invoke", ask("location.get", json!({})))
+        .await
+        .expect("a place");
     assert_eq!(place["payload"]["lat"], 52.520_008, "{place}");
 }
 

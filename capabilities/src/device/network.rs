@@ -64,7 +64,11 @@ pub(super) fn summary(interfaces: &[Interface]) -> Value {
     let known = ["ethernet", "wifi", "cellular", "vpn", "other"];
     let up: Vec<&str> = known
         .into_iter()
-        .filter(|kind| interfaces.iter().any(|interface| interface.is_up && interface.kind == *kind))
+        .filter(|kind| {
+            interfaces
+                .iter()
+                .any(|interface| interface.is_up && interface.kind == *kind)
+        })
         .collect();
     json!({"online": !up.is_empty(), "type": up.first().copied().unwrap_or("none"), "interfaces": interfaces})
 }

@@ -52,7 +52,11 @@ pub(super) fn in_folders(power_supply: &Path) -> Option<Battery> {
         if file("type")?.trim() != "Battery" || file("scope").is_some_and(|scope| scope.trim() == "Device") {
             return None;
         }
-        of_linux(&file("capacity")?, &file("status").unwrap_or_default(), file("temp").as_deref())
+        of_linux(
+            &file("capacity")?,
+            &file("status").unwrap_or_default(),
+            file("temp").as_deref(),
+        )
     })
 }
 
@@ -67,7 +71,9 @@ fn of_linux(capacity: &str, status: &str, temp: Option<&str>) -> Option<Battery>
         "Discharging" => State::Unplugged,
         _ => State::Unknown,
     };
-    let celsius = temp.and_then(|tenths| tenths.trim().parse::<f64>().ok()).map(|tenths| tenths / 10.0);
+    let celsius = temp
+        .and_then(|tenths| tenths.trim().parse::<f64>().ok())
+        .map(|tenths| tenths / 10.0);
     Some(Battery {
         level: level(percent),
         state,
@@ -138,12 +144,28 @@ mod tests {
         assert_eq!(in_folders(folder.path()), None);
         assert_eq!(in_folders(Path::new("/nowhere")), None);
         supply("AC", &[("type", "Mains"), ("online", "1")]);
-        let mouse = [("type", "Battery"), ("scope", "Device"), ("capacity", "5"), ("status", "Discharging")];
+        let mouse = [
+            ("type", "Battery"),
+            ("scope", "Device"),
+            ("capacity", "5"),
+            ("status", "Discharging"),
+        ];
         supply("BAT-mouse", &mouse);
         assert_eq!(in_folders(folder.path()), None);
-        supply("BAT0", &[("type", "Battery"), ("capacity", "83"), ("status", "Charging"), ("temp", "315")]);
+        supply(
+            "BAT0",
+            &[
+                ("type", "Battery"),
+                ("capacity", "83"),
+                ("status", "Charging"),
+                ("temp", "315"),
+            ],
+        );
         let found = in_folders(folder.path()).expect("a battery").json();
-        assert_eq!(found, json!({"level": 0.83, "state": "charging", "temperatureCelsius": 31.5}));
+        assert_eq!(
+            found,
+            json!({"level": 0.83, "state": "charging", "temperatureCelsius": 31.5})
+        );
     }
 
     #[test]

@@ -29,7 +29,9 @@ pub(super) fn in_folders(thermal: &Path) -> Vec<Temperature> {
 fn of_zone(name: &str, temp: &str) -> Option<Temperature> {
     let celsius = temp.trim().parse::<f64>().ok()? / 1000.0;
     let name = name.trim().to_owned();
-    (-50.0..=150.0).contains(&celsius).then_some(Temperature { name, celsius })
+    (-50.0..=150.0)
+        .contains(&celsius)
+        .then_some(Temperature { name, celsius })
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! `atoll nodes …`: what is in the ring, and calls to it.
 
+mod audio;
 mod calls;
 mod clipboard;
 mod location;
@@ -55,6 +56,9 @@ pub(super) enum Nodes {
     /// The text in a device's clipboard
     #[command(subcommand)]
     Clipboard(clipboard::Clipboard),
+    /// A device's microphone, loudspeaker and voice
+    #[command(subcommand)]
+    Audio(audio::Audio),
     /// Give a node another name
     #[command(after_help = "Example: atoll nodes rename --node 4cac --name laptop")]
     Rename {
@@ -130,6 +134,7 @@ impl Nodes {
             Self::Notify(notify) => notify.run(reach, &mut client).await,
             Self::Location(location) => location.run(reach, &mut client).await,
             Self::Clipboard(clipboard) => clipboard.run(reach, &mut client).await,
+            Self::Audio(audio) => audio.run(reach, &mut client).await,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Pictures, clips and streams of nodes on their way to the operator: saved here, or shown in the terminal.
+//! Pictures, clips, recordings and streams of nodes on their way to the operator: saved here, or shown in the terminal.
 
 pub(super) mod inline;
 pub(super) mod live;
@@ -75,7 +75,7 @@ pub(super) async fn save(
     // A node of OpenClaw's.
     if payload.get("url").is_some() {
         return Err(CliError::Failed {
-            message: format!("the node sent no picture but an address: {}", text(payload, "url")),
+            message: format!("the node sent no bytes but an address: {}", text(payload, "url")),
             code: 1,
         });
     }
@@ -84,7 +84,7 @@ pub(super) async fn save(
         .ok()
         .filter(|bytes| !bytes.is_empty())
         .ok_or_else(|| CliError::Failed {
-            message: "the node sent no picture; `atoll nodes invoke` shows what it sends".to_owned(),
+            message: "the node sent nothing to save; `atoll nodes invoke` shows what it sends".to_owned(),
             code: 1,
         })?;
     std::fs::write(&path, bytes)?;
@@ -98,6 +98,10 @@ pub(super) fn extension(payload: &Value, usual: &'static str) -> &'static str {
         "png" => "png",
         "mp4" => "mp4",
         "webm" => "webm",
+        "m4a" => "m4a",
+        "ogg" => "ogg",
+        "mp3" => "mp3",
+        "wav" => "wav",
         _ => usual,
     }
 }
