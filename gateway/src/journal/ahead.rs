@@ -94,8 +94,15 @@ impl Entry {
     }
 }
 
-/// Stores what was taken. A call that the table refuses for what it is does not keep the others out.
+/// Stores what was taken. A call that the table refuses for what it is does not keep the others out: then each is tried for itself.
 pub(super) fn store(db: &Connection, entries: &[Entry]) -> Result<(), JournalError> {
+    match in_savepoint(db, |db| entries.iter().try_for_each(|entry| entry.store(db))) {
+        Err(error) if error.is_about_data() => store_each(db, entries),
+        done => done,
+    }
+}
+
+fn store_each(db: &Connection, entries: &[Entry]) -> Result<(), JournalError> {
     for entry in entries {
         match in_savepoint(db, |db| entry.store(db)) {
             Err(error) if error.is_about_data() => {

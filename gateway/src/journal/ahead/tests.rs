@@ -150,3 +150,19 @@ async fn what_the_disk_refuses_is_kept_and_stored_later() {
         "the file of what was stored is empty, the other not yet"
     );
 }
+
+#[tokio::test]
+async fn a_call_that_the_table_refuses_for_what_it_is_keeps_no_other_out() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let journal = Journal::open(&dir.path().join("state.db")).expect("opens");
+    let refuse =
+        "CREATE TRIGGER refuse BEFORE INSERT ON calls WHEN NEW.call = 'two' BEGIN SELECT RAISE(ABORT, 'no'); END";
+    let refused = journal.write(Durability::Lazy, move |db| Ok(db.execute_batch(refuse)?));
+    refused.await.expect("a trigger");
+    for name in ["one", "two", "three"] {
+        journal.call_sent(Box::new(call(name)), 1).await.expect("written down");
+    }
+    for (name, is_there) in [("one", true), ("two", false), ("three", true)] {
+        assert_eq!(state_of(&journal, name).await.is_some(), is_there, "{name}");
+    }
+}
