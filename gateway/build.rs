@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
 fn main() -> io::Result<()> {
+    link();
     let dist = Path::new(&env::var("CARGO_MANIFEST_DIR").map_err(io::Error::other)?).join("ui/dist");
     println!("cargo::rerun-if-changed=build.rs");
     // A folder that is not there would count as changed each time.
@@ -18,6 +19,15 @@ fn main() -> io::Result<()> {
     table.push(']');
     let out = PathBuf::from(env::var("OUT_DIR").map_err(io::Error::other)?);
     fs::write(out.join("ui.rs"), table)
+}
+
+/// Addresses that the loader fills in are listed in a few KiB in place of megabytes, which each start would read into memory. Linkers
+/// that cannot do it say so and go on.
+fn link() {
+    let is = |name: &str, value: &str| env::var(name).is_ok_and(|found| found == value);
+    if is("CARGO_CFG_TARGET_OS", "linux") && is("CARGO_CFG_TARGET_ENV", "gnu") {
+        println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
+    }
 }
 
 /// Every file below the folder, in one order everywhere; none where there is no folder.
