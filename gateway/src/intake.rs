@@ -104,7 +104,8 @@ pub(crate) fn command_input(text: &str) -> Json {
     Json::from(serde_json::json!({"text": text, "command": true}))
 }
 
-fn is_command(input: &Json) -> bool {
+/// Whether it is that.
+pub(crate) fn is_command(input: &Json) -> bool {
     input.tree().get("command").is_some_and(|command| command == true)
 }
 

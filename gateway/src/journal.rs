@@ -330,6 +330,26 @@ impl Journal {
         answered.await.unwrap_or(Err(JournalError::Closed))
     }
 
+    /// Runs something between two commits, on the thread that writes: syncs of other files. A file system lets whoever syncs beside
+    /// another wait, in the hope that more comes to be synced with it; so one thread does it all. Returns when it has run.
+    ///
+    /// # Errors
+    /// [`JournalError::Closed`].
+    pub async fn between<T, F>(&self, work: F) -> Result<T, JournalError>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
+    {
+        let (answer, answered) = oneshot::channel();
+        let run = move || {
+            let done = writer::guarded(|| Ok(work()));
+            // The one who asked may have stopped waiting.
+            let _ = answer.send(done);
+        };
+        self.order(Order::Between(Box::new(run))).await?;
+        answered.await.unwrap_or(Err(JournalError::Closed))
+    }
+
     /// Commits everything that was handed over, folds the log into the file and closes it. Later use answers
     /// [`JournalError::Closed`]; closing twice is no error.
     pub async fn close(&self) {

@@ -190,6 +190,7 @@ impl Life {
         if tokio::time::timeout(GRACE, self.tasks.wait()).await.is_err() {
             tracing::warn!(left = self.tasks.len(), "some tasks did not end in time");
         }
+        self.house.sessions.keep().await;
         self.house.journal.close().await;
         let _ = std::fs::remove_file(self.house.port_file());
     }

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use atoll_agent::transcript::{Header, OpenError, Transcript};
 use atoll_channels::port::Place;
@@ -12,14 +13,20 @@ use atoll_protocol::json::Json;
 use serde_json::json;
 
 use crate::clock;
+use crate::journal::runs;
 use crate::journal::sessions::{self, ChatType, Counts, SessionRow};
 use crate::journal::{Durability, Journal, JournalError};
 use crate::state::{self, StateDir};
 
 pub(crate) mod reset;
+mod restore;
 
 /// Transcripts that stay open. More: one that was not used for longest is closed.
 const OPEN: usize = 64;
+
+/// The disk is told to keep a transcript so long after the end of a turn: once for the turns of that time, and not while a person
+/// waits for an answer.
+const LAG: Duration = Duration::from_secs(1);
 
 /// Sessions that a listing shows.
 const LISTED: u32 = 5_000;
@@ -50,6 +57,14 @@ pub(crate) struct Sessions {
     journal: Journal,
     state: StateDir,
     open: Arc<Mutex<Opened>>,
+    unkept: Arc<Mutex<Unkept>>,
+}
+
+/// Transcripts whose end a power cut can still take.
+#[derive(Default)]
+struct Unkept {
+    transcripts: HashMap<SessionKey, Transcript>,
+    is_announced: bool,
 }
 
 #[derive(Default)]
@@ -78,6 +93,7 @@ impl Sessions {
             journal,
             state,
             open: Arc::default(),
+            unkept: Arc::default(),
         }
     }
 
@@ -101,9 +117,23 @@ impl Sessions {
             self.journal
                 .write(Durability::Lazy, move |db| sessions::put(db, &row))
                 .await?;
+        } else {
+            self.restore(&about.session, &transcript).await?;
         }
-        self.opened().put(about.session, transcript.clone());
-        Ok(transcript)
+        Ok(self.opened().put(about.session, transcript))
+    }
+
+    async fn restore(&self, session: &SessionKey, transcript: &Transcript) -> Result<(), SessionError> {
+        let key = session.clone();
+        let latest = move |db: &rusqlite::Connection| runs::of_session(db, &key, restore::LATEST);
+        match restore::restore(transcript, &self.journal.read(latest).await?) {
+            Ok(0) => {}
+            Ok(turns) => {
+                tracing::warn!(%session, turns, "the end of a transcript was lost; it is back from the journal")
+            }
+            Err(error) => tracing::error!(%session, %error, "the lost end of a transcript could not be put back"),
+        }
+        Ok(())
     }
 
     /// The transcript of a session that exists.
@@ -124,6 +154,35 @@ impl Sessions {
     /// Every session, newest first.
     pub(crate) async fn list(&self) -> Result<Vec<SessionRow>, SessionError> {
         Ok(self.journal.read(|db| sessions::latest(db, None, LISTED)).await?)
+    }
+
+    /// Makes what a turn has said survive a power cut, soon. Until then the journal has the question and the answer.
+    pub(crate) fn keep_soon(&self, session: SessionKey, transcript: Transcript) {
+        let mut unkept = self.unkept();
+        unkept.transcripts.insert(session, transcript);
+        if !std::mem::replace(&mut unkept.is_announced, true) {
+            let sessions = self.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(LAG).await;
+                sessions.keep().await;
+            });
+        }
+    }
+
+    /// Makes all that was said survive a power cut, one transcript after the other.
+    pub(crate) async fn keep(&self) {
+        let unkept = std::mem::take(&mut *self.unkept());
+        for (session, transcript) in unkept.transcripts {
+            match self.journal.between(move || transcript.keep()).await {
+                Ok(Ok(())) | Err(JournalError::Closed) => {}
+                Ok(Err(error)) => tracing::warn!(%session, %error, "a transcript may lose its end in a power cut"),
+                Err(error) => tracing::warn!(%session, %error, "a transcript may lose its end in a power cut"),
+            }
+        }
+    }
+
+    fn unkept(&self) -> MutexGuard<'_, Unkept> {
+        self.unkept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts what a turn has said.
@@ -189,17 +248,21 @@ impl Opened {
         Some(transcript.clone())
     }
 
-    fn put(&mut self, session: SessionKey, transcript: Transcript) {
-        self.uses += 1;
-        self.transcripts.insert(session, (transcript, self.uses));
+    /// Gives the transcript to use: another one may have been opened meanwhile, and a file has one writer. Closes one that was not used for
+    /// longest; never one that somebody holds, who would write beside the next one to open it.
+    fn put(&mut self, session: SessionKey, transcript: Transcript) -> Transcript {
+        if let Some(first) = self.take(&session) {
+            return first;
+        }
+        self.transcripts.insert(session, (transcript.clone(), self.uses));
         if self.transcripts.len() > OPEN {
-            let oldest = self
-                .transcripts
-                .iter()
+            let idle = self.transcripts.iter().filter(|(_, (open, _))| !open.is_held());
+            let oldest = idle
                 .min_by_key(|(_, (_, used))| *used)
                 .map(|(session, _)| session.clone());
             oldest.map(|oldest| self.transcripts.remove(&oldest));
         }
+        transcript
     }
 }
 
@@ -286,3 +349,6 @@ fn read_session(path: &PathBuf, agent: &AgentId) -> Option<SessionRow> {
     row.last_activity_at = facts.last_activity_at.unwrap_or(row.last_activity_at);
     Some(row)
 }
+
+#[cfg(test)]
+mod tests;

@@ -212,6 +212,7 @@ impl Turns {
             .place()
             .map(|place| tokio::spawn(type_on(self.accounts.clone(), place.clone())));
         let end = run_turn(spec, ports, &transcript, cancel).await;
+        self.sessions.keep_soon(row.new.session.clone(), transcript);
         typing.inspect(tokio::task::JoinHandle::abort);
         watch.ended(&row.new.run, &row.new.session, &end.outcome);
         end

@@ -82,7 +82,7 @@ pub async fn run_turn(spec: TurnSpec, ports: Ports, transcript: &Transcript, can
     let clock = TurnClock::default();
     let countdown = Countdown::new(spec.deadline, &clock);
     let run = match Driver::new(spec, ports, transcript, clock).await {
-        Ok(mut driver) => driver.run(transcript, countdown, &cancel).await,
+        Ok(mut driver) => driver.run(countdown, &cancel).await,
         Err(error) => Err(error),
     };
     run.unwrap_or_else(|broken| broken.end())
@@ -133,6 +133,7 @@ struct Driver {
     toolbox: Toolbox,
     tools: Arc<[ToolDescriptor]>,
     system: Arc<SystemPrompt>,
+    transcript: Transcript,
     writer: Writer,
     turn: Turn,
     /// Ends the tool that runs.
@@ -173,6 +174,7 @@ impl Driver {
         let (pieces, heard) = mpsc::channel(PIECES);
         Ok(Self {
             system: Arc::new(system_prompt(&tools, &files, &folder, &spec.facts)),
+            transcript: transcript.clone(),
             writer: transcript.writer(&spec.run),
             turn: Turn::new(setup),
             tool_cancel: CancellationToken::new(),
@@ -188,13 +190,8 @@ impl Driver {
         })
     }
 
-    async fn run(
-        &mut self,
-        transcript: &Transcript,
-        mut countdown: Countdown,
-        cancel: &CancellationToken,
-    ) -> Result<TurnEnd, Broken> {
-        let mut event = self.beginning(transcript).await;
+    async fn run(&mut self, mut countdown: Countdown, cancel: &CancellationToken) -> Result<TurnEnd, Broken> {
+        let mut event = self.beginning().await;
         let (mut stopped, mut late) = (false, false);
         loop {
             let effects = self.turn.handle(event);
@@ -223,8 +220,8 @@ impl Driver {
         }
     }
 
-    async fn beginning(&mut self, transcript: &Transcript) -> Event {
-        let (history, tail) = transcript.conversation(&self.spec.run);
+    async fn beginning(&mut self) -> Event {
+        let (history, tail) = self.transcript.conversation(&self.spec.run);
         if tail.is_empty() {
             let input = User::text(std::mem::take(&mut self.spec.input));
             return Event::Start { history, input };
@@ -262,10 +259,7 @@ impl Driver {
                 Effect::RunTool(call) => self.run_tool(call),
                 Effect::CancelTool => self.cancel_tool(),
                 Effect::SetTimer(wait) => self.work = wait_with_jitter(wait).boxed(),
-                Effect::Finish(end) => {
-                    self.writer.sync_soon();
-                    return Ok(Some(end));
-                }
+                Effect::Finish(end) => return Ok(Some(end)),
             }
         }
         Ok(None)
@@ -274,8 +268,8 @@ impl Driver {
     async fn append(&mut self, message: Arc<Message>, synced: bool) -> Result<(), Broken> {
         self.writer.append(message)?;
         if synced {
-            let file = self.writer.sync_handle();
-            let done = tokio::task::spawn_blocking(move || file.sync_data()).await;
+            let transcript = self.transcript.clone();
+            let done = tokio::task::spawn_blocking(move || transcript.keep()).await;
             done.unwrap_or_else(|panic| Err(std::io::Error::other(panic)))
                 .map_err(AppendError::Io)?;
         }

@@ -85,6 +85,8 @@ pub struct Header {
 #[derive(Debug, Clone)]
 pub struct Transcript {
     inner: Arc<Mutex<Inner>>,
+    /// Held while the disk is told, so that nobody who finds that done by another goes on before it is.
+    keeping: Arc<Mutex<()>>,
 }
 
 #[derive(Debug)]
@@ -97,8 +99,8 @@ struct Inner {
     last_id: Option<String>,
     /// Something was appended that the disk was not yet told to keep.
     unsynced: bool,
-    /// A task tells the disk so.
-    syncing: bool,
+    /// The folder of a file that it was not yet told to keep either.
+    new_in: Option<PathBuf>,
     /// Records since the latest reset.
     window: Vec<Arc<Entry>>,
     facts: Facts,
@@ -125,10 +127,10 @@ impl Transcript {
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(io)?;
         let torn = set_torn_aside(path, &mut file, &mut bytes).map_err(io)?;
-        if bytes.is_empty() {
+        let is_new = bytes.is_empty();
+        if is_new {
             bytes = record::header_line(header, now());
-            file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(io)?;
-            sync_folder(path).map_err(io)?;
+            file.write_all(&bytes).map_err(io)?;
         }
         let mut inner = Inner {
             file: Arc::new(file),
@@ -136,8 +138,8 @@ impl Transcript {
             generation: 0,
             session_id: String::new(),
             last_id: None,
-            unsynced: false,
-            syncing: false,
+            unsynced: is_new,
+            new_in: path.parent().filter(|_| is_new).map(Path::to_owned),
             window: Vec::new(),
             facts: Facts::default(),
         };
@@ -145,8 +147,11 @@ impl Transcript {
             .load(&bytes)
             .ok_or_else(|| OpenError::NotATranscript { path: path.to_owned() })?;
         let repairs = Repairs { torn, unreadable_lines };
-        let inner = Arc::new(Mutex::new(inner));
-        Ok((Self { inner }, repairs))
+        let transcript = Self {
+            inner: Arc::new(Mutex::new(inner)),
+            keeping: Arc::default(),
+        };
+        Ok((transcript, repairs))
     }
 
     /// Lets `run` append, and nobody who asked before.
@@ -178,6 +183,16 @@ impl Transcript {
         self.lock().facts.clone()
     }
 
+    /// Whether all that was appended survives a power cut, as far as the disk was told.
+    pub fn is_kept(&self) -> bool {
+        !self.lock().unsynced
+    }
+
+    /// Whether there is a clone of it, or somebody who may append.
+    pub fn is_held(&self) -> bool {
+        Arc::strong_count(&self.inner) > 1
+    }
+
     /// The session's own id, from the header.
     pub fn session_id(&self) -> String {
         self.lock().session_id.clone()
@@ -197,7 +212,8 @@ impl Transcript {
             None,
             now(),
         )?;
-        inner.file.sync_data()?;
+        drop(inner);
+        self.keep()?;
         Ok(())
     }
 
@@ -211,20 +227,28 @@ impl Transcript {
         Ok(())
     }
 
-    fn sync_rounds(&self) {
-        loop {
-            let file = {
-                let mut inner = self.lock();
-                if !std::mem::replace(&mut inner.unsynced, false) {
-                    inner.syncing = false;
-                    return;
-                }
-                Arc::clone(&inner.file)
-            };
-            if let Err(error) = file.sync_data() {
-                tracing::warn!(%error, "a transcript was written but could not be made to survive a power cut");
+    /// Makes all that was appended survive a power cut; does nothing where it does already.
+    ///
+    /// # Errors
+    /// The disk; then it is still to be done.
+    pub fn keep(&self) -> std::io::Result<()> {
+        let _keeping = self.keeping.lock().unwrap_or_else(PoisonError::into_inner);
+        let (file, new_in) = {
+            let mut inner = self.lock();
+            if !std::mem::replace(&mut inner.unsynced, false) {
+                return Ok(());
             }
+            (Arc::clone(&inner.file), inner.new_in.clone())
+        };
+        let kept = file
+            .sync_data()
+            .and_then(|()| new_in.as_deref().map_or(Ok(()), sync_folder));
+        let mut inner = self.lock();
+        match kept {
+            Ok(()) => inner.new_in = None,
+            Err(_) => inner.unsynced = true,
         }
+        kept
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -242,7 +266,7 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Appends a message; it survives the end of this process, and after [`Writer::sync_handle`] a power cut too.
+    /// Appends a message; it survives the end of this process, and after [`Transcript::keep`] a power cut too.
     ///
     /// # Errors
     /// Another turn has taken over, or the disk.
@@ -252,23 +276,6 @@ impl Writer {
             return Err(AppendError::Superseded);
         }
         inner.append(Body::Message(message), Some(self.run.clone()), now())
-    }
-
-    /// Soon makes all that was appended survive a power cut. Does not wait, and does not blindly repeat: what is appended while the disk
-    /// works is covered by one more round.
-    pub fn sync_soon(&self) {
-        let mut inner = self.transcript.lock();
-        inner.unsynced = true;
-        if std::mem::replace(&mut inner.syncing, true) {
-            return;
-        }
-        let transcript = self.transcript.clone();
-        tokio::task::spawn_blocking(move || transcript.sync_rounds());
-    }
-
-    /// The file, whose `sync_data` makes all that was appended survive a power cut.
-    pub fn sync_handle(&self) -> Arc<File> {
-        Arc::clone(&self.transcript.lock().file)
     }
 }
 
@@ -321,6 +328,7 @@ impl Inner {
             return Err(error.into());
         }
         self.length += line.len() as u64;
+        self.unsynced = true;
         self.admit(entry);
         Ok(())
     }
@@ -360,15 +368,15 @@ fn set_torn_aside(path: &Path, file: &mut File, bytes: &mut Vec<u8>) -> std::io:
 }
 
 #[cfg(unix)]
-fn sync_folder(path: &Path) -> std::io::Result<()> {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => File::open(folder)?.sync_all(),
-        Some(_) | None => Ok(()),
+fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    if folder.as_os_str().is_empty() {
+        return Ok(());
     }
+    File::open(folder)?.sync_all()
 }
 
 #[cfg(not(unix))]
-fn sync_folder(_path: &Path) -> std::io::Result<()> {
+fn sync_folder(_folder: &Path) -> std::io::Result<()> {
     Ok(())
 }
 

@@ -20,6 +20,8 @@ pub(super) enum Order {
     Write(Box<dyn Job>),
     /// There are calls without rows.
     Calls,
+    /// Something that catches its own panic.
+    Between(Box<dyn FnOnce() + Send>),
     /// Commit what came before, close the file, answer.
     Close(oneshot::Sender<()>),
 }
@@ -105,13 +107,14 @@ pub(super) fn run(conn: Connection, ahead: &Ahead, mut queue: mpsc::Receiver<Ord
         refuses_calls: false,
     };
     let mut orders = Vec::with_capacity(BATCH);
-    let mut closers = Vec::new();
+    let (mut between, mut closers) = (Vec::new(), Vec::new());
     while queue.blocking_recv_many(&mut orders, BATCH) > 0 {
         let mut jobs = Vec::with_capacity(orders.len());
         for order in orders.drain(..) {
             match order {
                 Order::Write(job) => jobs.push(job),
                 Order::Calls => {}
+                Order::Between(work) => between.push(work),
                 Order::Close(answer) => {
                     queue.close();
                     closers.push(answer);
@@ -121,6 +124,7 @@ pub(super) fn run(conn: Connection, ahead: &Ahead, mut queue: mpsc::Receiver<Ord
         // First: whoever asks for something behind a call finds the call.
         writer.commit_calls(ahead);
         writer.commit_all(jobs);
+        between.drain(..).for_each(|work| work());
     }
     writer.commit_calls(ahead);
     writer.finish();
