@@ -65,6 +65,10 @@ use exposure::Exposure;
 /// The languages that are spoken on the port.
 const PROTOCOLS: [&str; 2] = ["atoll/1", "openclaw/4"];
 
+/// Turns that run at a time, in all conversations together. They wait for models nearly all of their time; each more holds a
+/// conversation's text and a connection.
+const TURNS_AT_ONCE: usize = 64;
+
 /// How long links and turns may take to end.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -300,8 +304,7 @@ async fn build(given: Given) -> Result<Arc<House>, StartError> {
         here: Arc::new(Here::new(given.state.root(), given.identity.clone())),
     };
     let turns = turns(&given, &owners, &exec)?;
-    let at_once = std::thread::available_parallelism().map_or(8, |cores| (cores.get() * 4).max(8));
-    let (lanes, lanes_loop) = Lanes::start(Arc::new(turns.clone()), at_once, given.stop.clone());
+    let (lanes, lanes_loop) = Lanes::start(Arc::new(turns.clone()), TURNS_AT_ONCE, given.stop.clone());
     turns.lanes.get_or_init(|| lanes.clone());
     given.tasks.spawn(given.vital.keep("lanes", lanes_loop));
     let stop = given.stop.clone();
