@@ -178,7 +178,8 @@ impl Desk {
             .map(|row| row.map(|row| self.item(&config, row)))
             .collect();
         let take = move |db: &rusqlite::Connection| take::take_all(db, items, clock::now());
-        let steps = self.house.journal.write(Durability::Durable, take).await?;
+        // After a power cut the message, which is durable, is taken once more; what is to be sent for it waits for its own claim.
+        let steps = self.house.journal.write(Durability::Lazy, take).await?;
         self.after = last;
         self.house.outbox.wake();
         for step in steps {

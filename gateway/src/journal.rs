@@ -195,6 +195,7 @@ pub struct Journal {
     writer: mpsc::Sender<Order>,
     readers: mpsc::Sender<Ask>,
     ahead: Arc<Ahead>,
+    durable_commits: Arc<AtomicU64>,
     failed_posts: Arc<AtomicU64>,
     insisting: Arc<AtomicU64>,
 }
@@ -213,11 +214,12 @@ impl Journal {
         let connections = (0..READERS).map(|_| open_reader(path)).collect::<Result<_, _>>()?;
         let (writer, orders) = mpsc::channel(WRITE_QUEUE);
         let (readers, asks) = mpsc::channel(READ_QUEUE);
+        let durable_commits = Arc::<AtomicU64>::default();
         thread::Builder::new()
             .name("journal-write".into())
             .spawn({
-                let ahead = Arc::clone(&ahead);
-                move || writer::run(conn, &ahead, orders)
+                let (ahead, durable_commits) = (Arc::clone(&ahead), Arc::clone(&durable_commits));
+                move || writer::run(conn, &ahead, &durable_commits, orders)
             })
             .map_err(JournalError::Thread)?;
         readers::start(connections, asks).map_err(JournalError::Thread)?;
@@ -225,6 +227,7 @@ impl Journal {
             writer,
             readers,
             ahead,
+            durable_commits,
             failed_posts: Arc::default(),
             insisting: Arc::default(),
         })
@@ -302,6 +305,11 @@ impl Journal {
     /// Whether there is still a thread that writes.
     pub fn is_open(&self) -> bool {
         !self.writer.is_closed() && !self.readers.is_closed()
+    }
+
+    /// How many commits since the start waited for the disk.
+    pub fn durable_commits(&self) -> u64 {
+        self.durable_commits.load(Ordering::Relaxed)
     }
 
     /// How many [`Self::post`]s failed since the start.

@@ -130,6 +130,10 @@ impl Waiting {
         receiver
     }
 
+    fn is_awaited(&self, run: &RunId) -> bool {
+        self.lock().contains_key(run)
+    }
+
     fn tell(&self, run: &RunId, ended: &Ended) {
         for waiter in self.lock().remove(run).unwrap_or_default() {
             // Whoever stopped waiting does not hear it.
@@ -269,11 +273,15 @@ impl Turns {
 
     /// All or nothing, tried until it holds; left for the next start when the gateway ends first.
     async fn store_end(&self, run: &RunId, end: &RunEnd, answer: Vec<NewOutbound>) -> bool {
+        // Nobody hears of an answer before it is claimed for sending, which is durable and makes this so too; what a power cut takes
+        // before that is done again. Whoever waits for the end itself hears of it only when it is durable.
+        let durability = match answer.is_empty() || self.waiting.is_awaited(run) {
+            true => Durability::Durable,
+            false => Durability::Lazy,
+        };
         let (run, end) = (run.clone(), end.clone());
         let finish = move |db: &rusqlite::Connection| runs::finish(db, &run, &end, &answer, clock::now()).map(drop);
-        let stored = self
-            .journal
-            .insist(Durability::Durable, "the end of a turn", &self.stop, finish);
+        let stored = self.journal.insist(durability, "the end of a turn", &self.stop, finish);
         stored.await.is_ok()
     }
 

@@ -3,6 +3,7 @@
 mod approval;
 mod conversation;
 mod direct;
+mod disk;
 mod expired;
 mod lost_card;
 mod model;

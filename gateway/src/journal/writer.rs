@@ -4,6 +4,7 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
@@ -100,9 +101,10 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
 }
 
 /// The thread's body: until the queue closes.
-pub(super) fn run(conn: Connection, ahead: &Ahead, mut queue: mpsc::Receiver<Order>) {
+pub(super) fn run(conn: Connection, ahead: &Ahead, durable_commits: &AtomicU64, mut queue: mpsc::Receiver<Order>) {
     let mut writer = Writer {
         conn,
+        durable_commits,
         level: None,
         refuses_calls: false,
     };
@@ -134,13 +136,14 @@ pub(super) fn run(conn: Connection, ahead: &Ahead, mut queue: mpsc::Receiver<Ord
     }
 }
 
-struct Writer {
+struct Writer<'a> {
     conn: Connection,
+    durable_commits: &'a AtomicU64,
     level: Option<Durability>,
     refuses_calls: bool,
 }
 
-impl Writer {
+impl Writer<'_> {
     fn commit_calls(&mut self, ahead: &Ahead) {
         let taken = ahead.take();
         if taken.is_empty() {
@@ -193,6 +196,9 @@ impl Writer {
             }
             self.execute("COMMIT")
         });
+        if committed.is_ok() && durability == Durability::Durable {
+            self.durable_commits.fetch_add(1, Ordering::Relaxed);
+        }
         if !self.conn.is_autocommit() {
             // A commit that failed half-way must not leak into the next one. Nothing more can be done if this fails too:
             // the next BEGIN will say so.

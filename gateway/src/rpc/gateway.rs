@@ -30,7 +30,8 @@ pub(super) async fn status(house: &House, _: Ask) -> Answer {
         "runtimeVersion": env!("CARGO_PKG_VERSION"), "uptimeMs": hello::uptime_ms(house.started), "pid": std::process::id(),
         "port": house.port, "stateDir": house.state.root(), "nodesConnected": house.hub.nodes().len(),
         "callsInFlight": house.hub.calls().await.len(), "lanes": lanes, "outboxWaiting": house.outbox.waiting().await,
-        "outcomesUnstored": house.journal.insisting(), "deviceId": house.identity.device_id(),
+        "outcomesUnstored": house.journal.insisting(), "durableCommits": house.journal.durable_commits(),
+        "deviceId": house.identity.device_id(),
         "tlsSha256": house.certificates.borrow().shown.fingerprint.to_string(),
         "processMemory": {"rssBytes": resident_bytes()},
     }))
