@@ -20,6 +20,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 mod audience;
 mod flight;
+mod held;
 mod linked;
 mod outlet;
 mod owner;

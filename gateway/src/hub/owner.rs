@@ -18,6 +18,7 @@ use serde_json::json;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::flight::{Flight, Order};
+use super::held::Held;
 use super::linked::Linked;
 use super::{Audience, Broadcast, LinkId, LinkUp, LiveDevice, LiveNode, Outgoing, OwnPresence, RETURN, Request};
 use crate::clock;
@@ -87,6 +88,7 @@ pub(super) struct Owner {
     /// Counts nodes that can be called now and could not before.
     arrived: watch::Sender<u64>,
     flight: Flight,
+    held: Held,
 }
 
 enum Happened {
@@ -94,6 +96,7 @@ enum Happened {
     TimedOut,
     PresenceDue,
     CallsDue,
+    HeldDue,
     Ended,
 }
 
@@ -114,6 +117,7 @@ impl Owner {
             presence_due: None,
             calls_due: None,
             flight: Flight::default(),
+            held: Held::default(),
         }
     }
 
@@ -128,6 +132,7 @@ impl Owner {
                     () = until(self.flight.poll_timeout()) => Happened::TimedOut,
                     () = until(self.presence_due) => Happened::PresenceDue,
                     () = until(self.calls_due) => Happened::CallsDue,
+                    () = until(self.held.due()) => Happened::HeldDue,
                 },
             };
             match happened {
@@ -135,6 +140,7 @@ impl Owner {
                 Happened::TimedOut => self.time_out(),
                 Happened::PresenceDue => self.tell_presence(),
                 Happened::CallsDue => self.tell_calls(),
+                Happened::HeldDue => self.release_held(),
                 Happened::Ended => return,
             }
         }
@@ -149,6 +155,8 @@ impl Owner {
             Some(Happened::PresenceDue)
         } else if self.calls_due.is_some_and(|at| at <= now) {
             Some(Happened::CallsDue)
+        } else if self.held.due().is_some_and(|at| at <= now) {
+            Some(Happened::HeldDue)
         } else {
             None
         }
@@ -308,6 +316,10 @@ impl Owner {
 
     fn carry_out(&mut self, mut orders: VecDeque<Order>) {
         while let Some(order) = orders.pop_front() {
+            let Some(order) = self.held.hold(order, clock::instant()) else {
+                continue;
+            };
+            self.release_held();
             let link = self
                 .linked(&order.node)
                 .filter(|link| link.generation == order.generation);
@@ -315,6 +327,19 @@ impl Owner {
             if let (false, Some(call)) = (is_sent, order.call) {
                 tracing::warn!(node = %order.node.short(), %call, "a node does not read; its link is closed");
                 orders.extend(self.flight.unsent(&call, clock::instant()));
+            }
+        }
+        if self.held.is_full() {
+            self.release_held();
+        }
+    }
+
+    /// A node whose link has gone meanwhile offers its ends again.
+    fn release_held(&mut self) {
+        for order in self.held.release() {
+            let link = self.linked(&order.node);
+            if let Some(link) = link.filter(|link| link.generation == order.generation) {
+                link.send(order.frame);
             }
         }
     }
@@ -506,6 +531,7 @@ impl Owner {
     }
 
     fn goodbye(&mut self) {
+        self.release_held();
         let payload = json!({"reason": "gateway stopping"}).into();
         self.broadcast(&Broadcast {
             name: "shutdown",

@@ -485,3 +485,48 @@ async fn what_a_node_may_do_and_the_end_of_its_link_are_in_force_when_the_hub_ha
     let closed = node.queued.cut().now_or_never();
     assert_eq!(closed, Some((4001, "device removed".to_owned())));
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_acknowledgement_leaves_with_the_next_call_or_a_moment_later() {
+    let hub = hub();
+    let mut node = Node::new(&hub, NODE).await;
+    let first = invoke(&hub, "a", NODE, false);
+    node.hears_invoke().await;
+    node.end("a").await;
+    assert!(first.await.expect("ends").is_ok());
+    assert!(node.hears_nothing().await);
+    let second = invoke(&hub, "b", NODE, false);
+    let called = tokio::time::Instant::now();
+    assert!(is_acknowledgement(&node.hears().await, "a"));
+    assert_eq!(node.hears_invoke().await, "b");
+    assert_eq!(called.elapsed(), Duration::ZERO);
+    node.end("b").await;
+    assert!(second.await.expect("ends").is_ok());
+    assert!(is_acknowledgement(&node.hears().await, "b"));
+    assert!((held::PAUSE..held::PAUSE * 2).contains(&called.elapsed()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_keeps_many_ends_is_told_at_once_which_are_safe() {
+    let hub = hub();
+    let mut node = Node::new(&hub, NODE).await;
+    let names: Vec<_> = (0..held::MOST).map(|number| format!("call {number}")).collect();
+    let calls: Vec<_> = names.iter().map(|name| invoke(&hub, name, NODE, false)).collect();
+    for _ in &names {
+        node.hears_invoke().await;
+    }
+    let (last, others) = names.split_last().expect("some");
+    for name in others {
+        node.end(name).await;
+    }
+    assert!(node.hears_nothing().await);
+    let before = tokio::time::Instant::now();
+    node.end(last).await;
+    for name in &names {
+        assert!(is_acknowledgement(&node.hears().await, name));
+    }
+    assert_eq!(before.elapsed(), Duration::ZERO);
+    for call in calls {
+        assert!(call.await.expect("ends").is_ok());
+    }
+}
