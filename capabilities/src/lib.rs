@@ -19,6 +19,7 @@ pub mod notify;
 pub mod owned;
 mod params;
 pub mod screen;
+pub mod shrink;
 pub mod system_run;
 
 use std::sync::Arc;

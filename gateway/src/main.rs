@@ -2,11 +2,16 @@
 
 use std::process::ExitCode;
 
+use atoll_capabilities::shrink;
 use atoll_gateway::cli::Cli;
 use clap::Parser;
 use tokio::runtime::{Builder, Runtime};
 
 fn main() -> ExitCode {
+    // Before anything else, since it must need nothing: a picture's decoder in a process of its own.
+    if is_picture_helper() {
+        return shrink::main();
+    }
     keep_new_files_private();
     let cli = Cli::parse();
     let runtime = match runtime() {
@@ -26,6 +31,11 @@ fn main() -> ExitCode {
             error.exit_code()
         }
     }
+}
+
+fn is_picture_helper() -> bool {
+    let mut arguments = std::env::args_os().skip(1);
+    arguments.next().is_some_and(|first| first == shrink::ARGUMENT) && arguments.next().is_none()
 }
 
 /// One thread for all that waits, the gateway too: a call passes through half a dozen tasks, and waking another thread for each

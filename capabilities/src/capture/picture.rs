@@ -144,6 +144,24 @@ pub fn preview(coded: &[u8], max_width: u32) -> Option<Preview> {
     })
 }
 
+/// Turns a picture upright, makes its longest side no more than `side` pixels, and codes it again.
+///
+/// # Errors
+/// As [`finish`].
+pub(crate) fn fit(frame: Frame, side: u32, quality: u8) -> Result<Picture, String> {
+    let upright = match frame {
+        Frame::Rgb(rgb) => rgb,
+        Frame::Jpeg(jpeg) => {
+            let orientation = mjpeg::strip(&jpeg).map_or(1, |notes| notes.orientation);
+            turn(decode(&jpeg)?, orientation)
+        }
+    };
+    let longest = u64::from(upright.width.max(upright.height).max(1));
+    let width = u64::from(upright.width) * u64::from(side) / longest;
+    let width = u32::try_from(width).unwrap_or(side).max(1);
+    encode(scale(upright, width), quality)
+}
+
 /// The pixels of a JPEG.
 ///
 /// # Errors
