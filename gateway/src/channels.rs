@@ -156,6 +156,7 @@ impl Keeper {
             api_root: bot.api_root.clone(),
             chunk_limit: Some(bot.text_chunk_limit),
             timing: Timing::default(),
+            files: Arc::new(self.house.pictures.clone()),
         });
         let channel: Arc<dyn Channel> = match telegram {
             Ok(telegram) => Arc::new(telegram),

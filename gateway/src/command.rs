@@ -25,6 +25,18 @@ pub enum Command {
         /// What to run.
         what: What,
     },
+    /// Takes a picture with a camera of a node.
+    Snap {
+        /// The node as it was named.
+        node: String,
+        /// `front`, `back`, or the id of a camera; none: the node's choice.
+        camera: Option<String>,
+    },
+    /// Takes a picture of the screen of a node.
+    Screen {
+        /// The node as it was named.
+        node: String,
+    },
     /// Answers a question.
     Approve {
         /// Which one.
@@ -67,6 +79,8 @@ pub const HELP: &str = "\
 /nodes – your devices
 /run <node> -- uname -a – run a program on a device
 /run <node> ls | wc -l – run shell text on a device (always asks)
+/snap <node> [front|back|<camera>] – take a picture
+/screen <node> – show a screen
 <node> is a name, the beginning of an id, or e.g. any,os=linux
 /approve <id> allow-once|allow-always|deny – answer a question
 /new – start afresh
@@ -74,10 +88,12 @@ pub const HELP: &str = "\
 /whoami – your id here
 /help – this list";
 
-const NAMES: [&str; 9] = [
-    "help", "status", "nodes", "run", "approve", "new", "reset", "stop", "whoami",
+const NAMES: [&str; 11] = [
+    "help", "status", "nodes", "run", "snap", "screen", "approve", "new", "reset", "stop", "whoami",
 ];
 const RUN_EXAMPLE: &str = "/run laptop -- uname -a";
+const SNAP_EXAMPLE: &str = "/snap phone back";
+const SCREEN_EXAMPLE: &str = "/screen laptop";
 const APPROVE_EXAMPLE: &str = "/approve 7f3c allow-once";
 /// A word this close to a command was meant to be it.
 const TYPO_DISTANCE: usize = 2;
@@ -102,6 +118,8 @@ pub fn parse(text: &str, bot_username: Option<&str>) -> Option<Result<Command, U
         "status" => Some(Ok(Command::Status)),
         "nodes" => Some(Ok(Command::Nodes)),
         "run" => Some(run(rest.trim())),
+        "snap" => Some(snap(rest)),
+        "screen" => Some(screen(rest)),
         "approve" => Some(approve(rest)),
         "new" => Some(Ok(Command::New)),
         "reset" => Some(Ok(Command::Reset)),
@@ -173,6 +191,38 @@ fn run(rest: &str) -> Result<Command, Usage> {
         }
         What::Argv(_) | What::Shell(_) => Ok(Command::Run { node, what }),
     }
+}
+
+fn snap(rest: &str) -> Result<Command, Usage> {
+    let (node, camera) = node_and_word(rest, SNAP_EXAMPLE)?;
+    Ok(Command::Snap { node, camera })
+}
+
+fn screen(rest: &str) -> Result<Command, Usage> {
+    match node_and_word(rest, SCREEN_EXAMPLE)? {
+        (node, None) => Ok(Command::Screen { node }),
+        (_, Some(_)) => Err(Usage {
+            problem: "A node, and nothing else.".to_owned(),
+            example: SCREEN_EXAMPLE,
+        }),
+    }
+}
+
+/// A node, and perhaps one word more.
+fn node_and_word(rest: &str, example: &'static str) -> Result<(String, Option<String>), Usage> {
+    let usage = |problem: &str| Usage {
+        problem: problem.to_owned(),
+        example,
+    };
+    let words = split_words(rest).map_err(|error| usage(&error.to_string()))?;
+    let mut words = words.into_iter();
+    let node = words.next().filter(|node| !node.is_empty());
+    let node = node.ok_or_else(|| usage("Which node? Its name comes first."))?;
+    let word = words.next();
+    if words.next().is_some() {
+        return Err(usage("That is too much; a name with a space in it needs quotes."));
+    }
+    Ok((node, word))
 }
 
 /// Phones turn two dashes into one long one.
@@ -271,6 +321,23 @@ mod tests {
     }
 
     #[test]
+    fn a_picture_takes_a_node_and_perhaps_a_camera() {
+        let check = |text: &str, node: &str, camera: Option<&str>| {
+            let (node, camera) = (node.to_owned(), camera.map(str::to_owned));
+            assert_eq!(parse(text, None), Some(Ok(Command::Snap { node, camera })), "{text}");
+        };
+        check("/snap phone", "phone", None);
+        check("/Snap 'my phone' back", "my phone", Some("back"));
+        check(
+            "/snap any,cap=camera /dev/video0",
+            "any,cap=camera",
+            Some("/dev/video0"),
+        );
+        let node = "laptop".to_owned();
+        assert_eq!(parse("/screen laptop", None), Some(Ok(Command::Screen { node })));
+    }
+
+    #[test]
     fn approve_takes_an_id_and_an_answer() {
         let check = |text: &str, decision| {
             let approval = ApprovalId::new("7f3c").expect("an id");
@@ -300,6 +367,10 @@ mod tests {
         check("/run laptop --", "Run what", RUN_EXAMPLE);
         check("/run laptop -- ''", "Run what", RUN_EXAMPLE);
         check("/run laptop -- 'a", "quote", RUN_EXAMPLE);
+        check("/snap", "Which node", SNAP_EXAMPLE);
+        check("/snap my phone back", "needs quotes", SNAP_EXAMPLE);
+        check("/screen", "Which node", SCREEN_EXAMPLE);
+        check("/screen laptop front", "nothing else", SCREEN_EXAMPLE);
         check("/approve", "An id and an answer", APPROVE_EXAMPLE);
         check("/approve 7f3c", "An id and an answer", APPROVE_EXAMPLE);
         check("/approve 7f3c maybe", "none of", APPROVE_EXAMPLE);
@@ -325,7 +396,7 @@ mod tests {
 
     #[test]
     fn every_example_and_every_line_of_the_help_is_understood() {
-        for example in [RUN_EXAMPLE, APPROVE_EXAMPLE, "/help"] {
+        for example in [RUN_EXAMPLE, SNAP_EXAMPLE, SCREEN_EXAMPLE, APPROVE_EXAMPLE, "/help"] {
             assert!(matches!(parse(example, None), Some(Ok(_))), "{example}");
         }
         for name in NAMES {

@@ -26,6 +26,9 @@ const AT_ONCE_OF_ACCOUNT: usize = 16;
 /// One send has this long; then nobody knows.
 const SEND_DEADLINE: Duration = Duration::from_secs(60);
 
+/// One with bytes has this long.
+const UPLOAD_DEADLINE: Duration = Duration::from_secs(5 * 60);
+
 /// The longest pause between two tries.
 const LONGEST_PAUSE_MS: u64 = 5 * 60 * 1000;
 
@@ -180,9 +183,11 @@ impl Outbox {
         };
         let settlement = settlement(&row, result);
         let id = row.id;
-        let notice = matches!(settlement, Settlement::Uncertain(_))
-            .then(|| notice(&row))
-            .flatten();
+        let notice = match &settlement {
+            Settlement::Uncertain(_) => notice(&row),
+            Settlement::Refused(reason) => refusal(&row, reason),
+            Settlement::Sent(_) | Settlement::Retry { .. } => None,
+        };
         let settle = move |db: &Connection| {
             outbox::settle(db, id, &settlement, clock::now())?;
             outbox::enqueue(db, notice.as_slice(), clock::now()).map(drop)
@@ -239,7 +244,13 @@ fn pause_until(at: i64, room: usize) -> Duration {
 
 async fn send_once(channel: &dyn Channel, row: &OutboxRow) -> Result<atoll_channels::port::Receipt, SendError> {
     let sending = AssertUnwindSafe(channel.send(&row.item.place, &row.item.outbound)).catch_unwind();
-    match tokio::time::timeout(SEND_DEADLINE, sending).await {
+    let deadline = match row.item.outbound {
+        Outbound::File { .. } => UPLOAD_DEADLINE,
+        Outbound::Text { .. } | Outbound::Card { .. } | Outbound::Edit { .. } | Outbound::ClickAnswer { .. } => {
+            SEND_DEADLINE
+        }
+    };
+    match tokio::time::timeout(deadline, sending).await {
         Ok(Ok(result)) => result,
         // It would hold up everything for the same place if it stayed under way.
         Ok(Err(_)) => Err(SendError::Uncertain("the channel panicked".to_owned())),
@@ -276,18 +287,33 @@ fn backoff_ms(attempts: u32) -> u64 {
     500_u64.saturating_mul(1 << attempts.min(12)).min(LONGEST_PAUSE_MS)
 }
 
-/// What the person is told when nobody knows whether a text arrived.
+/// What the person is told when nobody knows whether a message arrived.
 fn notice(row: &OutboxRow) -> Option<NewOutbound> {
-    let first_words = match &row.item.outbound {
-        Outbound::Text { text, .. } | Outbound::Card { text, .. } => text.chars().take(60).collect::<String>(),
+    let text = match &row.item.outbound {
+        Outbound::Text { text, .. } | Outbound::Card { text, .. } => {
+            let first_words = text.chars().take(60).collect::<String>();
+            format!("⚠️ Uncertain: a message of mine may not have arrived. It began: {first_words}")
+        }
+        Outbound::File { name, .. } => {
+            format!("⚠️ Uncertain: {name} may not have arrived. It is not sent again by itself.")
+        }
         Outbound::Edit { .. } | Outbound::ClickAnswer { .. } => return None,
     };
+    about(row, text)
+}
+
+/// What the person is told who waits for a picture that cannot be sent.
+fn refusal(row: &OutboxRow, reason: &str) -> Option<NewOutbound> {
+    match &row.item.outbound {
+        Outbound::File { name, .. } => about(row, format!("⚠️ {name} could not be sent: {reason}.")),
+        Outbound::Text { .. } | Outbound::Card { .. } | Outbound::Edit { .. } | Outbound::ClickAnswer { .. } => None,
+    }
+}
+
+fn about(row: &OutboxRow, text: String) -> Option<NewOutbound> {
     (!row.item.key.starts_with(NOTICE)).then(|| NewOutbound {
         place: row.item.place.clone(),
-        outbound: Outbound::Text {
-            text: format!("⚠️ Uncertain: a message of mine may not have arrived. It began: {first_words}"),
-            reply_to: None,
-        },
+        outbound: Outbound::Text { text, reply_to: None },
         run: row.item.run.clone(),
         part: 0,
         key: format!("{NOTICE}{}", row.id),

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use atoll_agent::message::Media;
 use atoll_agent::port::ToolReply;
 use atoll_agent::transcript::AppendError;
 use atoll_agent::turn::Outcome;
@@ -22,6 +23,7 @@ use crate::journal::sessions::SessionRow;
 use crate::select::SelectError;
 use crate::sessions::SessionError;
 
+mod look;
 mod report;
 mod typed;
 
@@ -53,16 +55,68 @@ impl Asker {
 
 /// Whether a command may take as long as a program on a device does.
 pub(crate) fn is_long(parsed: &Result<Command, Usage>) -> bool {
-    matches!(parsed, Ok(Command::Run { .. }))
+    matches!(
+        parsed,
+        Ok(Command::Run { .. } | Command::Snap { .. } | Command::Screen { .. })
+    )
 }
 
-/// Does what was typed; gives the answer, Markdown.
-pub(crate) async fn execute(house: &House, asker: &Asker, parsed: Result<Command, Usage>) -> String {
+/// What somebody gets who typed a command.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reply {
+    /// Markdown. Beside a picture: its caption.
+    pub(crate) text: String,
+    /// Pictures, for a chat.
+    pub(crate) media: Vec<Media>,
+}
+
+impl From<String> for Reply {
+    fn from(text: String) -> Self {
+        Self {
+            text,
+            media: Vec::new(),
+        }
+    }
+}
+
+/// For somebody whose program shows no pictures: where they are.
+pub(crate) fn in_words(reply: &Reply) -> String {
+    let mut text = reply.text.clone();
+    for media in &reply.media {
+        text.push_str(&format!(
+            "\n{} ({} bytes): /media/{}",
+            media.mime, media.size, media.handle
+        ));
+    }
+    text
+}
+
+/// Does what was typed.
+pub(crate) async fn execute(house: &House, asker: &Asker, parsed: Result<Command, Usage>) -> Reply {
     let command = match parsed {
         Ok(command) => command,
-        Err(usage) => return usage.to_string(),
+        Err(usage) => return usage.to_string().into(),
     };
     let done = match command {
+        Command::Snap { node, camera } => look::snap(house, asker, &node, camera).await,
+        Command::Screen { node } => look::screen(house, asker, &node).await,
+        other @ (Command::Help
+        | Command::Whoami
+        | Command::Status
+        | Command::Nodes
+        | Command::Run { .. }
+        | Command::Approve { .. }
+        | Command::New
+        | Command::Reset
+        | Command::Stop) => answer(house, asker, other).await.map(Reply::from),
+    };
+    done.unwrap_or_else(|refused| format!("⛔ {refused}").into())
+}
+
+/// Commands whose answer is a text.
+async fn answer(house: &House, asker: &Asker, command: Command) -> Done {
+    match command {
+        Command::Snap { .. } | Command::Screen { .. } => Ok(String::new()),
         Command::Help => Ok(command::HELP.to_owned()),
         Command::Whoami => Ok(whoami(&asker.principal)),
         Command::Status => status(house, asker).await,
@@ -72,8 +126,7 @@ pub(crate) async fn execute(house: &House, asker: &Asker, parsed: Result<Command
         Command::New => begin_anew(house, asker, "new").await,
         Command::Reset => begin_anew(house, asker, "reset").await,
         Command::Stop => Ok(stopped(stop_session(house, &asker.session).await.len())),
-    };
-    done.unwrap_or_else(|refused| format!("⛔ {refused}"))
+    }
 }
 
 /// Why a command was not done.
@@ -307,9 +360,8 @@ mod tests {
         assert_eq!(fenced("hi\n"), "```\nhi\n```");
         assert_eq!(fenced("a\n```\nb"), "````\na\n```\nb\n````");
         let reply = |text: &str, uncertain| ToolReply {
-            text: text.to_owned(),
-            is_error: true,
             uncertain,
+            ..ToolReply::error(text)
         };
         assert_eq!(told(&reply("not run: no", false)), "⚠️ not run: no");
         assert_eq!(told(&reply("uncertain: lost", true)), "⚠️ uncertain: lost");

@@ -35,6 +35,7 @@ use crate::journal::{Durability, Journal};
 use crate::lane::Lanes;
 use crate::logs::Logs;
 use crate::media::{Media, Tickets};
+use crate::pictures::Pictures;
 use crate::ring::Ring;
 use crate::rpc::LastHealth;
 use crate::seats::Seats;
@@ -88,6 +89,8 @@ pub(crate) struct House {
     pub(crate) waiting: Waiting,
     /// Blobs.
     pub(crate) media: Media,
+    /// What models and chats get of those.
+    pub(crate) pictures: Pictures,
     /// Who may fetch blobs over HTTP.
     pub(crate) tickets: Tickets,
     /// Commands on this machine and on nodes.

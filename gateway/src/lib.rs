@@ -42,6 +42,7 @@ mod listing;
 pub mod logs;
 mod media;
 mod nodes;
+mod pictures;
 mod queue;
 mod repeats;
 mod ring;

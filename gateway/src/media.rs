@@ -22,6 +22,7 @@ mod live;
 mod offers;
 mod tickets;
 mod told;
+mod unpack;
 
 pub(crate) use bring::{Bring, FETCH_AFTER_RESTART};
 pub(crate) use handle::Handle;
@@ -30,6 +31,7 @@ pub(crate) use live::{Live, Way};
 pub(crate) use offers::{Offer, Offers};
 pub(crate) use tickets::{LIFE as TICKET_LIFE, Tickets};
 pub(crate) use told::{CAPABILITY as STREAMS_CAPABILITY, CLOSE as STREAM_CLOSE, OPEN as STREAM_OPEN};
+pub(crate) use unpack::{in_words, is_packed, kind_of, store, unpacked};
 
 /// What holds for the store, out of the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -382,6 +384,16 @@ pub(crate) struct Reading {
     /// What is known of it.
     pub(crate) facts: Facts,
     _held: Held,
+}
+
+impl Reading {
+    /// A file of the same bytes whose place is its own; none any more when the store has let go of it.
+    ///
+    /// # Errors
+    /// The disk.
+    pub(crate) fn reopen(&self) -> io::Result<File> {
+        File::open(self._held.media.path(self._held.handle))
+    }
 }
 
 #[derive(Debug)]

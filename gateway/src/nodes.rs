@@ -2,30 +2,41 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use atoll_agent::port::{Caller, Nodes, ToolReply};
+use atoll_agent::port::{Caller, NodeCommand, Nodes, ToolReply};
 use atoll_pairing::access::Principal;
 use atoll_protocol::error::WireError;
+use atoll_protocol::id::DeviceId;
 use atoll_protocol::json::Json;
 use atoll_protocol::limits;
+use atoll_protocol::scope::Role;
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use crate::journal::calls::{CallRow, CallState, ToolKey};
+use crate::media;
+use crate::pictures::Pictures;
 use crate::ring::{Before, Call, CallRefused, Ring};
 
 /// One turn's view of the ring.
 pub(crate) struct AgentNodes {
     ring: Ring,
+    pictures: Pictures,
     any: AtomicBool,
 }
 
 impl AgentNodes {
-    /// The ring as it is now.
-    pub(crate) async fn new(ring: Ring) -> Self {
-        let any = !ring.hub.nodes().is_empty();
+    /// The ring as it is now. A node that is away counts: right after a start none is here yet, and a call to one says so.
+    pub(crate) async fn new(ring: Ring, pictures: Pictures) -> Self {
+        let look = ring
+            .book
+            .read(|book, _| book.records().any(|record| record.role(Role::Node).is_some()));
+        let any = look.await.unwrap_or_default();
         Self {
             ring,
+            pictures,
             any: AtomicBool::new(any),
         }
     }
@@ -51,56 +62,127 @@ impl Nodes for AgentNodes {
         Ok(row.into())
     }
 
-    async fn invoke(&self, caller: &Caller, node: &str, command: &str, params: Option<Json>) -> ToolReply {
-        if command.starts_with("system.run") || command.starts_with("system.execApprovals") {
+    async fn invoke(&self, caller: &Caller, node: &str, command: NodeCommand) -> ToolReply {
+        if command.name.starts_with("system.run") || command.name.starts_with("system.execApprovals") {
             return failed("use the tool exec with host=node for commands".to_owned());
         }
-        let key = ToolKey {
-            run: caller.key.run.clone(),
-            tool_call: caller.key.tool_call.clone(),
-        };
-        match self.ring.before(&key, &caller.cancel).await {
-            Ok(None) => {}
-            Ok(Some(Before::Open(end))) => return reply(end.map_err(CallRefused::Failed)),
-            Ok(Some(Before::Ended(row))) => return of_row(*row),
-            Err(refused) => return reply(Err(refused)),
-        }
-        let node = match self.ring.find(Some(node)).await {
-            Ok(node) => node,
-            Err(error) => return failed(error.to_string()),
-        };
-        let principal = Arc::new(Principal::agent(caller.agent.clone(), caller.session.clone()));
-        let call = Call {
-            key: Some(ToolKey {
+        let once = Once {
+            ring: &self.ring,
+            principal: Arc::new(Principal::agent(caller.agent.clone(), caller.session.clone())),
+            key: ToolKey {
                 run: caller.key.run.clone(),
                 tool_call: caller.key.tool_call.clone(),
-            }),
-            cancel: caller.cancel.clone(),
-            ..Call::new(node, command, params, limits::CALL_DEADLINE)
+            },
+            cancel: &caller.cancel,
         };
-        reply(self.ring.call(&principal, &call).await)
+        match once.invoke(node, command).await {
+            Ok(Some(payload)) => self.told(&payload).await,
+            Ok(None) => ToolReply::ok("ok"),
+            Err(error) => error.reply(),
+        }
     }
 }
 
-fn reply(ended: Result<Option<Json>, CallRefused>) -> ToolReply {
-    match ended {
-        Ok(payload) => ToolReply::ok(payload.map_or_else(|| "ok".to_owned(), |payload| payload.as_str().to_owned())),
-        Err(CallRefused::Failed(failure)) => ToolReply {
-            uncertain: failure.is_uncertain(),
-            text: failure.to_string(),
-            is_error: true,
-        },
-        Err(refused) => failed(WireError::from(refused).message),
+impl AgentNodes {
+    /// A result in words, with its pictures beside it.
+    async fn told(&self, payload: &Json) -> ToolReply {
+        let found = self.pictures.of(payload).await;
+        let mut text = media::in_words(payload);
+        for note in found.notes {
+            text.push('\n');
+            text.push_str(&note);
+        }
+        ToolReply {
+            media: found.media,
+            ..ToolReply::ok(text)
+        }
+    }
+}
+
+/// One call on a node that is made once, however often it is asked for under its key.
+pub(crate) struct Once<'a> {
+    pub(crate) ring: &'a Ring,
+    pub(crate) principal: Arc<Principal>,
+    pub(crate) key: ToolKey,
+    pub(crate) cancel: &'a CancellationToken,
+}
+
+impl Once<'_> {
+    /// Its result; what has bytes is in the store by then.
+    pub(crate) async fn invoke(&self, node: &str, command: NodeCommand) -> Result<Option<Json>, NotInvoked> {
+        match self.ring.before(&self.key, self.cancel).await? {
+            None => {}
+            Some(Before::Open(end)) => return Ok(end.map_err(CallRefused::Failed)?),
+            Some(Before::Ended(row)) => return of_row(*row),
+        }
+        let node: DeviceId = self
+            .ring
+            .find(Some(node))
+            .await
+            .map_err(|error| NotInvoked::Node(error.to_string()))?;
+        let timeout = command
+            .timeout
+            .unwrap_or(limits::CALL_DEADLINE)
+            .min(Duration::from_secs(60 * 60));
+        let call = Call {
+            key: Some(self.key.clone()),
+            cancel: self.cancel.clone(),
+            ..Call::new(node, command.name, command.params, timeout)
+        };
+        Ok(self.ring.call(&self.principal, &call).await?)
+    }
+}
+
+/// Why there is no result.
+#[derive(Debug)]
+pub(crate) enum NotInvoked {
+    /// Nobody, or more than one, is meant.
+    Node(String),
+    /// It was not made, or failed.
+    Call(CallRefused),
+    /// It had failed before a restart, and this was written down.
+    Before {
+        /// The words.
+        text: String,
+        /// Whether it may have had its effect.
+        uncertain: bool,
+    },
+}
+
+impl From<CallRefused> for NotInvoked {
+    fn from(refused: CallRefused) -> Self {
+        Self::Call(refused)
+    }
+}
+
+impl NotInvoked {
+    /// For a model or a person.
+    pub(crate) fn reply(self) -> ToolReply {
+        match self {
+            Self::Node(text) => failed(text),
+            Self::Call(CallRefused::Failed(failure)) => ToolReply {
+                uncertain: failure.is_uncertain(),
+                ..ToolReply::error(failure.to_string())
+            },
+            Self::Call(refused) => failed(WireError::from(refused).message),
+            Self::Before { text, uncertain } => ToolReply {
+                uncertain,
+                ..ToolReply::error(text)
+            },
+        }
     }
 }
 
 /// What was written down before a restart.
-fn of_row(row: CallRow) -> ToolReply {
-    ToolReply {
-        text: row.result.unwrap_or_else(|| "ok".to_owned()),
-        is_error: row.state != CallState::Ok,
-        uncertain: row.state == CallState::Uncertain,
+fn of_row(row: CallRow) -> Result<Option<Json>, NotInvoked> {
+    let text = row.result.unwrap_or_default();
+    if row.state == CallState::Ok {
+        return Ok(Json::parse(&text).ok());
     }
+    Err(NotInvoked::Before {
+        text,
+        uncertain: row.state == CallState::Uncertain,
+    })
 }
 
 fn failed(text: String) -> ToolReply {

@@ -30,7 +30,7 @@ use crate::config::ConfigStore;
 use crate::hub::{Hub, LiveNode, NewInvoke, Part};
 use crate::journal::calls::{self, CallEnd, CallRow, CallState, Details, Fingerprint, NewCall, ToolKey};
 use crate::journal::{Durability, Journal, JournalError};
-use crate::media::{FETCH_AFTER_RESTART, Live, Media, Offers};
+use crate::media::{self, FETCH_AFTER_RESTART, Live, Media, Offers};
 use crate::repeats::{Key, Repeats};
 use crate::select::{self, Candidate, SelectError};
 
@@ -238,6 +238,12 @@ impl Ring {
             let progress = call.progress.as_ref();
             end = Box::pin(self.unload(call.node, result.clone(), deadline, progress, &call.cancel)).await;
         }
+        if let Ok(Some(result)) = &end
+            && call.key.is_some()
+            && media::is_packed(result)
+        {
+            end = Box::pin(self.unpack(result.clone())).await;
+        }
         drop(load);
         if call.is_durable() {
             Box::pin(self.record_end(call, &end)).await;
@@ -369,6 +375,12 @@ impl Ring {
         {
             let deadline = clock::instant() + FETCH_AFTER_RESTART;
             end = self.unload(node, result.clone(), deadline, None, cancel).await;
+        }
+        if let Ok(Some(result)) = &end
+            && row.new.key.is_some()
+            && media::is_packed(result)
+        {
+            end = self.unpack(result.clone()).await;
         }
         let (id, row) = (call.clone(), end_row(&end));
         let close = move |db: &rusqlite::Connection| calls::close(db, &id, &row, clock::now()).map(drop);

@@ -45,6 +45,7 @@ use crate::journal::Journal;
 use crate::lane::Lanes;
 use crate::logs::Logs;
 use crate::media::{Live, Media, Offers, Tickets};
+use crate::pictures::Pictures;
 use crate::repeats::Repeats;
 use crate::ring::{Leaving, Ring};
 use crate::rpc;
@@ -269,6 +270,7 @@ fn turns(given: &Given, owners: &Owners, exec: &Commands) -> Result<Turns, Start
         outbox: owners.outbox.clone(),
         accounts: owners.accounts.clone(),
         exec: exec.clone(),
+        pictures: Pictures::new(exec.ring.media.clone(), given.config.clone()),
         models: Arc::new(HttpModels::new(CONNECT_DEADLINE)?),
         state: given.state.clone(),
         stop: given.stop.clone(),
@@ -328,6 +330,7 @@ async fn build(given: Given) -> Result<Arc<House>, StartError> {
         approvals: owners.approvals,
         cards: owners.cards,
         media: ring.media.clone(),
+        pictures: turns.pictures.clone(),
         tickets: Tickets::default(),
         ring,
         waiting,

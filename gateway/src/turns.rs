@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use atoll_agent::driver::{Ports, run_turn};
+use atoll_agent::message::Media;
 use atoll_agent::model::Models;
 use atoll_agent::port::Watch;
 use atoll_agent::transcript::Transcript;
@@ -30,6 +31,7 @@ use crate::journal::runs::{self, RunEnd, RunRow, RunState};
 use crate::journal::sessions::Counts;
 use crate::journal::{Durability, Journal};
 use crate::lane::{Job, Lanes, Runner};
+use crate::pictures::Pictures;
 use crate::sessions::{About, Sessions, reset};
 use crate::watch::Broadcaster;
 
@@ -104,6 +106,7 @@ pub(crate) struct Turns {
     pub(crate) outbox: Outbox,
     pub(crate) accounts: Accounts,
     pub(crate) exec: Commands,
+    pub(crate) pictures: Pictures,
     pub(crate) models: Arc<dyn Models>,
     pub(crate) state: crate::state::StateDir,
     /// The gateway goes down.
@@ -207,10 +210,11 @@ impl Turns {
         let watch = Arc::new(Broadcaster::new(self.hub.clone(), row.new.agent.clone()));
         let ports = Ports {
             exec: Arc::new(self.exec.clone()),
-            nodes: Arc::new(crate::nodes::AgentNodes::new(self.exec.ring.clone()).await),
+            nodes: Arc::new(crate::nodes::AgentNodes::new(self.exec.ring.clone(), self.pictures.clone()).await),
             watch: watch.clone() as Arc<dyn Watch>,
             models: self.models.clone(),
             meanwhile: Arc::new(self.clone()),
+            pictures: Arc::new(self.pictures.clone()),
         };
         let typing = source
             .place()
@@ -248,7 +252,9 @@ impl Turns {
         let text = end.outcome.text().map(str::to_owned);
         let answer = match (&source, &text) {
             (Source::Chat { place, message, .. }, Some(text)) => {
-                self.parts(&run, place, message.as_deref(), text).await
+                let mut parts = self.parts(&run, place, message.as_deref(), text).await;
+                parts.extend(pictures(&run, place, &end));
+                parts
             }
             (Source::Chat { .. } | Source::Operator, _) => Vec::new(),
         };
@@ -305,6 +311,21 @@ impl Turns {
     }
 }
 
+/// What a turn's tools gave follows its answer. A turn that a person stopped is to show nothing more.
+fn pictures(run: &RunId, place: &Place, end: &TurnEnd) -> Vec<NewOutbound> {
+    if matches!(end.outcome, Outcome::Aborted { .. } | Outcome::Silent) {
+        return Vec::new();
+    }
+    let picture = |(index, media): (usize, &Media)| NewOutbound {
+        place: place.clone(),
+        outbound: crate::pictures::outbound(media, String::new()),
+        run: Some(run.clone()),
+        part: u32::try_from(index).unwrap_or(u32::MAX),
+        key: format!("run:{run}:media:{index}"),
+    };
+    end.media.iter().enumerate().map(picture).collect()
+}
+
 #[async_trait]
 impl Runner for Turns {
     async fn run(&self, job: Job, cancel: CancellationToken) {
@@ -346,6 +367,7 @@ async fn type_on(accounts: Accounts, place: Place) {
 fn failed(message: String) -> TurnEnd {
     TurnEnd {
         outcome: Outcome::Failed { message },
+        media: Vec::new(),
         usage: atoll_agent::message::Usage::default(),
         rounds: 0,
         model: None,

@@ -6,7 +6,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use atoll_agent::driver::{Ports, TurnSpec, run_turn};
 use atoll_agent::model::{Api, HttpModels, ModelConfig, ModelDeadlines, ModelRef};
-use atoll_agent::port::{Caller, Exec, ExecRequest, Meanwhile, Nodes, Progress, ToolReply, Watch};
+use atoll_agent::port::{
+    Caller, Exec, ExecRequest, Meanwhile, NodeCommand, Nodes, Pictures, Progress, ToolReply, Watch,
+};
 use atoll_agent::tool::{ExecDefaults, ToolPolicy};
 use atoll_agent::transcript::{Header, Transcript};
 use atoll_agent::turn::{Outcome, TurnEnd, TurnLimits};
@@ -69,6 +71,7 @@ fn config(api: Api, base_url: String, name: &str) -> ModelConfig {
         api,
         context_window: 200_000,
         max_tokens: 1_000,
+        sees: true,
         deadlines: ModelDeadlines {
             first_token: Duration::from_millis(400),
             silence: Duration::from_millis(300),
@@ -102,8 +105,15 @@ impl Nodes for House {
         Err(format!("no node {node}"))
     }
 
-    async fn invoke(&self, _: &Caller, _: &str, command: &str, _: Option<Json>) -> ToolReply {
-        ToolReply::ok(command)
+    async fn invoke(&self, _: &Caller, _: &str, command: NodeCommand) -> ToolReply {
+        ToolReply::ok(command.name)
+    }
+}
+
+#[async_trait]
+impl Pictures for House {
+    async fn view(&self, _: &str) -> Option<Vec<u8>> {
+        None
     }
 }
 
@@ -149,6 +159,7 @@ impl Session {
             watch: texts.clone(),
             models: Arc::new(HttpModels::new(Duration::from_secs(2)).expect("a client")),
             meanwhile: Arc::new(House),
+            pictures: Arc::new(House),
         };
         Self {
             _folder: folder,

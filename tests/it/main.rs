@@ -18,6 +18,7 @@ mod openclaw;
 mod pairing;
 mod peers;
 mod phone;
+mod pictures;
 mod pipes;
 mod screen;
 mod senses;

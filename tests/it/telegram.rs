@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use atoll_channels::conformance::{self, Act, Ending, MemoryPort, Platform, Seen};
+use atoll_channels::conformance::{self, Act, Ending, MemoryFiles, MemoryPort, Platform, Seen};
 use atoll_channels::port::{AccountRef, Button, Channel, Content, Outbound, PeerKind, Place, SendError};
 use atoll_channels::telegram::{Telegram, TelegramAccount, Timing};
 use atoll_tests::fake::telegram::{FakeTelegram, Fault, Person, Post};
@@ -58,12 +58,8 @@ impl Platform for Chat {
             }
             Act::BreakReceiving => self.fake.fail_next("getUpdates", Fault::DropAfter),
             Act::RejectToken => self.fake.change_token("99:another"),
-            Act::NextSend(Ending::Throttled) => self.fake.fail_next("sendMessage", Fault::TooManyRequests(1)),
-            Act::NextSend(Ending::Refused) => self.fake.fail_next(
-                "sendMessage",
-                Fault::Refuse(403, "Forbidden: bot was blocked by the user"),
-            ),
-            Act::NextSend(Ending::AnswerLost) => self.fake.fail_next("sendMessage", Fault::DropAfter),
+            Act::NextSend(ending) => self.fake.fail_next("sendMessage", fault(ending)),
+            Act::NextPhoto(ending) => self.fake.fail_next("sendPhoto", fault(ending)),
         }
     }
 
@@ -71,7 +67,21 @@ impl Platform for Chat {
         Seen {
             unacknowledged: self.fake.unconfirmed(),
             sent: self.fake.sent(ANN).into_iter().map(|sent| sent.text).collect(),
+            photos: self
+                .fake
+                .sent(ANN)
+                .into_iter()
+                .filter_map(|sent| Some(sent.file?.bytes))
+                .collect(),
         }
+    }
+}
+
+fn fault(ending: Ending) -> Fault {
+    match ending {
+        Ending::Throttled => Fault::TooManyRequests(1),
+        Ending::Refused => Fault::Refuse(403, "Forbidden: bot was blocked by the user"),
+        Ending::AnswerLost => Fault::DropAfter,
     }
 }
 
@@ -88,6 +98,7 @@ fn telegram_at(api_root: &str, token: &str) -> Telegram {
         api_root: Some(api_root.to_owned()),
         chunk_limit: None,
         timing,
+        files: std::sync::Arc::new(MemoryFiles),
     };
     Telegram::new(account).expect("a valid account")
 }
@@ -147,6 +158,7 @@ conforms! {
     order_is_kept_through_an_outage
     a_split_text_can_be_sent_and_is_whole
     a_send_says_what_is_certain
+    a_photo_is_sent_whole_once_or_says_why_not
     a_stop_is_prompt
     a_rejected_token_is_seen
 }
@@ -295,6 +307,56 @@ async fn a_chat_that_is_gone_refuses_and_says_why() {
         matches!(&unknown, Err(SendError::Refused(why)) if why.contains("chat not found")),
         "{unknown:?}"
     );
+}
+
+fn file(mime: &str, caption: &str) -> Outbound {
+    Outbound::File {
+        handle: MemoryFiles::PICTURE.into(),
+        name: "a \"photo\"\r\n.jpg".into(),
+        mime: mime.into(),
+        caption: caption.into(),
+        reply_to: None,
+    }
+}
+
+#[tokio::test]
+async fn a_file_is_shown_as_what_it_is_and_a_picture_that_is_no_photo_goes_as_a_file() {
+    let chat = Chat::new().await;
+    for (mime, kind) in [
+        ("video/mp4", "video"),
+        ("application/pdf", "document"),
+        ("image/jpeg", "photo"),
+    ] {
+        chat.send(file(mime, "")).await.expect("sent");
+        let sent = chat.fake.sent(ANN).pop().and_then(|sent| sent.file).expect("a file");
+        assert_eq!((sent.kind.as_str(), sent.mime.as_str()), (kind, mime));
+        assert_eq!(
+            (sent.name.as_str(), sent.bytes),
+            ("a _photo___.jpg", MemoryFiles::picture())
+        );
+    }
+    chat.fake
+        .fail_next("sendPhoto", Fault::Refuse(400, "Bad Request: PHOTO_INVALID_DIMENSIONS"));
+    chat.send(file("image/jpeg", "")).await.expect("sent in another way");
+    let sent = chat.fake.sent(ANN).pop().and_then(|sent| sent.file).expect("a file");
+    assert_eq!(sent.kind, "document");
+}
+
+#[tokio::test]
+async fn a_caption_is_formatted_cut_to_what_telegram_takes_and_reaches_its_topic() {
+    let chat = Chat::new().await;
+    chat.send(file("image/jpeg", "a **bold** <move>")).await.expect("sent");
+    let sent = chat.fake.sent(ANN).pop().expect("a message");
+    assert_eq!((sent.text.as_str(), sent.html), ("a bold <move>", true));
+    chat.send(file("image/jpeg", &"é".repeat(3000))).await.expect("sent");
+    assert_eq!(chat.fake.sent(ANN).pop().expect("a message").text.chars().count(), 1024);
+    chat.fake.add_group(-100, &[8]);
+    let place = place(PeerKind::Group, -100, Some(8));
+    chat.telegram()
+        .send(&place, &file("image/jpeg", "x"))
+        .await
+        .expect("sent");
+    assert_eq!(chat.fake.sent(-100)[0].topic, Some(8));
 }
 
 #[tokio::test]

@@ -97,6 +97,7 @@ pub struct Setting {
     patches: Vec<Value>,
     script: Script,
     pipe: Pipe,
+    rules: Option<Value>,
 }
 
 impl Default for Setting {
@@ -106,6 +107,7 @@ impl Default for Setting {
             patches: Vec::new(),
             script: Box::new(|_| None),
             pipe: Pipe::Ws,
+            rules: None,
         }
     }
 }
@@ -122,6 +124,13 @@ impl Setting {
     #[must_use]
     pub fn over(mut self, pipe: Pipe) -> Self {
         self.pipe = pipe;
+        self
+    }
+
+    /// With a node whose owner allows this, in the words of [`Node::rules`].
+    #[must_use]
+    pub fn rules(mut self, document: &Value) -> Self {
+        self.rules = Some(document.clone());
         self
     }
 
@@ -156,7 +165,15 @@ impl Setting {
             merge(&mut config, patch);
         }
         let mesh = Mesh::with(&config).await.over(self.pipe);
-        let node = mesh.node(NODE).await;
+        let node = match &self.rules {
+            None => mesh.node(NODE).await,
+            Some(rules) => {
+                let mut node = Node::prepare(&mesh.target(), NODE, &[]).over(self.pipe);
+                node.rules(rules);
+                node.run();
+                mesh.admit(NODE, node).await
+            }
+        };
         Scene {
             telegram,
             model,

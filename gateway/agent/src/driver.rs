@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::message::{Message, ToolCall, User};
 use crate::model::error::ModelError;
-use crate::model::{ModelConfig, ModelRequest, Models};
-use crate::port::{CallKey, Caller, Exec, Meanwhile, Nodes, ToolReply, TurnClock, Watch};
+use crate::model::{Album, ModelConfig, ModelRequest, Models};
+use crate::port::{CallKey, Caller, Exec, Meanwhile, Nodes, Pictures, ToolReply, TurnClock, Watch};
 use crate::prompt::{BootstrapFile, SystemPrompt, system_prompt};
 use crate::tool::workspace::Workspace;
 use crate::tool::{ExecDefaults, ToolDescriptor, ToolPolicy, Toolbox};
@@ -74,6 +74,8 @@ pub struct Ports {
     pub models: Arc<dyn Models>,
     /// Whoever speaks while it runs.
     pub meanwhile: Arc<dyn Meanwhile>,
+    /// The pictures that models are shown.
+    pub pictures: Arc<dyn Pictures>,
 }
 
 /// Runs a turn to its end. `cancel` stops it at the next point where that loses nothing; dropping the future is like a crash, and the same
@@ -114,6 +116,7 @@ impl Broken {
         };
         TurnEnd {
             outcome,
+            media: Vec::new(),
             usage: crate::message::Usage::default(),
             rounds: 0,
             model: None,
@@ -282,16 +285,22 @@ impl Driver {
         let Some(config) = self.spec.models.get(model).map(Arc::clone) else {
             return;
         };
-        let messages = view::fitted(messages, self.budget(&config));
-        let request = ModelRequest {
+        let messages = view::fitted(&view::with_pictures(messages, config.sees), self.budget(&config));
+        let mut request = ModelRequest {
             config,
             system: Arc::clone(&self.system),
             tools: Arc::clone(&self.tools),
             messages,
+            album: Album::default(),
         };
         let (models, pieces) = (Arc::clone(&self.ports.models), self.pieces.clone());
+        let pictures = Arc::clone(&self.ports.pictures);
         self.work = async move {
-            let asked = AssertUnwindSafe(models.ask(request, &pieces)).catch_unwind().await;
+            let asking = async {
+                request.album = Album::of(&request.messages, &*pictures).await;
+                models.ask(request, &pieces).await
+            };
+            let asked = AssertUnwindSafe(asking).catch_unwind().await;
             match asked {
                 Ok(Ok(message)) => Event::ModelDone(message),
                 Ok(Err(error)) => Event::ModelFailed(error),

@@ -93,6 +93,8 @@ pub enum Part {
     Thinking(String),
     /// A request to run a tool.
     ToolCall(ToolCall),
+    /// Bytes that a tool gave, by their handle.
+    Media(Media),
     /// A piece of a kind this version does not know (images of an imported transcript, …); kept, never sent.
     Other(Json),
 }
@@ -102,7 +104,15 @@ impl Part {
     pub fn as_call(&self) -> Option<&ToolCall> {
         match self {
             Self::ToolCall(call) => Some(call),
-            Self::Text(_) | Self::Thinking(_) | Self::Other(_) => None,
+            Self::Text(_) | Self::Thinking(_) | Self::Media(_) | Self::Other(_) => None,
+        }
+    }
+
+    /// The bytes, if it names some.
+    pub fn as_media(&self) -> Option<&Media> {
+        match self {
+            Self::Media(media) => Some(media),
+            Self::Text(_) | Self::Thinking(_) | Self::ToolCall(_) | Self::Other(_) => None,
         }
     }
 
@@ -110,9 +120,40 @@ impl Part {
     pub fn as_text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
-            Self::ToolCall(_) | Self::Thinking(_) | Self::Other(_) => None,
+            Self::ToolCall(_) | Self::Thinking(_) | Self::Media(_) | Self::Other(_) => None,
         }
     }
+}
+
+/// Bytes in the house's media store. Never the bytes themselves: those are read when somebody is shown them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Media {
+    /// The store's handle.
+    pub handle: String,
+    /// A file name, in the words of whoever gave it.
+    pub name: String,
+    /// What its first bytes say it is, e.g. `image/jpeg`.
+    pub mime: String,
+    /// Bytes.
+    pub size: u64,
+    /// What a model can look at; none: it is only told of it.
+    pub view: Option<View>,
+}
+
+/// A small JPEG of a picture, in the store as well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct View {
+    /// The store's handle.
+    pub handle: String,
+    /// Pixels in a row.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+}
+
+impl View {
+    /// Its media type.
+    pub const MIME: &str = "image/jpeg";
 }
 
 /// A model's wish to run a tool.

@@ -8,6 +8,7 @@ mod http;
 mod openai;
 mod sse;
 
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -15,14 +16,18 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use atoll_protocol::json::Json;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use secrecy::SecretString;
 use tokio::sync::mpsc;
 
 pub use http::{BuildError, HttpModels};
 
-use crate::message::{Assistant, MALFORMED_ARGS, Message};
+use crate::message::{Assistant, MALFORMED_ARGS, Media, Message, Part};
+use crate::port::Pictures;
 use crate::prompt::SystemPrompt;
 use crate::tool::ToolDescriptor;
+use crate::turn::view;
 use error::ModelError;
 
 /// A model as people write it: `provider/model`. The model's own name may hold further slashes.
@@ -109,6 +114,8 @@ pub struct ModelConfig {
     pub context_window: u32,
     /// The longest answer to ask for, tokens.
     pub max_tokens: u32,
+    /// Whether it can look at pictures (`models[].input` names `image`).
+    pub sees: bool,
     /// How long to wait for it.
     pub deadlines: ModelDeadlines,
 }
@@ -145,6 +152,50 @@ pub struct ModelRequest {
     pub tools: Arc<[ToolDescriptor]>,
     /// The conversation, fitted, calls and results paired.
     pub messages: Vec<Arc<Message>>,
+    /// The pictures that it names and that are still there.
+    pub album: Album,
+}
+
+/// The bytes of the pictures of one request as base64, by the handles of their views.
+#[derive(Debug, Default)]
+pub struct Album(HashMap<String, String>);
+
+/// What stands in a request for a picture that is not there any more.
+const GONE: &str = "it is not in the media store any more";
+
+impl Album {
+    /// Reads every picture that these messages show.
+    pub async fn of(messages: &[Arc<Message>], pictures: &dyn Pictures) -> Self {
+        let mut album = HashMap::new();
+        for handle in shown(messages) {
+            if let Some(bytes) = pictures.view(&handle).await {
+                album.insert(handle, STANDARD.encode(bytes));
+            }
+        }
+        Self(album)
+    }
+
+    /// The base64 of a picture, or the words for one that has none.
+    fn show<'a>(&'a self, media: &Media) -> Result<&'a str, String> {
+        let view = media.view.as_ref().and_then(|view| self.0.get(&view.handle));
+        view.map(String::as_str).ok_or_else(|| view::not_shown(media, GONE))
+    }
+}
+
+/// The pictures that messages show, each once.
+fn shown(messages: &[Arc<Message>]) -> BTreeSet<String> {
+    let mut handles = BTreeSet::new();
+    for message in messages {
+        if let Message::ToolResult(result) = &**message {
+            let views = result
+                .content
+                .iter()
+                .filter_map(Part::as_media)
+                .filter_map(|media| media.view.as_ref());
+            handles.extend(views.map(|view| view.handle.clone()));
+        }
+    }
+    handles
 }
 
 /// Whoever can ask models. The gateway uses [`HttpModels`]; tests script it.

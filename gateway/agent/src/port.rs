@@ -1,12 +1,15 @@
 //! What an agent turn needs from the house around it. The gateway implements these; tests script them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use atoll_protocol::id::{AgentId, RunId, SessionKey};
 use atoll_protocol::json::Json;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+use crate::message::Media;
 
 /// Names one tool call for ever: the same key after a restart means the same call, so that it is never run twice.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -98,6 +101,8 @@ pub struct ToolReply {
     pub is_error: bool,
     /// The effect is unknown (a device or the gateway died in the middle); the person must be told.
     pub uncertain: bool,
+    /// Pictures and files that came of it.
+    pub media: Vec<Media>,
 }
 
 impl ToolReply {
@@ -107,6 +112,7 @@ impl ToolReply {
             text: text.into(),
             is_error: false,
             uncertain: false,
+            media: Vec::new(),
         }
     }
 
@@ -131,7 +137,7 @@ pub trait Exec: Send + Sync {
 /// The ring of devices, as the tool `nodes` sees it.
 #[async_trait]
 pub trait Nodes: Send + Sync {
-    /// Whether any node could be used now; without one the tool is not offered.
+    /// Whether there is any node; without one the tool is not offered.
     fn any(&self) -> bool;
 
     /// All nodes, as the rows of `node.list`.
@@ -140,8 +146,26 @@ pub trait Nodes: Send + Sync {
     /// One node: id, unique prefix, name or conditions. The error is a sentence that lists the candidates.
     async fn describe(&self, node: &str) -> Result<Json, String>;
 
-    /// Invokes a command other than `system.run` on a node.
-    async fn invoke(&self, caller: &Caller, node: &str, command: &str, params: Option<Json>) -> ToolReply;
+    /// Runs a command other than `system.run` on a node. Bytes of its result are in the media store by then, and in no text.
+    async fn invoke(&self, caller: &Caller, node: &str, command: NodeCommand) -> ToolReply;
+}
+
+/// A command for a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeCommand {
+    /// Its name, e.g. `camera.snap`.
+    pub name: String,
+    /// Its parameters.
+    pub params: Option<Json>,
+    /// How long it may take; none: the house's usual time.
+    pub timeout: Option<Duration>,
+}
+
+/// The pictures that models are shown.
+#[async_trait]
+pub trait Pictures: Send + Sync {
+    /// The bytes of a [`crate::message::View`]; none when they are not in the store any more.
+    async fn view(&self, handle: &str) -> Option<Vec<u8>>;
 }
 
 /// What a person says while a turn runs.

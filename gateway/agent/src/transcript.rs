@@ -5,6 +5,7 @@
 //! kept as they are. Calls block for as long as the disk does.
 
 mod facts;
+mod media;
 mod record;
 
 use std::fs::{File, OpenOptions};

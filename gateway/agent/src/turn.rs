@@ -391,10 +391,11 @@ impl Turn {
         if repeat == Repeat::Tell {
             text.push_str("\n\n[This was the same call as the ones before. Do something else, or say what you found.]");
         }
+        let media = reply.media.into_iter().map(Part::Media);
         let result = ToolResult {
             call: call.id.clone(),
             tool: call.name.clone(),
-            content: vec![Part::Text(text)],
+            content: std::iter::once(Part::Text(text)).chain(media).collect(),
             is_error: reply.is_error,
             uncertain: reply.uncertain,
         };
@@ -445,6 +446,7 @@ impl Turn {
         self.state = State::Done;
         effects.push(Effect::Finish(TurnEnd {
             outcome: ending::outcome(self.own(), self.setup.direct),
+            media: ending::media(self.own()),
             usage: self.usage,
             rounds: self.rounds,
             model: self.setup.models.get(self.model).cloned(),

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::port::{Channel, Outbound, Place, SendError};
 
-pub use memory::{MemoryPort, Mode};
+pub use memory::{MemoryFiles, MemoryPort, Mode};
 
 /// How long a scenario waits before it fails.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -19,7 +19,7 @@ const PROMPT: Duration = Duration::from_secs(1);
 
 /// One platform with one account and one chat, both working.
 pub trait Platform: Send + Sync {
-    /// A channel for the account, as a program that was just started would make it.
+    /// A channel for the account, as a program that was just started would make it, with [`MemoryFiles`].
     fn channel(&self) -> Box<dyn Channel>;
 
     /// Where somebody writes and the channel may answer.
@@ -41,8 +41,10 @@ pub enum Act<'a> {
     BreakReceiving,
     /// The credentials are worth nothing any more.
     RejectToken,
-    /// The next message the channel sends ends so.
+    /// The next text the channel sends ends so.
     NextSend(Ending),
+    /// The next photo the channel sends ends so.
+    NextPhoto(Ending),
 }
 
 /// How a send ends.
@@ -63,6 +65,8 @@ pub struct Seen {
     pub unacknowledged: usize,
     /// What the channel wrote at [`Platform::place`].
     pub sent: Vec<String>,
+    /// The photos among it.
+    pub photos: Vec<Vec<u8>>,
 }
 
 /// A message is stored before the platform is told; while the house refuses it, the platform keeps it.
@@ -171,6 +175,47 @@ pub async fn a_send_says_what_is_certain(platform: &dyn Platform) {
     let lost = send(channel.as_ref(), platform, "three").await;
     assert!(matches!(lost, Err(SendError::Uncertain(_))), "{lost:?}");
     assert_eq!(platform.seen().sent, ["three"], "it was sent, once");
+}
+
+/// A photo goes out whole with its words, and says what is certain as a text does.
+pub async fn a_photo_is_sent_whole_once_or_says_why_not(platform: &dyn Platform) {
+    let channel = platform.channel();
+    photo(channel.as_ref(), platform, MemoryFiles::PICTURE)
+        .await
+        .expect("sent");
+    let seen = platform.seen();
+    assert_eq!(seen.photos, [MemoryFiles::picture()]);
+    assert!(seen.sent.concat().contains("a caption"), "{seen:?}");
+    let gone = photo(channel.as_ref(), platform, "gone").await;
+    assert!(
+        matches!(&gone, Err(SendError::Refused(why)) if why.contains("media store")),
+        "{gone:?}"
+    );
+    platform.act(Act::NextPhoto(Ending::Throttled));
+    let throttled = photo(channel.as_ref(), platform, MemoryFiles::PICTURE).await;
+    assert!(
+        matches!(throttled, Err(SendError::Retry { after_ms: 1.., .. })),
+        "{throttled:?}"
+    );
+    platform.act(Act::NextPhoto(Ending::Refused));
+    let refused = photo(channel.as_ref(), platform, MemoryFiles::PICTURE).await;
+    assert!(matches!(refused, Err(SendError::Refused(_))), "{refused:?}");
+    assert_eq!(platform.seen().photos.len(), 1, "what was not sent is not there");
+    platform.act(Act::NextPhoto(Ending::AnswerLost));
+    let lost = photo(channel.as_ref(), platform, MemoryFiles::PICTURE).await;
+    assert!(matches!(lost, Err(SendError::Uncertain(_))), "{lost:?}");
+    assert_eq!(platform.seen().photos.len(), 2, "it was sent, once");
+}
+
+async fn photo(channel: &dyn Channel, platform: &dyn Platform, handle: &str) -> Result<(), SendError> {
+    let outbound = Outbound::File {
+        handle: handle.to_owned(),
+        name: "photo.jpg".to_owned(),
+        mime: "image/jpeg".to_owned(),
+        caption: "a **caption**".to_owned(),
+        reply_to: None,
+    };
+    channel.send(&platform.place(), &outbound).await.map(|_| ())
 }
 
 /// Stopping does not wait for the platform.

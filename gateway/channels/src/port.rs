@@ -106,6 +106,19 @@ pub enum Outbound {
         /// Rows of buttons.
         buttons: Vec<Vec<Button>>,
     },
+    /// A photo, a video or a file, as its media type says.
+    File {
+        /// Names its bytes in the house's media store; they are read when it is sent.
+        handle: String,
+        /// A file name.
+        name: String,
+        /// Media type.
+        mime: String,
+        /// Markdown beside it; may be empty.
+        caption: String,
+        /// The message it answers.
+        reply_to: Option<String>,
+    },
     /// Replaces a text that was sent, and removes its buttons.
     Edit {
         /// The platform's id of the message.
@@ -185,6 +198,27 @@ pub trait Port: Send + Sync {
 
     /// Reports how the account is doing.
     fn status(&self, account: &AccountRef, status: AccountStatus);
+}
+
+/// The house's media store, as a channel that sends files sees it.
+#[async_trait]
+pub trait Files: Send + Sync {
+    /// All bytes behind a handle, if there are no more than `limit`.
+    async fn read(&self, handle: &str, limit: u64) -> Result<Vec<u8>, FileError>;
+}
+
+/// Why there are no bytes.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FileError {
+    /// The store has let go of them.
+    #[error("it is not in the media store any more (media.ttlHours, media.maxMb)")]
+    Gone,
+    /// So many bytes.
+    #[error("it has {0} bytes, which is more than can be sent")]
+    TooLarge(u64),
+    /// The disk; perhaps later.
+    #[error("the media store failed: {0}")]
+    Failed(String),
 }
 
 /// The house could not store it; the channel tries again and must not acknowledge.

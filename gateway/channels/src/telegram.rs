@@ -7,19 +7,23 @@
 
 mod api;
 mod convert;
+mod file;
+mod form;
 mod pace;
 mod receive;
 mod render;
 mod send;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use secrecy::{ExposeSecret, SecretString};
 use teloxide::Bot;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::port::{AccountRef, Channel, Outbound, Place, Port, Receipt, SendError};
+use crate::port::{AccountRef, Channel, Files, Outbound, Place, Port, Receipt, SendError};
 use crate::split::split;
 
 pub use render::to_html;
@@ -43,6 +47,8 @@ pub struct TelegramAccount {
     pub chunk_limit: Option<usize>,
     /// Waits; the default is right outside tests.
     pub timing: Timing,
+    /// Where the bytes of files are.
+    pub files: Arc<dyn Files>,
 }
 
 /// How long things may take.
@@ -102,6 +108,8 @@ pub struct Telegram {
     timing: Timing,
     sender: Bot,
     pacer: pace::Pacer,
+    files: Arc<dyn Files>,
+    uploads: Semaphore,
 }
 
 impl Telegram {
@@ -122,6 +130,8 @@ impl Telegram {
             timing: account.timing,
             sender,
             pacer: pace::Pacer::default(),
+            files: account.files,
+            uploads: Semaphore::new(1),
         })
     }
 

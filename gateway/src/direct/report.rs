@@ -110,7 +110,7 @@ fn node(row: &Value) -> String {
 }
 
 /// A device's own words, with nothing in them that would format.
-fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     text.chars()
         .map(|c| {
             if c.is_whitespace() || "*_`[]~".contains(c) {

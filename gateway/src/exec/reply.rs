@@ -63,9 +63,8 @@ pub(super) fn of_payload(payload: Option<&Json>) -> ToolReply {
         text.push_str("[no output]");
     }
     ToolReply {
-        text,
         is_error,
-        uncertain: false,
+        ..ToolReply::ok(text)
     }
 }
 
@@ -109,20 +108,15 @@ fn of_failure(failure: &Failure) -> ToolReply {
 
 /// A failure in words.
 pub(super) fn failed(text: String) -> ToolReply {
-    ToolReply {
-        text,
-        is_error: true,
-        uncertain: false,
-    }
+    ToolReply::error(text)
 }
 
 fn uncertain(reason: String) -> ToolReply {
     let text =
         format!("uncertain: nobody knows whether the command ran, or how far ({reason}); it will not be run again");
     ToolReply {
-        text,
-        is_error: true,
         uncertain: true,
+        ..ToolReply::error(text)
     }
 }
 

@@ -16,7 +16,7 @@ use crate::clock;
 use crate::command::card;
 use crate::config::{QueueDrop, QueueMode};
 use crate::deliver::Accounts;
-use crate::direct::{self, Unanswered};
+use crate::direct::{self, Reply, Unanswered};
 use crate::house::House;
 use crate::journal::Durability;
 use crate::journal::inbox::{self, InboxState};
@@ -132,14 +132,20 @@ async fn execute(house: &House, typed: Typed) {
         .catch_unwind()
         .await;
     // Taken up again it would only panic again, and so would everything behind it wait.
-    let text = done.unwrap_or_else(|_| {
+    let reply = done.unwrap_or_else(|_| {
         tracing::error!(row, "a typed command panicked");
-        "⚠️ That broke inside the gateway; `atoll logs` has the place.".to_owned()
+        "⚠️ That broke inside the gateway; `atoll logs` has the place."
+            .to_owned()
+            .into()
     });
-    let answer = parts(&house.accounts, &place, Some(&message), &text, |part| {
-        take::key(row, part)
-    })
-    .await;
+    let answer = if reply.media.is_empty() {
+        parts(&house.accounts, &place, Some(&message), &reply.text, |part| {
+            take::key(row, part)
+        })
+        .await
+    } else {
+        pictures(row, &place, &reply)
+    };
     settle(house, row, InboxState::Done, None, answer).await;
 }
 
@@ -235,6 +241,18 @@ async fn settle(house: &House, row: i64, state: InboxState, reason: Option<Strin
         }
     };
     do_or_set_aside(&house.tasks, settled).await;
+}
+
+/// Pictures as a channel sends them, the first with its words.
+fn pictures(row: i64, place: &Place, reply: &Reply) -> Vec<NewOutbound> {
+    let picture = |(index, media)| NewOutbound {
+        place: place.clone(),
+        outbound: crate::pictures::outbound(media, if index == 0 { reply.text.clone() } else { String::new() }),
+        run: None,
+        part: u32::try_from(index).unwrap_or(u32::MAX),
+        key: take::key(row, index),
+    };
+    reply.media.iter().enumerate().map(picture).collect()
 }
 
 /// A text as its channel sends it, part by part.

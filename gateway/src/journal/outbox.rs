@@ -212,7 +212,7 @@ pub fn recover(db: &Connection, now: i64) -> Result<Vec<OutboxRow>, JournalError
 /// Whether it does no harm to send this again: the first answer to a question counts, however often it is asked.
 pub fn is_repeatable(outbound: &Outbound) -> bool {
     match outbound {
-        Outbound::Text { .. } => false,
+        Outbound::Text { .. } | Outbound::File { .. } => false,
         Outbound::Card { .. } | Outbound::Edit { .. } | Outbound::ClickAnswer { .. } => true,
     }
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use atoll_pairing::proven::Language;
 use atoll_protocol::blob::{self, BlobHandle, BlobKind, FIELD};
 use atoll_protocol::calls::Failure;
-use atoll_protocol::error::WireError;
+use atoll_protocol::error::{CallError, WireError};
 use atoll_protocol::id::DeviceId;
 use atoll_protocol::json::Json;
 use serde_json::{Value, json};
@@ -90,6 +90,20 @@ impl Ring {
 }
 
 impl Ring {
+    /// A result for somebody who works with handles: its base64 is in the store.
+    pub(super) async fn unpack(&self, result: Json) -> Result<Option<Json>, Failure> {
+        let (store, bounds) = (self.media.clone(), self.bounds());
+        let unpacking = tokio::task::spawn_blocking(move || media::unpacked(&store, bounds, &result));
+        let unpacked = unpacking.await.unwrap_or_else(|error| Err(error.to_string()));
+        let failed = |error| {
+            CallError::new(
+                "BLOB_FAILED",
+                format!("the bytes of the result cannot be kept: {error}"),
+            )
+        };
+        unpacked.map(Some).map_err(|error| Failure::Node(failed(error)))
+    }
+
     /// A result of a node of the dialect: its streams by the names that they are watched under. It has no other blobs.
     fn name_streams(&self, node: DeviceId, result: &Json) -> Json {
         let mut left = STREAMS;

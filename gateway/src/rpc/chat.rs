@@ -193,9 +193,10 @@ fn obey(house: &Arc<House>, asker: Asker, parsed: Result<Command, Usage>) {
     let (house, stop) = (house.clone(), house.turns.stop.clone());
     house.clone().tasks.spawn(async move {
         let run = asker.run.clone();
-        let Some(text) = stop.run_until_cancelled(direct::execute(&house, &asker, parsed)).await else {
+        let Some(reply) = stop.run_until_cancelled(direct::execute(&house, &asker, parsed)).await else {
             return;
         };
+        let text = direct::in_words(&reply);
         house
             .turns
             .end_unstarted(&run, Outcome::Answer { text }, Vec::new())

@@ -109,9 +109,18 @@ fn model(config: &Config, name: &str) -> Result<ModelConfig, String> {
         api: api(&name, provider)?,
         context_window: number(known.and_then(|model| model.context_window), CONTEXT_WINDOW),
         max_tokens: number(known.and_then(|model| model.max_tokens), MAX_TOKENS),
+        sees: sees(&name, known),
         deadlines: ModelDeadlines::default(),
         name,
     })
+}
+
+/// As configured; of a model that is not listed, as those of its provider do nowadays.
+fn sees(name: &ModelRef, known: Option<&config::Model>) -> bool {
+    match known {
+        Some(model) => model.input.iter().any(|kind| kind == "image"),
+        None => matches!(name.provider.as_str(), "anthropic" | "openai"),
+    }
 }
 
 fn base_url(name: &ModelRef, provider: Option<&Provider>) -> Result<String, String> {

@@ -7,7 +7,9 @@ use std::ops::Deref;
 use axum::http::HeaderMap;
 use serde_json::{Value, json};
 
-use super::model::{Asked, Dialect, Frames, ModelServer, Refused, Saying, Script, Step, is_name, list, only, text};
+use super::model::{
+    Asked, Dialect, Frames, ModelServer, Refused, Saying, Script, Step, is_name, list, only, picture, text,
+};
 
 /// The server; stops when dropped.
 pub struct FakeAnthropic(ModelServer);
@@ -222,6 +224,12 @@ fn check_user(at: &str, blocks: &[Value], mut open: Vec<String>, marks: &mut usi
     let mut after_text = false;
     for (index, block) in blocks.iter().enumerate() {
         let at = format!("{at}.content.{index}");
+        if block["type"] == "image" {
+            after_text = true;
+            check_image(&at, block)?;
+            mark(&at, block, marks)?;
+            continue;
+        }
         if block["type"] != "tool_result" {
             after_text = true;
             check_text(&at, block, marks)?;
@@ -244,9 +252,7 @@ fn check_user(at: &str, blocks: &[Value], mut open: Vec<String>, marks: &mut usi
         if after_text {
             return Err(format!("{at}: `tool_result` blocks must come before other content"));
         }
-        if !(block["content"].is_null() || block["content"].is_string() || block["content"].is_array()) {
-            return Err(format!("{at}.content: Input should be a valid string"));
-        }
+        check_result(&at, block)?;
         if !(block["is_error"].is_null() || block["is_error"].is_boolean()) {
             return Err(format!("{at}.is_error: Input should be a valid boolean"));
         }
@@ -259,6 +265,42 @@ fn check_user(at: &str, blocks: &[Value], mut open: Vec<String>, marks: &mut usi
          corresponding `tool_result` block in the next message.",
         open.join(", ")
     ))
+}
+
+/// Text, or a list of texts and pictures; no pictures of what failed.
+fn check_result(at: &str, block: &Value) -> Result<(), String> {
+    let parts = match &block["content"] {
+        Value::Null | Value::String(_) => return Ok(()),
+        Value::Array(parts) => parts,
+        _ => return Err(format!("{at}.content: Input should be a valid string")),
+    };
+    for (index, part) in parts.iter().enumerate() {
+        let at = format!("{at}.content.{index}");
+        match text(&part["type"]) {
+            "image" if block["is_error"] == true => {
+                return Err(format!(
+                    "{at}: all content must be type \"text\" if \"is_error\" is true"
+                ));
+            }
+            "image" => drop(check_image(&at, part)?),
+            _ => check_text(&at, part, &mut 0)?,
+        }
+    }
+    Ok(())
+}
+
+fn check_image(at: &str, block: &Value) -> Result<Vec<u8>, String> {
+    only(at, block, &["type", "source", "cache_control"])?;
+    let source = &block["source"];
+    only(&format!("{at}.source"), source, &["type", "media_type", "data"])?;
+    if source["type"] != "base64" {
+        return Err(format!("{at}.source.type: this fake takes base64 alone"));
+    }
+    picture(
+        &format!("{at}.source"),
+        text(&source["media_type"]),
+        text(&source["data"]),
+    )
 }
 
 fn check_assistant(
@@ -297,36 +339,51 @@ fn check_assistant(
 }
 
 fn asked(body: Value, number: usize) -> Asked {
-    let mut last_user = String::new();
-    let mut results = Vec::new();
-    for message in list(&body["messages"])
+    let mut asked = Asked {
+        number,
+        last_user: String::new(),
+        results: Vec::new(),
+        pictures: Vec::new(),
+        tools: list(&body["tools"])
+            .iter()
+            .map(|tool| text(&tool["name"]).to_owned())
+            .collect(),
+        body: Value::Null,
+    };
+    let from_user = list(&body["messages"])
         .iter()
-        .filter(|message| message["role"] == "user")
-    {
+        .filter(|message| message["role"] == "user");
+    for message in from_user {
+        if let Some(said) = message["content"].as_str() {
+            hears(&mut asked, said);
+        }
         for block in list(&message["content"]) {
-            if block["type"] == "tool_result" {
-                results.push(text(&block["content"]).to_owned());
-            } else {
-                text(&block["text"]).clone_into(&mut last_user);
-                results.clear();
+            match text(&block["type"]) {
+                "tool_result" => is_told(&mut asked, &block["content"]),
+                "image" => asked.pictures.extend(check_image("", block)),
+                _ => hears(&mut asked, text(&block["text"])),
             }
         }
-        if let Some(said) = message["content"].as_str() {
-            said.clone_into(&mut last_user);
-            results.clear();
+    }
+    asked.body = body;
+    asked
+}
+
+fn hears(asked: &mut Asked, said: &str) {
+    said.clone_into(&mut asked.last_user);
+    asked.results.clear();
+    asked.pictures.clear();
+}
+
+fn is_told(asked: &mut Asked, content: &Value) {
+    let mut words = text(content).to_owned();
+    for part in list(content) {
+        words.push_str(text(&part["text"]));
+        if part["type"] == "image" {
+            asked.pictures.extend(check_image("", part));
         }
     }
-    let tools = list(&body["tools"])
-        .iter()
-        .map(|tool| text(&tool["name"]).to_owned())
-        .collect();
-    Asked {
-        number,
-        body,
-        last_user,
-        results,
-        tools,
-    }
+    asked.results.push(words);
 }
 
 fn event(name: &str, data: &Value) -> String {
@@ -415,6 +472,11 @@ mod tests {
         let use_one =
             json!({"role": "assistant", "content": [{"type": "tool_use", "id": "t1", "name": "exec", "input": {}}]});
         let result = |id: &str| json!({"role": "user", "content": [{"type": "tool_result", "tool_use_id": id}]});
+        let image = |media_type: &str, data: &str| json!({"type": "image", "source": {"type": "base64", "media_type": media_type, "data": data}});
+        let shown = |image: Value| {
+            let result = json!({"type": "tool_result", "tool_use_id": "t1", "content": [image]});
+            asking(json!([user, use_one, {"role": "user", "content": [result]}]))
+        };
         let good = asking(json!([user, use_one, result("t1")]));
         assert_eq!(check_body(&good), Ok(()));
         let mut without_limit = good.clone();
@@ -424,6 +486,9 @@ mod tests {
         let mut toolless = good.clone();
         toolless["tools"] = json!([]);
         for (body, words) in [
+            (shown(image("image/jpeg", "**")), "invalid base64"),
+            (shown(image("image/jpeg", "aGk=")), "Could not process"),
+            (shown(image("text/plain", "aGk=")), "media_type"),
             (without_limit, "max_tokens: Field required"),
             (unknown, "prompt: Extra inputs"),
             (toolless, "must define tools"),

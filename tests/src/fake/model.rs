@@ -11,6 +11,8 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, Response, StatusCode, Uri, header};
 use axum::response::IntoResponse;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use futures_util::{StreamExt, stream};
 use serde_json::Value;
 use tokio::net::TcpListener;
@@ -123,6 +125,8 @@ pub struct Asked {
     pub last_user: String,
     /// The texts of the tool results since then.
     pub results: Vec<String>,
+    /// The pictures since then, decodable JPEGs.
+    pub pictures: Vec<Vec<u8>>,
     /// The names of the tools on offer.
     pub tools: Vec<String>,
 }
@@ -360,6 +364,36 @@ pub(crate) fn only(at: &str, value: &Value, known: &[&str]) -> Result<(), String
         Some(key) => Err(format!("{at}.{key}: Extra inputs are not permitted")),
         None => Ok(()),
     }
+}
+
+/// What services take as one picture, bytes.
+const PICTURE: usize = 5 << 20;
+
+/// The bytes of a picture that a service would take; what is wrong with it otherwise.
+pub(crate) fn picture(at: &str, media_type: &str, data: &str) -> Result<Vec<u8>, String> {
+    if !["image/jpeg", "image/png", "image/gif", "image/webp"].contains(&media_type) {
+        return Err(format!(
+            "{at}.media_type: Input should be 'image/jpeg', 'image/png', 'image/gif' or 'image/webp'"
+        ));
+    }
+    let bytes = STANDARD
+        .decode(data)
+        .map_err(|_| format!("{at}.data: invalid base64 data"))?;
+    if bytes.len() > PICTURE {
+        return Err(format!(
+            "{at}: image exceeds 5 MB maximum: {} bytes > {PICTURE} bytes",
+            bytes.len()
+        ));
+    }
+    if media_type != "image/jpeg" {
+        return Err(format!("{at}: this fake reads image/jpeg alone"));
+    }
+    let seen = atoll_capabilities::capture::preview(&bytes, 8192);
+    let seen = seen.ok_or_else(|| format!("{at}: Could not process image"))?;
+    if seen.width.max(seen.height) > 2000 {
+        return Err(format!("{at}: image dimensions exceed max allowed size"));
+    }
+    Ok(bytes)
 }
 
 /// A list of values, empty when it is none.

@@ -7,7 +7,7 @@ use std::ops::Deref;
 use axum::http::HeaderMap;
 use serde_json::{Value, json};
 
-use super::model::{Asked, Dialect, Frames, ModelServer, Refused, Saying, Script, Step, is_name, list, text};
+use super::model::{Asked, Dialect, Frames, ModelServer, Refused, Saying, Script, Step, is_name, list, picture, text};
 
 /// The server; stops when dropped.
 pub struct FakeOpenAi(ModelServer);
@@ -153,7 +153,11 @@ fn check_messages(messages: &[Value]) -> Result<(), String> {
         }
         all_answered(&open)?;
         match role {
-            "system" | "developer" | "user" => check_content(&at, &message["content"])?,
+            "system" | "developer" => check_content(&at, &message["content"])?,
+            "user" => {
+                check_content(&at, &message["content"])?;
+                pictures_of(&at, &message["content"])?;
+            }
             "assistant" => open = check_assistant(&at, message, &mut ids)?,
             other => {
                 return Err(format!(
@@ -173,7 +177,15 @@ fn answered(at: &str, message: &Value, open: &mut Vec<String>) -> Result<(), Str
         ));
     };
     open.remove(place);
-    if message["content"].is_string() || message["content"].is_array() {
+    if message["content"].is_string() {
+        return Ok(());
+    }
+    if list(&message["content"]).iter().any(|part| part["type"] != "text") {
+        return Err(format!(
+            "Invalid {at}.content: messages with role 'tool' hold text alone."
+        ));
+    }
+    if message["content"].is_array() {
         return Ok(());
     }
     Err(format!(
@@ -205,6 +217,26 @@ fn check_content(at: &str, content: &Value) -> Result<(), String> {
     } else {
         Ok(())
     }
+}
+
+/// The pictures of a message whose content is a list.
+fn pictures_of(at: &str, content: &Value) -> Result<Vec<Vec<u8>>, String> {
+    let mut pictures = Vec::new();
+    for (index, part) in list(content).iter().enumerate() {
+        let at = format!("{at}.content.[{index}]");
+        match text(&part["type"]) {
+            "text" => check_content(&at, &part["text"])?,
+            "image_url" => {
+                let url = text(&part["image_url"]["url"]).strip_prefix("data:");
+                let (media_type, data) = url
+                    .and_then(|url| url.split_once(";base64,"))
+                    .ok_or_else(|| format!("{at}: this fake takes data URLs alone"))?;
+                pictures.push(picture(&at, media_type, data)?);
+            }
+            other => return Err(format!("Invalid value: '{other}' in {at}.")),
+        }
+    }
+    Ok(pictures)
 }
 
 fn check_assistant(at: &str, message: &Value, ids: &mut HashSet<String>) -> Result<Vec<String>, String> {
@@ -241,12 +273,17 @@ fn check_assistant(at: &str, message: &Value, ids: &mut HashSet<String>) -> Resu
 
 fn asked(body: Value, number: usize) -> Asked {
     let mut last_user = String::new();
-    let mut results = Vec::new();
+    let (mut results, mut pictures) = (Vec::new(), Vec::new());
     for message in list(&body["messages"]) {
         match text(&message["role"]) {
+            // Pictures of tools are no words of a person.
+            "user" if message["content"].is_array() => {
+                pictures.extend(pictures_of("", &message["content"]).unwrap_or_default());
+            }
             "user" => {
                 text(&message["content"]).clone_into(&mut last_user);
                 results.clear();
+                pictures.clear();
             }
             "tool" => results.push(text(&message["content"]).to_owned()),
             _ => {}
@@ -261,6 +298,7 @@ fn asked(body: Value, number: usize) -> Asked {
         body,
         last_user,
         results,
+        pictures,
         tools,
     }
 }
@@ -355,6 +393,18 @@ mod tests {
                 "Unrecognized request argument supplied: prompt",
             ),
             (with("tools", json!([])), "empty array"),
+            (
+                asking(
+                    json!([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/jpeg;base64,aGk="}}]}]),
+                ),
+                "Could not process",
+            ),
+            (
+                asking(
+                    json!([user, calling, {"role": "tool", "tool_call_id": "c1", "content": [{"type": "image_url"}]}]),
+                ),
+                "hold text alone",
+            ),
             (with("max_tokens", json!(0)), "max_tokens"),
             (asking(json!([])), "empty array"),
             (asking(json!([{"role": "user", "content": ""}])), "content"),

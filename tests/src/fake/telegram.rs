@@ -1,6 +1,7 @@
 //! Telegram's Bot API for one bot, over real HTTP on a port of its own. Owns the connection and the faults a test asks
 //! for; what the methods mean is in `world`. Never sleeps to wait for a client: every wait is for a condition.
 
+mod form;
 mod html;
 mod world;
 
@@ -19,14 +20,17 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
+use form::Upload;
 pub use html::visible;
-pub use world::{ClickAnswer, Person, Post, Sent};
+pub use world::{ClickAnswer, Person, Post, Sent, SentFile};
 use world::{Refusal, World};
 
 /// How long a test waits for the program under test before it fails.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// The largest request the Bot API takes from us.
+/// The largest request without a file that the Bot API takes from us.
 const MAX_BODY: usize = 1 << 20;
+/// The largest with one.
+const MAX_UPLOAD: usize = 51 << 20;
 
 /// What goes wrong with one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -263,16 +267,19 @@ impl std::error::Error for Dropped {}
 
 async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Body>, Dropped> {
     let path = request.uri().path().to_owned();
-    let is_json = request
+    let kind = request
         .headers()
         .get("content-type")
-        .is_some_and(|kind| kind == "application/json");
-    let body = to_bytes(Body::new(request.into_body()), MAX_BODY)
+        .and_then(|kind| kind.to_str().ok());
+    let kind = kind.unwrap_or_default().to_owned();
+    let is_form = kind.starts_with("multipart/");
+    let most = if is_form { MAX_UPLOAD } else { MAX_BODY };
+    let body = to_bytes(Body::new(request.into_body()), most)
         .await
         .map_err(|_| Dropped)?;
-    let body = if is_json && !body.is_empty() { &body[..] } else { b"{}" };
-    let Ok(parameters) = serde_json::from_slice::<Value>(body) else {
-        return Ok(reply(&Err(Refusal::bad("can't parse JSON"))));
+    let (parameters, upload) = match read(&kind, &body) {
+        Ok(read) => read,
+        Err(refusal) => return Ok(reply(&Err(refusal))),
     };
     let Some((token, method)) = path.strip_prefix("/bot").and_then(|rest| rest.split_once('/')) else {
         return Ok(reply(&Err(Refusal::new(404, "Not Found"))));
@@ -295,13 +302,27 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
         Some(Fault::Delay(delay)) => tokio::time::sleep(delay).await,
         Some(Fault::DropAfter | Fault::ErrorAfter) | None => {}
     }
-    let result = perform(&shared, &method, &parameters).await;
+    let result = perform(&shared, &method, &parameters, upload).await;
     shared.changed.send_modify(|version| *version += 1);
     match fault {
         Some(Fault::DropAfter) => Err(Dropped),
         Some(Fault::ErrorAfter) => Ok(reply(&Err(Refusal::new(500, "Internal Server Error")))),
         _ => Ok(reply(&result)),
     }
+}
+
+/// The parameters of a request, and its file.
+fn read(kind: &str, body: &[u8]) -> Result<(Value, Option<Upload>), Refusal> {
+    if kind.starts_with("multipart/") {
+        return form::read(kind, body).map_err(|error| Refusal::bad(&format!("can't parse the form: {error}")));
+    }
+    let body = if kind == "application/json" && !body.is_empty() {
+        body
+    } else {
+        b"{}"
+    };
+    let parameters = serde_json::from_slice(body).map_err(|_| Refusal::bad("can't parse JSON"))?;
+    Ok((parameters, None))
 }
 
 /// Checks the token, notes the call, and takes the fault that waits for it.
@@ -316,11 +337,16 @@ fn admit(shared: &Shared, token: &str, method: &str, parameters: &Value) -> Resu
     Ok(waiting.and_then(|at| state.faults.remove(at)).map(|(_, fault)| fault))
 }
 
-async fn perform(shared: &Shared, method: &str, parameters: &Value) -> Result<Value, Refusal> {
+async fn perform(shared: &Shared, method: &str, parameters: &Value, upload: Option<Upload>) -> Result<Value, Refusal> {
     if method == "getupdates" {
         return updates(shared, parameters).await;
     }
-    shared.state().world.perform(method, parameters)
+    let mut state = shared.state();
+    match (method, upload) {
+        ("sendphoto" | "sendvideo" | "senddocument", Some(upload)) => state.world.send_file(method, parameters, upload),
+        (_, Some(_)) => Err(Refusal::bad("this method takes no file")),
+        (_, None) => state.world.perform(method, parameters),
+    }
 }
 
 /// Holds the request until there is something to say. A second one ends the first, as the real API does.

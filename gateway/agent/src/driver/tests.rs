@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use super::*;
 use crate::message::{Assistant, Part, StopReason};
 use crate::model::{Api, ModelDeadlines, ModelRef};
-use crate::port::{ExecRequest, Progress};
+use crate::port::{ExecRequest, NodeCommand, Progress};
 use crate::transcript::Header;
 
 /// What the scripted model does, by the number of tool results since the person's last words.
@@ -69,6 +69,7 @@ impl World {
             watch: self.clone(),
             models: self.clone(),
             meanwhile: self.clone(),
+            pictures: self.clone(),
         }
     }
 
@@ -139,8 +140,15 @@ impl Nodes for World {
         Err(format!("no node {node}"))
     }
 
-    async fn invoke(&self, _: &Caller, _: &str, command: &str, _: Option<Json>) -> ToolReply {
-        ToolReply::ok(command)
+    async fn invoke(&self, _: &Caller, _: &str, command: NodeCommand) -> ToolReply {
+        ToolReply::ok(command.name)
+    }
+}
+
+#[async_trait]
+impl Pictures for World {
+    async fn view(&self, _: &str) -> Option<Vec<u8>> {
+        None
     }
 }
 
@@ -206,6 +214,7 @@ fn model(name: &str) -> Arc<ModelConfig> {
         api_key: None,
         api: Api::AnthropicMessages,
         context_window: 200_000,
+        sees: true,
         max_tokens: 4_096,
         deadlines: ModelDeadlines::default(),
     })

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use super::error::{ModelError, Refusal};
 use super::http::{Heard, Reader as Reads};
 use super::sse::SseEvent;
-use super::{ModelRequest, arguments, read_event};
-use crate::message::{Assistant, Message, Part, StopReason, ToolCall, ToolResult, Usage};
+use super::{Album, ModelRequest, arguments, read_event};
+use crate::message::{Assistant, Message, Part, StopReason, ToolCall, ToolResult, Usage, View};
 use crate::tool::ToolDescriptor;
 
 /// The version of the API that this file speaks.
@@ -52,7 +52,7 @@ struct Turn {
 }
 
 fn body(request: &ModelRequest) -> Body<'_> {
-    let mut messages = turns(&request.messages, Calls::of(request));
+    let mut messages = turns(&request.messages, Calls::of(request), &request.album);
     // The conversation only grows, so its end is where the next request's cached prefix ends.
     if let Some(Value::Object(last)) = messages.last_mut().and_then(|turn| turn.content.last_mut()) {
         last.insert("cache_control".to_owned(), json!({"type": "ephemeral"}));
@@ -101,10 +101,10 @@ impl Calls {
 }
 
 /// Roles must alternate and results come first in the message after their calls, so neighbours of one role become one message.
-fn turns(messages: &[Arc<Message>], calls: Calls) -> Vec<Turn> {
+fn turns(messages: &[Arc<Message>], calls: Calls, album: &Album) -> Vec<Turn> {
     let mut turns: Vec<Turn> = Vec::new();
     for message in messages {
-        let (role, content) = blocks(message, calls);
+        let (role, content) = blocks(message, calls, album);
         match turns.last_mut() {
             Some(last) if last.role == role => last.content.extend(content),
             Some(_) | None => turns.push(Turn { role, content }),
@@ -114,25 +114,46 @@ fn turns(messages: &[Arc<Message>], calls: Calls) -> Vec<Turn> {
     turns
 }
 
-fn blocks(message: &Message, calls: Calls) -> (&'static str, Vec<Value>) {
+fn blocks(message: &Message, calls: Calls, album: &Album) -> (&'static str, Vec<Value>) {
     let parts = |parts: &[Part]| parts.iter().filter_map(|part| block(part, calls)).collect();
     match message {
         Message::User(user) => ("user", parts(&user.content)),
         Message::Assistant(assistant) => ("assistant", parts(&assistant.content)),
-        Message::ToolResult(result) => ("user", vec![result_block(result, calls)]),
+        Message::ToolResult(result) => ("user", result_blocks(result, calls, album)),
     }
 }
 
-fn result_block(result: &ToolResult, calls: Calls) -> Value {
-    let text = result.text();
+fn result_blocks(result: &ToolResult, calls: Calls, album: &Album) -> Vec<Value> {
+    let mut text = result.text();
+    let mut pictures = Vec::new();
+    for media in result
+        .content
+        .iter()
+        .filter_map(Part::as_media)
+        .filter(|media| media.view.is_some())
+    {
+        match album.show(media) {
+            Ok(data) => pictures.push(json!({
+                "type": "image", "source": {"type": "base64", "media_type": View::MIME, "data": data},
+            })),
+            Err(words) => text.push_str(&words),
+        }
+    }
     if calls == Calls::Told {
-        return json!({"type": "text", "text": format!("[Result of {}]\n{text}", result.tool)});
+        let told = json!({"type": "text", "text": format!("[Result of {}]\n{text}", result.tool)});
+        return std::iter::once(told).chain(pictures).collect();
     }
     let mut block = json!({"type": "tool_result", "tool_use_id": result.call, "is_error": result.is_error});
-    if !text.is_empty() {
-        block["content"] = Value::String(text);
+    let has_text = !text.trim().is_empty();
+    match (has_text, pictures.is_empty()) {
+        (true, true) => block["content"] = Value::String(text),
+        (false, true) => {}
+        (_, false) => {
+            let words = has_text.then(|| json!({"type": "text", "text": text}));
+            block["content"] = words.into_iter().chain(pictures).collect();
+        }
     }
-    block
+    vec![block]
 }
 
 fn block(part: &Part, calls: Calls) -> Option<Value> {
@@ -146,7 +167,7 @@ fn block(part: &Part, calls: Calls) -> Option<Value> {
         Part::ToolCall(call) => Some(json!({
             "type": "tool_use", "id": call.id, "name": call.name, "input": call.args.tree(),
         })),
-        Part::Thinking(_) | Part::Other(_) => None,
+        Part::Thinking(_) | Part::Media(_) | Part::Other(_) => None,
     }
 }
 

@@ -2,6 +2,7 @@
 //! Source: <https://platform.openai.com/docs/api-reference/chat-streaming>
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use reqwest::{Client, RequestBuilder};
 use secrecy::ExposeSecret;
@@ -11,8 +12,8 @@ use serde_json::{Map, Value, json};
 use super::error::{ModelError, Refusal};
 use super::http::{ErrorBody, Heard, Reader as Reads};
 use super::sse::SseEvent;
-use super::{ModelRequest, arguments, read_event};
-use crate::message::{Assistant, Message, Part, StopReason, ToolCall, Usage};
+use super::{Album, ModelRequest, arguments, read_event};
+use crate::message::{Assistant, Message, Part, StopReason, ToolCall, ToolResult, Usage, View};
 use crate::tool::ToolDescriptor;
 
 /// Calls in one message; an index beyond it is a broken stream.
@@ -31,7 +32,7 @@ pub(super) fn request(client: &Client, request: &ModelRequest) -> RequestBuilder
 fn body(request: &ModelRequest) -> Value {
     let config = &request.config;
     let mut messages = vec![json!({"role": "system", "content": request.system.whole()})];
-    messages.extend(request.messages.iter().filter_map(|message| wire(message)));
+    messages.extend(conversation(&request.messages, &request.album));
     let mut body = json!({
         "model": config.name.model,
         "stream": true,
@@ -59,6 +60,50 @@ fn tool(descriptor: &ToolDescriptor) -> Value {
     }})
 }
 
+/// A message with the result of a tool holds text alone, so pictures follow all results of one step as a message of the user's.
+fn conversation(messages: &[Arc<Message>], album: &Album) -> Vec<Value> {
+    let mut wired = Vec::with_capacity(messages.len());
+    let mut pictures = Vec::new();
+    for message in messages {
+        if let Message::ToolResult(result) = &**message {
+            wired.push(tool_result(result, album, &mut pictures));
+            continue;
+        }
+        wired.extend(looked_at(std::mem::take(&mut pictures)));
+        wired.extend(wire(message));
+    }
+    wired.extend(looked_at(pictures));
+    wired
+}
+
+fn tool_result(result: &ToolResult, album: &Album, pictures: &mut Vec<Value>) -> Value {
+    let mut text = result.text();
+    for media in result
+        .content
+        .iter()
+        .filter_map(Part::as_media)
+        .filter(|media| media.view.is_some())
+    {
+        match album.show(media) {
+            Ok(data) => {
+                let url = format!("data:{};base64,{data}", View::MIME);
+                pictures.push(json!({"type": "image_url", "image_url": {"url": url}}));
+            }
+            Err(words) => text.push_str(&words),
+        }
+    }
+    json!({"role": "tool", "tool_call_id": result.call, "content": text})
+}
+
+fn looked_at(pictures: Vec<Value>) -> Option<Value> {
+    if pictures.is_empty() {
+        return None;
+    }
+    let words = json!({"type": "text", "text": "[The pictures of the tool results above, in their order]"});
+    let content: Vec<_> = std::iter::once(words).chain(pictures).collect();
+    Some(json!({"role": "user", "content": content}))
+}
+
 fn wire(message: &Message) -> Option<Value> {
     match message {
         Message::User(user) => {
@@ -80,9 +125,7 @@ fn wire(message: &Message) -> Option<Value> {
             }
             Some(message.into())
         }
-        Message::ToolResult(result) => {
-            Some(json!({"role": "tool", "tool_call_id": result.call, "content": result.text()}))
-        }
+        Message::ToolResult(_) => None,
     }
 }
 

@@ -1,16 +1,22 @@
 //! The tool `nodes`: what devices there are, what they can do, and one command on one of them. `system.run` goes through `exec`, where
 //! it is asked about.
 
+mod action;
+
 use atoll_protocol::json::Json;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use self::action::{ACTIONS, Plain};
 use super::{ToolDescriptor, arguments, untrusted};
-use crate::port::{Caller, Nodes, ToolReply};
+use crate::port::{Caller, NodeCommand, Nodes, ToolReply};
 
 /// How a model names a node.
 pub(super) const WHICH: &str = "Its name, the beginning of its id, its address, or conditions joined by commas: \
     os=linux, cap=camera, cmd=system.run; with any, one of those that fit.";
+
+/// Actions about the ring, and the one that takes any command.
+const OTHERS: [&str; 4] = ["list", "status", "describe", "invoke"];
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -21,24 +27,26 @@ struct Args {
     invoke_command: Option<String>,
     #[serde(alias = "params")]
     invoke_params_json: Option<Value>,
+    #[serde(flatten)]
+    plain: Plain,
 }
 
 pub(super) fn descriptor() -> ToolDescriptor {
-    let description = "List the owner's devices, describe one, or invoke a command on one.\n\
+    let description = "List the owner's devices, describe one, or use one: take a picture, film, see its screen, find it, notify, \
+        or invoke any command of it.\n\
+        Pictures are shown to you, and pictures and clips go to the chat together with your answer by themselves.\n\
         Commands of a shell go through the tool exec with host node.";
+    let actions: Vec<_> = OTHERS.iter().chain(&ACTIONS).collect();
+    let mut properties = action::properties();
+    properties["action"] = json!({"type": "string", "enum": actions});
+    properties["node"] = json!({"type": "string", "description": WHICH});
+    properties["invokeCommand"] = json!({"type": "string", "description": "For invoke, e.g. device.info."});
+    properties["invokeParamsJson"] =
+        json!({"type": "string", "description": "For invoke: the parameters, a JSON object as text."});
     ToolDescriptor {
         name: "nodes",
         description: description.to_owned(),
-        parameters: json!({
-            "type": "object",
-            "properties": {
-                "action": {"type": "string", "enum": ["list", "status", "describe", "invoke"]},
-                "node": {"type": "string", "description": WHICH},
-                "invokeCommand": {"type": "string", "description": "For invoke, e.g. device.info."},
-                "invokeParamsJson": {"type": "string", "description": "For invoke: the parameters, a JSON object as text."},
-            },
-            "required": ["action"],
-        }),
+        parameters: json!({"type": "object", "properties": properties, "required": ["action"]}),
     }
 }
 
@@ -47,18 +55,22 @@ pub(super) async fn run(nodes: &dyn Nodes, caller: &Caller, args: &Json) -> Tool
         Ok(args) => args,
         Err(reply) => return reply,
     };
-    let node = args.node.as_deref().map(str::trim).filter(|node| !node.is_empty());
-    match (args.action.as_str(), node) {
-        ("list" | "status", _) => told(&nodes.list().await),
-        ("describe", Some(node)) => match nodes.describe(node).await {
+    let action = args.action.as_str();
+    if matches!(action, "list" | "status") {
+        return told(&nodes.list().await);
+    }
+    let Some(node) = args.node.as_deref().map(str::trim).filter(|node| !node.is_empty()) else {
+        return ToolReply::error("Name the node; the action list shows them.");
+    };
+    if action == "describe" {
+        return match nodes.describe(node).await {
             Ok(node) => told(&node),
             Err(error) => ToolReply::error(error),
-        },
-        ("invoke", Some(node)) => invoke(nodes, caller, node, &args).await,
-        ("describe" | "invoke", None) => ToolReply::error("Name the node; the action list shows them."),
-        (other, _) => ToolReply::error(format!(
-            "There is no action {other:?}; it is list, status, describe or invoke."
-        )),
+        };
+    }
+    match command(action, &args) {
+        Ok(command) => invoke(nodes, caller, node, command).await,
+        Err(error) => ToolReply::error(error),
     }
 }
 
@@ -66,21 +78,35 @@ fn told(json: &Json) -> ToolReply {
     ToolReply::ok(untrusted::wrapped("nodes", json.as_str()))
 }
 
-async fn invoke(nodes: &dyn Nodes, caller: &Caller, node: &str, args: &Args) -> ToolReply {
-    let command = args.invoke_command.as_deref().map(str::trim).unwrap_or_default();
-    if command.is_empty() {
-        return ToolReply::error("invokeCommand is missing; the action describe shows a node's commands.");
-    }
-    if command.starts_with("system.run") {
-        return ToolReply::error("Use the tool exec with host node for shell commands.");
-    }
-    let params = match params(args.invoke_params_json.as_ref()) {
-        Ok(params) => params,
-        Err(error) => return ToolReply::error(error),
-    };
-    let mut reply = nodes.invoke(caller, node, command, params).await;
+async fn invoke(nodes: &dyn Nodes, caller: &Caller, node: &str, command: NodeCommand) -> ToolReply {
+    let mut reply = nodes.invoke(caller, node, command).await;
     reply.text = untrusted::wrapped("node", &reply.text);
     reply
+}
+
+fn command(action: &str, args: &Args) -> Result<NodeCommand, String> {
+    if let Some(command) = action::command(action, &args.plain) {
+        return command;
+    }
+    if action != "invoke" {
+        let all: Vec<_> = OTHERS.into_iter().chain(ACTIONS).collect();
+        return Err(format!(
+            "There is no action {action:?}; it is one of {}.",
+            all.join(", ")
+        ));
+    }
+    let name = args.invoke_command.as_deref().map(str::trim).unwrap_or_default();
+    if name.is_empty() {
+        return Err("invokeCommand is missing; the action describe shows a node's commands.".to_owned());
+    }
+    if name.starts_with("system.run") {
+        return Err("Use the tool exec with host node for shell commands.".to_owned());
+    }
+    Ok(NodeCommand {
+        name: name.to_owned(),
+        params: params(args.invoke_params_json.as_ref())?,
+        timeout: None,
+    })
 }
 
 /// JSON as text is what the schema asks for; some models send the object itself.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
+use super::media::{self, MediaLine, ViewLine};
 use super::{Header, VERSION};
 use crate::message::{Assistant, Message, Part, StopReason, ToolCall, ToolResult, Usage, User};
 
@@ -174,6 +175,8 @@ impl<'de: 'a, 'a> Visitor<'de> for ContentVisitor<'a> {
             id: None,
             name: None,
             arguments: None,
+            media: None,
+            view: None,
         }]))
     }
 
@@ -209,6 +212,10 @@ struct PartLine<'a> {
     name: Option<String>,
     #[serde(default)]
     arguments: Option<Json>,
+    #[serde(default)]
+    media: Option<MediaLine>,
+    #[serde(default)]
+    view: Option<ViewLine>,
 }
 
 #[derive(Deserialize, Default)]
@@ -376,6 +383,7 @@ fn known_part(part: PartLine<'_>) -> Option<Part> {
             name: part.name?,
             args: part.arguments?,
         })),
+        media::IMAGE | media::MEDIA => Some(Part::Media(part.media?.with(part.view))),
         _ => None,
     }
 }
@@ -484,6 +492,7 @@ fn parts(parts: &[Part]) -> Vec<Value> {
             Part::ToolCall(call) => {
                 json!({"type": "toolCall", "id": call.id, "name": call.name, "arguments": call.args.tree()})
             }
+            Part::Media(media) => media::json(media),
             Part::Other(raw) => raw.tree(),
         })
         .collect()

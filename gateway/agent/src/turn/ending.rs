@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::message::{Assistant, Message, StopReason, ToolResult, Usage};
+use crate::message::{Assistant, Media, Message, Part, StopReason, ToolResult, Usage};
 use crate::model::error::ModelError;
 
 /// A whole reply of this word, in any case, is not delivered.
@@ -14,11 +14,16 @@ pub(super) const INTERRUPTED: &str = "Not run: the person said something meanwhi
 pub(super) const NO_MODEL: &str = "No model is configured. Set agents.defaults.model.primary to \"provider/model\" and \
     models.providers.<provider>.apiKey in atoll.json (atoll config set does both). Direct commands such as /help work without a model.";
 
+/// Pictures and files of a turn that go with its answer. More: the newest.
+const MEDIA: usize = 10;
+
 /// The end of a turn.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TurnEnd {
     /// What came of it.
     pub outcome: Outcome,
+    /// What its tools gave to be shown, oldest first.
+    pub media: Vec<Media>,
     /// All requests to models together.
     pub usage: Usage,
     /// Messages of the model.
@@ -159,6 +164,18 @@ fn answer(said: &str, own: &[Arc<Message>], direct: bool) -> Outcome {
         };
     }
     Outcome::Silent
+}
+
+/// The pictures and files that the turn's tools gave, each once.
+pub(super) fn media(own: &[Arc<Message>]) -> Vec<Media> {
+    let mut all: Vec<Media> = Vec::new();
+    let results = own.iter().filter_map(|message| as_result(message));
+    for media in results.flat_map(|result| &result.content).filter_map(Part::as_media) {
+        if !all.iter().any(|known| known.handle == media.handle) {
+            all.push(media.clone());
+        }
+    }
+    all.split_off(all.len().saturating_sub(MEDIA))
 }
 
 /// The last tool result of the turn, if it is a failure.

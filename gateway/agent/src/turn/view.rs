@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::message::{Message, Part, ToolResult, User};
+use crate::message::{Media, Message, Part, ToolResult, User, View};
 
 /// Tool results longer than this are shortened first, characters.
 const LONG_RESULT: usize = 4_000;
@@ -13,6 +13,10 @@ const KEPT_END: usize = 1_500;
 const RECENT: usize = 3;
 /// Instead of an old result, when shortening was not enough.
 const CLEARED: &str = "[Old tool result content cleared]";
+/// Pictures that a model is shown again; older ones are told of.
+const PICTURES: usize = 4;
+/// Pixels that services count as one token.
+const PIXELS_OF_TOKEN: usize = 750;
 const LEFT_OUT: &str = "[Earlier messages of this conversation are left out here.]\n\n";
 const NO_RESULT: &str = "No result: the turn ended before this call did.";
 
@@ -37,6 +41,59 @@ pub fn fitted(messages: &[Arc<Message>], budget: usize) -> Vec<Arc<Message>> {
         }
     }
     without_oldest(view, budget)
+}
+
+/// Pictures as a model can have them: those that it cannot see and all but the newest are told of in words.
+pub fn with_pictures(messages: &[Arc<Message>], sees: bool) -> Vec<Arc<Message>> {
+    let mut left = if sees { PICTURES } else { 0 };
+    let why = if sees {
+        "it was shown before and is not shown again"
+    } else {
+        "this model cannot see pictures"
+    };
+    let mut shown: Vec<_> = messages
+        .iter()
+        .rev()
+        .map(|message| told(message, &mut left, why))
+        .collect();
+    shown.reverse();
+    shown
+}
+
+fn told(message: &Arc<Message>, left: &mut usize, why: &str) -> Arc<Message> {
+    let Message::ToolResult(result) = &**message else {
+        return Arc::clone(message);
+    };
+    if !result.content.iter().any(|part| view_of(part).is_some()) {
+        return Arc::clone(message);
+    }
+    let mut content: Vec<_> = result
+        .content
+        .iter()
+        .rev()
+        .map(|part| match part.as_media().filter(|media| media.view.is_some()) {
+            Some(_) if *left > 0 => {
+                *left -= 1;
+                part.clone()
+            }
+            Some(media) => Part::Text(not_shown(media, why)),
+            None => part.clone(),
+        })
+        .collect();
+    content.reverse();
+    Arc::new(Message::ToolResult(ToolResult {
+        content,
+        ..result.clone()
+    }))
+}
+
+/// What stands in the place of a picture.
+pub(crate) fn not_shown(media: &Media, why: &str) -> String {
+    format!("\n[Picture {}: {why}.]", media.handle)
+}
+
+fn view_of(part: &Part) -> Option<&View> {
+    part.as_media().and_then(|media| media.view.as_ref())
 }
 
 /// Each call directly followed by its one result: missing ones are made up, strays are dropped. Messages with nothing in them that a
@@ -71,6 +128,7 @@ fn shows(parts: &[Part]) -> bool {
     parts.iter().any(|part| match part {
         Part::Text(text) => !text.trim().is_empty(),
         Part::ToolCall(_) => true,
+        Part::Media(media) => media.view.is_some(),
         Part::Thinking(_) | Part::Other(_) => false,
     })
 }
@@ -101,10 +159,17 @@ fn characters(message: &Message) -> usize {
         .map(|part| match part {
             Part::Text(text) => text.len(),
             Part::ToolCall(call) => call.name.len() + call.args.as_str().len() + 40,
+            Part::Media(media) => media.view.as_ref().map_or(0, weight),
             Part::Thinking(_) | Part::Other(_) => 0,
         })
         .sum();
     sum + 16
+}
+
+/// A picture in characters, as the budget counts.
+fn weight(view: &View) -> usize {
+    let pixels = (view.width as usize).saturating_mul(view.height as usize);
+    pixels.div_ceil(PIXELS_OF_TOKEN).saturating_mul(4)
 }
 
 /// Where the messages that stay whole begin.
@@ -129,10 +194,13 @@ fn shortened(message: &Arc<Message>) -> Option<Message> {
     let head: String = text.chars().take(KEPT_END).collect();
     let tail: String = text.chars().skip(count - KEPT_END).collect();
     let left_out = count - 2 * KEPT_END;
-    Some(with_text(
-        result,
-        format!("{head}\n[… {left_out} characters left out …]\n{tail}"),
-    ))
+    let text = format!("{head}\n[… {left_out} characters left out …]\n{tail}");
+    let pictures = result.content.iter().filter(|part| view_of(part).is_some()).cloned();
+    let content = std::iter::once(Part::Text(text)).chain(pictures).collect();
+    Some(Message::ToolResult(ToolResult {
+        content,
+        ..result.clone()
+    }))
 }
 
 fn cleared(message: &Arc<Message>) -> Option<Message> {

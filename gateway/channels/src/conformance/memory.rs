@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use crate::port::{AccountRef, AccountStatus, Content, Inbound, Port, PortError};
+use crate::port::{AccountRef, AccountStatus, Content, FileError, Files, Inbound, Port, PortError};
 
 /// What a commit does.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -42,6 +42,32 @@ fn text_of(inbound: &Inbound) -> &str {
     match &inbound.content {
         Content::Message { text, .. } => text,
         Content::Click { data, .. } => data,
+    }
+}
+
+/// A media store that holds one picture.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct MemoryFiles;
+
+impl MemoryFiles {
+    /// The handle of its picture.
+    pub const PICTURE: &str = "picture";
+
+    /// The bytes of its picture: a JPEG of one grey pixel.
+    pub fn picture() -> Vec<u8> {
+        include_bytes!("pixel.jpg").to_vec()
+    }
+}
+
+#[async_trait]
+impl Files for MemoryFiles {
+    async fn read(&self, handle: &str, limit: u64) -> Result<Vec<u8>, FileError> {
+        let bytes = Self::picture();
+        match handle {
+            Self::PICTURE if bytes.len() as u64 <= limit => Ok(bytes),
+            Self::PICTURE => Err(FileError::TooLarge(bytes.len() as u64)),
+            _ => Err(FileError::Gone),
+        }
     }
 }
 

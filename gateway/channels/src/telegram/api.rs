@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use teloxide::Bot;
 use teloxide::requests::Payload;
 
+use super::form::Form;
 use super::{TelegramError, is_token};
 
 /// The wait when Telegram asks for one and does not say how long.
@@ -69,12 +70,33 @@ where
     P: Payload + Serialize + Sync,
     T: DeserializeOwned,
 {
+    let body = serde_json::to_vec(payload).map_err(|error| Failure::Refused(error.to_string()))?;
+    post(bot, P::NAME, "application/json", body, deadline).await
+}
+
+/// Sends one request that has a file in it.
+pub(super) async fn upload<T: DeserializeOwned>(
+    bot: &Bot,
+    method: &str,
+    form: Form,
+    deadline: Duration,
+) -> Result<T, Failure> {
+    let kind = form.content_type();
+    post(bot, method, &kind, form.end(), deadline).await
+}
+
+async fn post<T: DeserializeOwned>(
+    bot: &Bot,
+    method: &str,
+    kind: &str,
+    body: Vec<u8>,
+    deadline: Duration,
+) -> Result<T, Failure> {
     let mut url = bot.api_url();
     if let Ok(mut path) = url.path_segments_mut() {
-        path.pop_if_empty().push(&format!("bot{}", bot.token())).push(P::NAME);
+        path.pop_if_empty().push(&format!("bot{}", bot.token())).push(method);
     }
-    let body = serde_json::to_vec(payload).map_err(|error| Failure::Refused(error.to_string()))?;
-    let request = bot.client().post(url).header("content-type", "application/json");
+    let request = bot.client().post(url).header("content-type", kind);
     let response = request.timeout(deadline).body(body).send().await.map_err(|error| {
         let unreachable = error.is_connect() || error.is_builder();
         let reason = words(&error.without_url());

@@ -24,6 +24,7 @@ use teloxide::types::{
 };
 
 use super::api::{self, Failure};
+use super::file::File;
 use super::{Telegram, to_html};
 use crate::port::{Button, Outbound, Place, Receipt, SendError};
 use crate::split::prefix_within;
@@ -41,8 +42,8 @@ const TYPING_DEADLINE: Duration = Duration::from_secs(5);
 
 /// The part of a sent message that we need; anything else in it may be newer than we are.
 #[derive(Deserialize)]
-struct Sent {
-    message_id: i64,
+pub(super) struct Sent {
+    pub(super) message_id: i64,
 }
 
 /// Anything.
@@ -51,9 +52,9 @@ struct Done {}
 
 /// Where, in Telegram's own types.
 #[derive(Clone, Copy)]
-struct Target {
-    chat: ChatId,
-    thread: Option<ThreadId>,
+pub(super) struct Target {
+    pub(super) chat: ChatId,
+    pub(super) thread: Option<ThreadId>,
 }
 
 impl Target {
@@ -67,7 +68,7 @@ impl Target {
 
 /// How a text goes out.
 #[derive(Clone, Copy, PartialEq)]
-enum Form {
+pub(super) enum Form {
     Html,
     Plain,
 }
@@ -83,6 +84,23 @@ impl Telegram {
             Outbound::Card { text, buttons } => {
                 let keyboard = keyboard(buttons)?;
                 self.message(Target::of(place)?, text, None, Some(keyboard)).await
+            }
+            Outbound::File {
+                handle,
+                name,
+                mime,
+                caption,
+                reply_to,
+            } => {
+                let reply_to = reply_to.as_deref().map(message_id).transpose()?;
+                let file = File {
+                    handle,
+                    name,
+                    mime,
+                    caption,
+                    reply_to,
+                };
+                self.send_file(Target::of(place)?, file).await
             }
             Outbound::Edit { message, text } => self.edit(Target::of(place)?, message_id(message)?, text).await,
             Outbound::ClickAnswer { click, text } => self.answer(click, text).await,
@@ -147,7 +165,7 @@ impl Telegram {
         answered.map(|_| receipt(None)).map_err(after_repeatable)
     }
 
-    async fn pause(&self, chat: ChatId) -> Result<(), SendError> {
+    pub(super) async fn pause(&self, chat: ChatId) -> Result<(), SendError> {
         match self.pacer.reserve(chat.0, Instant::now(), self.timing.pace) {
             Ok(wait) if wait.is_zero() => Ok(()),
             Ok(wait) => {
@@ -217,22 +235,22 @@ fn message_id(text: &str) -> Result<MessageId, SendError> {
 }
 
 /// Markdown that renders to nothing (an empty fence) is shown as it was written, like HTML that does not parse.
-fn is_about_html(reason: &str) -> bool {
+pub(super) fn is_about_html(reason: &str) -> bool {
     reason.contains("can't parse entities") || reason.contains("text is empty")
 }
 
-fn receipt(message: Option<String>) -> Receipt {
+pub(super) fn receipt(message: Option<String>) -> Receipt {
     Receipt { message }
 }
 
-fn retry(after: Duration, reason: String) -> SendError {
+pub(super) fn retry(after: Duration, reason: String) -> SendError {
     SendError::Retry {
         after_ms: u64::try_from(after.as_millis()).unwrap_or(u64::MAX),
         reason,
     }
 }
 
-fn after_message(failure: Failure) -> SendError {
+pub(super) fn after_message(failure: Failure) -> SendError {
     let reason = failure.to_string();
     match failure {
         Failure::Unreachable(_) => retry(UNREACHABLE_RETRY, reason),

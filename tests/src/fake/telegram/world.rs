@@ -6,6 +6,10 @@ use serde_json::{Value, json};
 
 use super::html;
 
+mod file;
+
+pub use file::SentFile;
+
 /// A person with an account there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Person {
@@ -88,6 +92,8 @@ pub struct Sent {
     pub topic: Option<i64>,
     /// How often it was edited.
     pub edits: u32,
+    /// The photo, video or file that it shows; its text is the caption then.
+    pub file: Option<SentFile>,
 }
 
 /// The bot's answer to a click.
@@ -309,8 +315,18 @@ impl World {
     }
 
     fn send_message(&mut self, parameters: &Value) -> Result<Value, Refusal> {
+        let shown = text_of(parameters)?;
+        self.show(parameters, shown, None)
+    }
+
+    /// Puts a message into its chat.
+    fn show(
+        &mut self,
+        parameters: &Value,
+        (source, text, html): (String, String, bool),
+        file: Option<SentFile>,
+    ) -> Result<Value, Refusal> {
         let (id, chat) = self.writable(parameters)?;
-        let (source, text, html) = text_of(parameters)?;
         let topic = parameters["message_thread_id"].as_i64();
         if topic.is_some_and(|topic| !chat.topics.contains(&topic)) {
             return Err(Refusal::bad("message thread not found"));
@@ -323,7 +339,10 @@ impl World {
         }
         let buttons = buttons_of(&parameters["reply_markup"])?;
         let mut message = self.blank_message(id, self.me());
-        message["text"] = json!(text);
+        match &file {
+            Some(file) => file.describe(&mut message, &text),
+            None => message["text"] = json!(text),
+        }
         if !buttons.is_empty() {
             message["reply_markup"] = parameters["reply_markup"].clone();
         }
@@ -341,6 +360,7 @@ impl World {
             reply_to: replied.and(reply_to),
             topic,
             edits: 0,
+            file,
         };
         self.chats.entry(id).or_default().sent.insert(number, sent);
         Ok(message)
