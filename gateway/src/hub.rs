@@ -109,6 +109,8 @@ pub(crate) struct LiveNode {
     pub(crate) connected_at_ms: u64,
     /// Its last report of load and memory, as it came.
     pub(crate) host_stats: Option<Json>,
+    /// What it says that it does not offer, and why.
+    pub(crate) missing_commands: Option<Json>,
     /// Which memory of calls it has; none before it said so, and where it has none.
     pub(crate) memory: Option<Arc<str>>,
 }
@@ -226,6 +228,7 @@ enum Request {
     },
     Granted(DeviceId, Surface, BTreeSet<String>, oneshot::Sender<()>),
     HostStats(DeviceId, Json),
+    MissingCommands(DeviceId, Json),
     Devices(oneshot::Sender<Vec<LiveDevice>>),
     Awaited(DeviceId, oneshot::Sender<Option<Arc<LiveNode>>>),
     Presence(oneshot::Sender<Json>),
@@ -358,6 +361,11 @@ impl Hub {
     /// What was approved for a node, or opened on it by name, has changed. In force when this returns.
     pub(crate) async fn granted(&self, node: DeviceId, approved: Surface, opened: BTreeSet<String>) {
         self.ask(|reply| Request::Granted(node, approved, opened, reply)).await;
+    }
+
+    /// A node said what it does not offer.
+    pub(crate) async fn missing_commands(&self, node: DeviceId, missing: Json) {
+        self.tell(Request::MissingCommands(node, missing)).await;
     }
 
     /// A node reported its load.

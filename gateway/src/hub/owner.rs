@@ -50,6 +50,7 @@ struct Link {
     /// Broadcasts so far; a skipped one counts, so that the peer sees the gap.
     seq: u64,
     host_stats: Option<Json>,
+    missing_commands: Option<Json>,
     /// Which memory of calls its node has.
     memory: Option<Arc<str>>,
     streams: Option<Streams>,
@@ -214,7 +215,8 @@ impl Owner {
                 self.granted(node, approved, opened);
                 let _ = reply.send(());
             }
-            Request::HostStats(node, stats) => self.host_stats(node, stats),
+            Request::HostStats(node, stats) => self.report(node, |link| link.host_stats = Some(stats)),
+            Request::MissingCommands(node, missing) => self.report(node, |link| link.missing_commands = Some(missing)),
             Request::Devices(reply) => drop(reply.send(self.devices())),
             Request::Awaited(node, reply) => self.awaited(node, reply, now),
             Request::Presence(reply) => drop(reply.send(self.presence())),
@@ -242,6 +244,7 @@ impl Owner {
             connected_at_ms: clock::now_ms(),
             seq: 0,
             host_stats: None,
+            missing_commands: None,
             memory: None,
             streams: None,
         };
@@ -425,9 +428,10 @@ impl Owner {
         self.presence_changed();
     }
 
-    fn host_stats(&mut self, node: DeviceId, stats: Json) {
+    /// What a node says of itself is kept with its newest link.
+    fn report(&mut self, node: DeviceId, keep: impl FnOnce(&mut Link)) {
         if let Some(link) = self.nodes.get(&node).and_then(|id| self.links.get_mut(id)) {
-            link.host_stats = Some(stats);
+            keep(link);
             self.show(node);
         }
     }
@@ -462,6 +466,7 @@ impl Owner {
             language: link.up.language,
             connected_at_ms: link.connected_at_ms,
             host_stats: link.host_stats.clone(),
+            missing_commands: link.missing_commands.clone(),
             memory: link.memory.clone(),
         })
     }

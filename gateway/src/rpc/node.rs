@@ -32,6 +32,9 @@ pub(super) async fn describe(house: &House, ask: Ask) -> Answer {
         .map_err(|_| denial::unknown_node())?;
     let mut row = house.ring.row(node).await.ok_or_else(denial::unknown_node)?;
     row["ts"] = json!(clock::now_ms());
+    if let Some(missing) = house.ring.live(node).and_then(|live| live.missing_commands.clone()) {
+        row["missingCommands"] = missing.tree();
+    }
     done(row)
 }
 

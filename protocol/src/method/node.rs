@@ -275,6 +275,8 @@ open! {
         permissions?: BTreeMap<String, bool>,
         /// The last `node.host.stats`, with `updatedAtMs`.
         host_stats?: Json,
+        /// Commands that it does not offer here and now, each with the reason: `node.commands.missing`. In `node.describe` alone.
+        missing_commands?: Json,
         /// The request that would approve the rest.
         pending_request_id?: PairingId,
         /// The rest.

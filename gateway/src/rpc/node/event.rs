@@ -16,11 +16,18 @@ use crate::hub::Broadcast;
 /// Whether a report did anything, and the word for it.
 type Taken = (bool, &'static str);
 
+/// What a node may say of the commands that it does not offer, bytes. More: it is not taken.
+const MISSING_BYTES: usize = 32 * 1024;
+
 const BAD_PAYLOAD: Taken = (false, "invalid_payload");
 
 pub(in crate::rpc) async fn event(house: &House, ask: Ask) -> Answer {
     let params: NodeEvent = ask.read()?;
-    let node = own_node(house, &ask).await?;
+    // Why a node offers less is of use before its owner approves it, too.
+    let node = match (params.event.as_str(), ask.caller.principal.device_id()) {
+        ("node.commands.missing", Some(node)) => node,
+        _ => own_node(house, &ask).await?,
+    };
     let payload = match params.payload_json {
         Some(text) => Json::parse(&text).ok(),
         None => params.payload,
@@ -28,6 +35,7 @@ pub(in crate::rpc) async fn event(house: &House, ask: Ask) -> Answer {
     let event = params.event.into_string();
     let (handled, reason) = match event.as_str() {
         "node.host.stats" => host_stats(house, node, payload.as_ref()).await,
+        "node.commands.missing" => missing(house, node, payload.as_ref()).await,
         "node.presence.alive" => alive(house, node).await,
         "node.presence.activity" => activity(payload.as_ref()),
         // The result of the call says all that these do.
@@ -49,6 +57,24 @@ async fn host_stats(house: &House, node: DeviceId, payload: Option<&Json>) -> Ta
         .hub
         .broadcast(Broadcast::to_scope("node.hostStats", payload, Scope::Read))
         .await;
+    (true, "updated")
+}
+
+/// What a node says that it does not offer, for whoever looks at it.
+async fn missing(house: &House, node: DeviceId, payload: Option<&Json>) -> Taken {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Missing {
+        #[serde(rename = "command")]
+        _command: String,
+        #[serde(rename = "why")]
+        _why: String,
+    }
+    let payload = payload.filter(|payload| payload.as_str().len() <= MISSING_BYTES);
+    let Some(payload) = payload.filter(|payload| payload.read::<Vec<Missing>>().is_ok()) else {
+        return BAD_PAYLOAD;
+    };
+    house.hub.missing_commands(node, payload.clone()).await;
     (true, "updated")
 }
 
