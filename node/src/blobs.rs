@@ -2,8 +2,8 @@
 //! Outlives links, as calls do.
 
 use std::collections::{HashMap, VecDeque};
-use std::convert::Infallible;
 use std::fs::File;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -19,21 +19,29 @@ use atoll_protocol::limits;
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
-/// Takes the link away from those who fetch, however it ends.
-struct Linked<'a>(&'a Shelf);
+/// Takes the link away from those who fetch, however it ends; a newer one stays.
+struct Linked<'a>(&'a Shelf, u64);
 
 impl Drop for Linked<'_> {
     fn drop(&mut self) {
-        self.0.streams.send_replace(None);
+        let is_ours = |held: &Held| held.as_ref().is_some_and(|(generation, _)| *generation == self.1);
+        self.0
+            .streams
+            .send_if_modified(|held| is_ours(held) && held.take().is_some());
     }
 }
+
+/// The streams of the newest link, which is counted.
+type Held = Option<(u64, Streams)>;
 
 /// What is kept, and the link in use.
 #[derive(Debug)]
 pub(crate) struct Shelf {
     kept: Mutex<Kept>,
-    streams: watch::Sender<Option<Streams>>,
+    streams: watch::Sender<Held>,
+    links: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -58,6 +66,7 @@ impl Shelf {
         Self {
             kept: Mutex::default(),
             streams: watch::Sender::new(None),
+            links: AtomicU64::new(0),
         }
     }
 
@@ -65,18 +74,26 @@ impl Shelf {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Serves one link for as long as this is awaited; blobs are fetched over it meanwhile.
-    pub(crate) async fn serve(&self, link: Option<(Streams, Incoming)>) -> Infallible {
-        if let Some((streams, mut incoming)) = link {
-            self.streams.send_replace(Some(streams));
-            let _linked = Linked(self);
-            let mut sending = JoinSet::new();
-            while let Some((head, tx)) = incoming.accept().await {
-                sending.spawn(self.answer(head, tx));
-                while sending.try_join_next().is_some() {}
+    /// Serves one link for as long as this is awaited; blobs are fetched over it meanwhile. Resolves when the link is being left and nothing
+    /// is on its way over it any more.
+    pub(crate) async fn serve(self: Arc<Self>, link: Option<(Streams, Incoming)>, leaving: CancellationToken) {
+        let Some((streams, mut incoming)) = link else {
+            return leaving.cancelled().await;
+        };
+        let generation = self.links.fetch_add(1, Ordering::Relaxed);
+        self.streams.send_replace(Some((generation, streams)));
+        let _linked = Linked(&self, generation);
+        let mut sending = JoinSet::new();
+        loop {
+            tokio::select! {
+                accepted = incoming.accept() => match accepted {
+                    Some((head, tx)) => drop(sending.spawn(self.answer(head, tx))),
+                    None => return leaving.cancelled().await,
+                },
+                Some(_) = sending.join_next() => {}
+                () = leaving.cancelled(), if sending.is_empty() => return,
             }
         }
-        std::future::pending().await
     }
 
     fn answer(&self, head: StreamHead, tx: StreamTx) -> impl Future<Output = ()> + Send + use<> {
@@ -155,8 +172,8 @@ impl Blobs for Shelf {
 impl Shelf {
     async fn take_once(&self, blob: &BlobHandle, arrival: &mut Arrival) -> Result<(), ArrivalError> {
         let mut link = self.streams.subscribe();
-        let streams = link.wait_for(Option::is_some).await.ok().and_then(|held| held.clone());
-        let Some(streams) = streams else {
+        let held = link.wait_for(Option::is_some).await.ok().and_then(|held| held.clone());
+        let Some((_, streams)) = held else {
             return std::future::pending().await; // the sender is ours
         };
         let head = StreamHead::Fetch {

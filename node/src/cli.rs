@@ -1,9 +1,12 @@
 //! The command line of `atoll-node`: reads arguments and the environment, runs a command, tells a person how it went.
 
+mod asks;
 mod choose;
 mod discover;
 mod doctor;
+mod log;
 mod pair;
+mod rules;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -21,9 +24,11 @@ use secrecy::SecretString;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use crate::ask::Ways;
 use crate::config::{Config, Dialect, QUIC_PAUSE, host_name};
 use crate::daemon::{self, Notice, RunError};
 use crate::find;
+use crate::rules::document::Rule;
 use crate::state::{Phase, StateDir, StateError, Status};
 
 /// A device of your ring: serves commands to your gateway, under the rules in its own folder.
@@ -31,7 +36,8 @@ use crate::state::{Phase, StateDir, StateError, Status};
 #[command(
     name = "atoll-node",
     version,
-    after_help = "Example:\n  ATOLL_GATEWAY_TOKEN=… atoll-node run --gateway atoll://gateway.example\n\n\
+    after_help = "Example:\n  ATOLL_GATEWAY_TOKEN=… atoll-node run --gateway atoll://gateway.example\n  atoll-node ask camera\n\
+                  \x20 atoll-node allow camera.snap --for 1h\n\n\
                   Exit codes: 0 done, 1 failed, 2 wrong arguments, 3 not connected (status)"
 )]
 struct Cli {
@@ -53,6 +59,22 @@ enum Command {
     Status(Show),
     /// Show what this device can do, what it cannot, and why
     Doctor(Show),
+    /// Let commands run, now and without asking
+    Allow(rules::Set),
+    /// Ask on this device each time a command is called
+    Ask(rules::Set),
+    /// Let commands not run; calls that run are ended
+    Deny(rules::Set),
+    /// Take back what was said of commands, so that their family's rule or the default counts
+    Unset(rules::Unset),
+    /// Show which rule is in force for each command
+    Rules(Show),
+    /// Show which questions wait for an answer
+    Asks(Show),
+    /// Answer a question that waits
+    Answer(asks::AnswerIt),
+    /// Show which calls came to this device, why they ran or did not, and how they ended
+    Log(log::Log),
     /// One job of a camera or a screen, in a process of its own
     #[command(name = HELPER_ARGUMENT, hide = true)]
     CaptureHelper,
@@ -116,6 +138,14 @@ pub fn main() -> ExitCode {
         Command::Identity(show) => identity(&show),
         Command::Status(show) => status(&show),
         Command::Doctor(show) => doctor::run(&show),
+        Command::Allow(set) => set.run(Rule::Allow),
+        Command::Ask(set) => set.run(Rule::Ask),
+        Command::Deny(set) => set.run(Rule::Deny),
+        Command::Unset(unset) => unset.run(),
+        Command::Rules(show) => rules::list(&show),
+        Command::Asks(show) => asks::list(&show),
+        Command::Answer(answer) => answer.run(),
+        Command::Log(log) => log.run(),
         Command::CaptureHelper => capture::helper_main()
             .map(|()| ExitCode::SUCCESS)
             .context("capture helper"),
@@ -178,13 +208,15 @@ impl Run {
                 .find_map(|name| std::env::var(name).ok().filter(|token| !token.is_empty()))
                 .map(SecretString::from)
         };
+        let state_dir = self.folder.path()?;
         Ok(Config {
+            ways: Ways::here(&state_dir),
             gateway: place.target,
             found: place.found,
             dialect: place.dialect,
             token: self.token.or_else(from_environment),
             name: self.name.unwrap_or_else(host_name),
-            state_dir: self.folder.path()?,
+            state_dir,
             tls_fingerprint: self.tls_fingerprint.or(place.tls_fingerprint),
             quic_pause: QUIC_PAUSE,
         })

@@ -9,6 +9,8 @@ use atoll_pairing::discovery::Air;
 use atoll_pairing::tls::Fingerprint;
 use secrecy::SecretString;
 
+use crate::ask::Ways;
+
 /// What is spoken to the gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
@@ -63,6 +65,8 @@ pub struct Config {
     pub tls_fingerprint: Option<Fingerprint>,
     /// How soon QUIC is looked for again on a link that had to do without; then ever more rarely.
     pub quic_pause: Duration,
+    /// How the person at the device is asked and shown what happens.
+    pub ways: Ways,
 }
 
 /// The usual [`Config::quic_pause`].

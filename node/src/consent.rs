@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use atoll_capabilities::system_run::PlanVerifier;
 use atoll_pairing::approval::plan::{Expectation, verify_plan};
+use atoll_pairing::identity::device_id_of;
 use atoll_protocol::frame::SignedPlan;
 use atoll_protocol::id::{CallId, DeviceId};
 use atoll_protocol::plan::Plan;
@@ -61,6 +62,20 @@ impl Consent {
         if let Some(gateway) = &mut *self.gateway.lock().unwrap_or_else(PoisonError::into_inner) {
             gateway.clock = Some((now_ms, Instant::now()));
         }
+    }
+
+    /// That gateway, as people name it.
+    pub fn gateway(&self) -> String {
+        match self.gateway_id().as_str() {
+            "" => "the gateway".to_owned(),
+            id => format!("gateway {id}"),
+        }
+    }
+
+    /// The short id of its key; empty for one that has none.
+    pub fn gateway_id(&self) -> String {
+        let in_charge = self.in_charge();
+        in_charge.map_or_else(String::new, |gateway| device_id_of(&gateway.key).short())
     }
 
     fn in_charge(&self) -> Option<InCharge> {

@@ -28,19 +28,24 @@ use atoll_protocol::limits;
 use atoll_protocol::scope::{Role, Scopes};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::backoff::{Backoff, part_of};
 use crate::beacon::Beacon;
 use crate::config::{Config, Dialect, platform};
 use crate::consent::Consent;
 use crate::desk::Desk;
-use crate::roam::Roam;
-use crate::rules::{Ruled, Rules};
-use crate::serve::{Ended, FAREWELL, Session, Told, serve};
+use crate::guard::{Guarded, Owner};
+use crate::roam::{Better, Roam};
+use crate::serve::{Ended, FAREWELL, Next as Successor, Session, Told, serve};
 use crate::state::{Gateways, Known, Lock, Phase, StateDir, StateError, Status, Way, unix_ms};
 
+mod face;
 mod seek;
+
+use face::Face;
 
 /// How often a gateway that keeps nobody waiting is asked again whether this device has been approved.
 const APPROVAL_POLL: Duration = Duration::from_secs(5);
@@ -167,7 +172,13 @@ struct Daemon<N> {
     identity: Arc<Identity>,
     gateways: Gateways,
     consent: Arc<Consent>,
+    /// Told of changes of the owner's rules.
+    rules: watch::Receiver<u64>,
+    /// Looks after the owner's file.
+    _follow: AbortOnDropHandle<()>,
     desk: Desk,
+    /// Links that others have taken the place of.
+    left: JoinSet<()>,
     backoff: Backoff,
     /// While no gateway has let this device in, if nobody said where to go.
     beacon: Option<Beacon>,
@@ -188,7 +199,15 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
         let identity = Arc::new(state.identity()?);
         let gateways = state.gateways()?;
         let consent = Arc::new(Consent::new(identity.device_id()));
-        let capabilities = capabilities(&state, &consent, &config.name);
+        let owner = Arc::new(Owner::new(state.path(), consent.clone(), config.ways.clone()));
+        owner.asks.board().clear();
+        let rules = owner.rules.changes();
+        let desk = Desk::new(
+            identity.device_id(),
+            config.dialect,
+            capabilities(&state, &consent, &owner, &config.name),
+        );
+        let follow = tokio::spawn(async move { owner.rules.follow().await });
         notify(Notice::Started {
             device: identity.device_id().to_string(),
             identity: state.identity_path().display().to_string(),
@@ -201,7 +220,9 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
                 state,
             },
             place: config.gateway.place(),
-            desk: Desk::new(identity.device_id(), config.dialect, &capabilities),
+            desk,
+            rules,
+            _follow: AbortOnDropHandle::new(follow),
             config,
             stop,
             notify,
@@ -209,6 +230,7 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
             identity,
             gateways,
             consent,
+            left: JoinSet::new(),
             backoff: Backoff::default(),
             beacon: None,
             shown: None,
@@ -220,7 +242,7 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
             self.write_status(Phase::Connecting, |_| {});
             let next = match self.dial().await {
                 None => Next::Stop,
-                Some(Ok(dialled)) => self.admitted(dialled).await?,
+                Some(Ok(link)) => self.admitted(link).await?,
                 Some(Err(error)) => {
                     self.seek(&error).await;
                     self.failed(error)?
@@ -236,7 +258,11 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
     }
 
     /// Dials once; calls of earlier links go on meanwhile. None: the daemon shall stop.
-    async fn dial(&mut self) -> Option<Result<Dialled, DialError>> {
+    async fn dial(&mut self) -> Option<Result<Better, DialError>> {
+        if self.rules.has_changed().unwrap_or_default() {
+            self.rules.mark_unchanged();
+            self.desk.refresh();
+        }
         let how = self.how();
         let stop = self.stop.clone();
         let (waits, mut waiting) = watch::channel(None);
@@ -251,7 +277,10 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
                     self.waiting(waiting.request.as_str(), Some(waiting.digits));
                     next_word = tokio::time::Instant::now() + WAITING_PAUSE;
                 }
-                result = &mut dialling => return Some(result),
+                result = &mut dialling => return Some(result.map(|dialled| Better {
+                    dialled,
+                    declared: how.ask.surface.clone(),
+                })),
                 () = self.desk.rest() => {}
             }
         }
@@ -306,10 +335,10 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
     }
 
     /// Serves a link, and the better one that is found meanwhile, until one ends.
-    async fn admitted(&mut self, mut dialled: Dialled) -> Result<Next, RunError> {
+    async fn admitted(&mut self, mut link: Better) -> Result<Next, RunError> {
         loop {
-            match self.hold(dialled).await? {
-                Ended::Moved(better) => dialled = *better,
+            match self.hold(link).await? {
+                Ended::Moved(better) => link = *better,
                 Ended::Stopped => return Ok(Next::Stop),
                 Ended::Lost(error) => return Ok(self.lost(&error)),
             }
@@ -317,12 +346,8 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
     }
 
     /// Remembers whom it is linked to, then serves.
-    async fn hold(&mut self, dialled: Dialled) -> Result<Ended, RunError> {
-        let Dialled {
-            mut link,
-            pipe,
-            outcome,
-        } = dialled;
+    async fn hold(&mut self, held: Better) -> Result<Ended, RunError> {
+        let Dialled { link, pipe, outcome } = held.dialled;
         self.remember(&outcome, pipe)?;
         self.shown = None;
         self.beacon = None;
@@ -338,14 +363,18 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
             tick: Duration::from_millis(outcome.admitted.tick_ms),
             folder: self.face.state.path(),
             stop: &self.stop,
-            roam: self.roam(pipe),
+            next: Successor {
+                roam: self.roam(pipe),
+                dial: self.how(),
+                declared: held.declared,
+                rules: self.rules.clone(),
+            },
         };
         let began = Instant::now();
         let (notify, face, consent) = (&mut self.notify, &self.face, &self.consent);
         let mut calls = self.desk.running();
         face.connected(pipe, &commands, calls);
-        let (streams, shelf) = (link.take_streams(), Arc::clone(self.desk.shelf()));
-        let served = serve(link, &mut self.desk, session, |told| {
+        let serving = serve(link, &mut self.desk, session, |told| {
             match told {
                 Told::Granted(surface) => {
                     commands = surface.commands;
@@ -358,10 +387,11 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
             }
             face.connected(pipe, &commands, calls);
         });
-        let ended = tokio::select! {
-            ended = served => ended,
-            never = shelf.serve(streams) => match never {},
-        };
+        let (ended, left) = serving.await;
+        if let Some(left) = left {
+            self.left.spawn(left);
+            while self.left.try_join_next().is_some() {}
+        }
         if began.elapsed() >= SUCCESS {
             self.backoff.reset();
         }
@@ -481,7 +511,7 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
 }
 
 /// What this device can do.
-pub(crate) fn capabilities(state: &StateDir, consent: &Arc<Consent>, name: &str) -> Capabilities {
+pub(crate) fn capabilities(state: &StateDir, consent: &Arc<Consent>, owner: &Arc<Owner>, name: &str) -> Capabilities {
     let cameras = Cameras::new(state.path(), HelperProgram::this());
     let screens = Screens::new(state.path(), HelperProgram::this());
     let all: Capabilities = vec![
@@ -495,9 +525,8 @@ pub(crate) fn capabilities(state: &StateDir, consent: &Arc<Consent>, name: &str)
         Arc::new(Clipboard::here()),
         Arc::new(Audio::new(state.path())),
     ];
-    let rules = Arc::new(Rules::new(state.path()));
-    let ruled = |capability| Arc::new(Ruled::new(capability, rules.clone())) as _;
-    all.into_iter().map(ruled).collect()
+    let guarded = |capability| Arc::new(Guarded::new(capability, owner.clone())) as _;
+    all.into_iter().map(guarded).collect()
 }
 
 /// What this device says of itself and asks for.
@@ -522,48 +551,6 @@ pub(crate) fn ask_of(dialect: Dialect, name: &str, desk: &Desk) -> Ask {
         },
         surface: desk.surface().clone(),
         path_env: std::env::var("PATH").unwrap_or_default(),
-    }
-}
-
-/// What `atoll-node status` sees of this daemon.
-struct Face {
-    state: StateDir,
-    device: String,
-    gateway: String,
-    dialect: Dialect,
-}
-
-impl Face {
-    fn connected(&self, pipe: PipeKind, commands: &[String], calls: usize) {
-        self.write(Phase::Connected, |status| {
-            status.pipe = Some(pipe);
-            status.paired = true;
-            status.commands = commands.to_vec();
-            status.calls = calls;
-        });
-    }
-
-    fn write(&self, phase: Phase, fill: impl FnOnce(&mut Status)) {
-        let mut status = Status {
-            pid: std::process::id(),
-            device_id: self.device.clone(),
-            gateway: self.gateway.clone(),
-            dialect: self.dialect.as_str().to_owned(),
-            phase,
-            pipe: None,
-            paired: false,
-            request_id: None,
-            digits: None,
-            commands: Vec::new(),
-            calls: 0,
-            last_error: None,
-            updated_at_ms: unix_ms(),
-        };
-        fill(&mut status);
-        // A full disk must not end a working node.
-        if let Err(error) = self.state.write_status(&status) {
-            tracing::warn!(%error, "the status was not written");
-        }
     }
 }
 

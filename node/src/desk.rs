@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::ask::one_line;
 use crate::blobs::Shelf;
 use crate::config::Dialect;
 use crate::exec_event::ExecRun;
@@ -24,6 +25,10 @@ use crate::worker::{self, News};
 
 /// News on their way to the link. More: the calls that have some wait, and with them their commands.
 const NEWS: usize = 64;
+
+/// A reason why a command is not on offer, characters at most; and all of them together. More is left out.
+const WHY_CHARS: usize = 300;
+const MISSING_CHARS: usize = 10_000;
 
 /// What one piece of news makes at most: an event and an outcome.
 pub(crate) const NEWS_FRAMES: usize = 2;
@@ -33,7 +38,11 @@ pub(crate) struct Desk {
     node: DeviceId,
     dialect: Dialect,
     boot: String,
+    capabilities: Capabilities,
     surface: Surface,
+    /// What is not on offer, and why.
+    missing: Vec<(String, String)>,
+    /// Those that were ever on offer; one that is denied by now says so itself.
     by_command: HashMap<&'static str, Arc<dyn Capability>>,
     calls: NodeCalls,
     running: HashMap<CallId, Running>,
@@ -51,38 +60,65 @@ struct Running {
 
 impl Desk {
     /// No calls yet.
-    pub(crate) fn new(node: DeviceId, dialect: Dialect, capabilities: &Capabilities) -> Self {
+    pub(crate) fn new(node: DeviceId, dialect: Dialect, capabilities: Capabilities) -> Self {
         let (reporter, news) = mpsc::channel(NEWS);
-        let mut surface = Surface::default();
-        let mut by_command = HashMap::new();
-        for capability in capabilities {
-            let description = capability.describe();
-            if !description.commands.is_empty() {
-                surface.caps.push(description.cap.to_owned());
-            }
-            for command in description.commands {
-                surface.commands.push(command.to_owned());
-                by_command.insert(command, Arc::clone(capability));
-            }
-        }
-        Self {
+        let mut desk = Self {
             node,
             dialect,
             boot: uuid::Uuid::new_v4().to_string(),
-            surface: surface.sorted(),
-            by_command,
+            capabilities,
+            surface: Surface::default(),
+            missing: Vec::new(),
+            by_command: HashMap::new(),
             calls: NodeCalls::new(),
             running: HashMap::new(),
             tasks: TaskTracker::new(),
             shelf: Arc::new(Shelf::new()),
             news,
             reporter,
+        };
+        desk.refresh();
+        desk
+    }
+
+    /// Looks again what this device can and may do.
+    pub(crate) fn refresh(&mut self) {
+        let mut surface = Surface::default();
+        self.missing.clear();
+        for capability in &self.capabilities {
+            let description = capability.describe();
+            if !description.commands.is_empty() {
+                surface.caps.push(description.cap.to_owned());
+            }
+            for command in description.commands {
+                surface.commands.push(command.to_owned());
+                self.by_command.insert(command, Arc::clone(capability));
+            }
+            let missing = description.missing.into_iter();
+            self.missing
+                .extend(missing.map(|(command, why)| (command.to_string(), why)));
         }
+        self.surface = surface.sorted();
     }
 
     /// What this node offers.
     pub(crate) fn surface(&self) -> &Surface {
         &self.surface
+    }
+
+    /// What to say of commands that are not on offer; nothing to an OpenClaw gateway, which would not know what to do with it.
+    pub(crate) fn missing(&self) -> Option<Frame> {
+        let mut room = MISSING_CHARS;
+        let fits = |(command, why): &&(String, String)| {
+            let size = command.chars().count() + why.chars().count().min(WHY_CHARS);
+            room = room.saturating_sub(size);
+            room > 0
+        };
+        let rows = self.missing.iter().take_while(fits);
+        let rows: Vec<Value> = rows
+            .map(|(command, why)| json!({"command": command, "why": one_line(why, WHY_CHARS)}))
+            .collect();
+        (self.dialect == Dialect::Native).then(|| node_event("node.commands.missing", &json!(rows)))
     }
 
     /// This start of the program.
@@ -288,7 +324,7 @@ mod tests {
 
     fn desk() -> Desk {
         let fake: Capabilities = vec![Arc::new(Fake)];
-        Desk::new(DeviceId::from_digest([1; 32]), Dialect::Native, &fake)
+        Desk::new(DeviceId::from_digest([1; 32]), Dialect::Native, fake)
     }
 
     fn invoke(call: impl ToString, command: &str) -> Invoke {

@@ -2,8 +2,10 @@
 //!
 //! [`pair`] comes in by an invitation; [`find`] looks for a gateway when none is named; [`daemon`] dials for ever and hands each link
 //! to `serve`; `desk` owns the calls and `blobs` their bytes, which outlive links; [`consent`] checks what a
-//! gateway says a person approved, `rules` what the owner allows; [`state`] owns the folder on disk. Knows nothing of channels, agents or sessions.
+//! gateway says a person approved; `rules` is what the owner allows, [`ask`] asks him, `guard` keeps both before each call, and `ledger` writes calls down; [`state`] owns the
+//! folder on disk. Knows nothing of channels, agents or sessions.
 
+pub mod ask;
 mod backoff;
 mod beacon;
 mod blobs;
@@ -14,7 +16,10 @@ pub mod daemon;
 mod desk;
 mod exec_event;
 pub mod find;
+mod guard;
+mod ledger;
 pub mod pair;
+mod redeclare;
 mod roam;
 mod rules;
 mod serve;

@@ -12,10 +12,12 @@ use secrecy::ExposeSecret;
 use std::path::PathBuf;
 use tokio::sync::oneshot;
 
+use crate::ask::Ways;
 use crate::config::Dialect;
 use crate::consent::Consent;
 use crate::daemon::{ask_of, capabilities};
 use crate::desk::Desk;
+use crate::guard::Owner;
 use crate::state::{StateDir, StateError, Way, unix_ms};
 
 /// What comes of an invitation.
@@ -69,7 +71,12 @@ pub async fn pair(state_dir: PathBuf, name: &str, invitation: &Invitation) -> Re
         Invitation::Foreign(_) => Dialect::Openclaw,
     };
     let consent = Arc::new(Consent::new(identity.device_id()));
-    let desk = Desk::new(identity.device_id(), dialect, &capabilities(&state, &consent, name));
+    let owner = Arc::new(Owner::new(state.path(), consent.clone(), Ways::default()));
+    let desk = Desk::new(
+        identity.device_id(),
+        dialect,
+        capabilities(&state, &consent, &owner, name),
+    );
     let (addresses, speak) = match invitation {
         Invitation::Native(native) => (&native.addresses, speak_native(native)),
         Invitation::Foreign(foreign) => (&foreign.addresses, speak_foreign(foreign)),

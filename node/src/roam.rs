@@ -4,12 +4,22 @@
 use std::time::Duration;
 
 use atoll_pairing::dial::{Dial, Dialled, dial, quic_answers};
+use atoll_protocol::capability::Surface;
 use atoll_protocol::limits;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 /// A network that lets no UDP through is asked this rarely in the end.
 const RAREST: Duration = Duration::from_secs(30 * 60);
+
+/// A link that takes the place of another, and what was declared on it.
+#[derive(Debug)]
+pub(crate) struct Better {
+    /// The link.
+    pub(crate) dialled: Dialled,
+    /// What this node said that it offers.
+    pub(crate) declared: Surface,
+}
 
 /// One search.
 #[derive(Debug)]
@@ -25,7 +35,7 @@ impl Roam {
     }
 
     /// Resolves with a link over QUIC. Begins it only while `is_quiet`.
-    pub(crate) async fn run(mut self, mut is_quiet: watch::Receiver<bool>) -> Dialled {
+    pub(crate) async fn run(mut self, mut is_quiet: watch::Receiver<bool>) -> Better {
         loop {
             sleep(self.pause).await;
             self.pause = (self.pause * 2).min(RAREST);
@@ -37,7 +47,10 @@ impl Roam {
             }
             // A device that has to be approved again stays where it is.
             match timeout(limits::HANDSHAKE, dial(&self.dial, |_| {})).await {
-                Ok(Ok(dialled)) => return dialled,
+                Ok(Ok(dialled)) => {
+                    let declared = self.dial.ask.surface;
+                    return Better { dialled, declared };
+                }
                 Ok(Err(error)) => tracing::debug!(%error, "QUIC answers, but there is no link over it"),
                 Err(_) => tracing::debug!("QUIC answers, but it took too long to be let in"),
             }

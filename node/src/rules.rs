@@ -1,34 +1,50 @@
-//! Which commands this device's owner allows: the section `commands` of `node.json`. What looks, listens or tells where one is starts
-//! denied; the other commands have rules of their own. The gateway cannot widen it.
+//! Which commands this device's owner allows: what `node.json` says now. What looks, listens or tells where one is starts denied; the
+//! other commands have rules of their own. The gateway cannot widen it.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
-
-use async_trait::async_trait;
+use std::time::{Duration, SystemTime};
 
 use atoll_capabilities::owned::{OWNERS_FILE, read_trusted};
-use atoll_capabilities::{Call, Capability, Description};
-use atoll_protocol::error::CallError;
-use atoll_protocol::json::Json;
-use serde::Deserialize;
+use jiff::{Timestamp, Zoned};
+use tokio::sync::watch;
 
-/// Families whose commands run only where the owner's file says so.
-const CLOSED: [&str; 5] = ["camera.", "screen.", "location.", "clipboard.", "audio."];
+pub(crate) mod document;
+pub(crate) mod edit;
+pub(crate) mod folder;
+pub(crate) mod limits;
+mod quiet;
 
-/// What the owner says of a command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Rule {
-    Allow,
-    Deny,
-}
+use document::{Document, InForce, Rule, is_closed};
+use folder::FolderWatch;
+use limits::Rate;
 
-#[derive(Debug, Default, Deserialize)]
-struct Document {
-    #[serde(default)]
-    commands: BTreeMap<String, Rule>,
+/// A file that is being written is read when it has been left alone this long.
+const SETTLED: Duration = Duration::from_millis(100);
+
+/// The end of a rule is looked for again this often at least: the clock on the wall may be set meanwhile.
+const CLOCK_CHECK: Duration = Duration::from_secs(60);
+
+/// What the owner's word for a call is, before anybody is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// It runs.
+    Allow {
+        /// Where that is written.
+        because: String,
+    },
+    /// Somebody at the device has to say so.
+    Ask {
+        /// Where that is written.
+        because: String,
+    },
+    /// It does not run.
+    Deny {
+        /// Where that is written.
+        because: String,
+        /// Why not, and what the owner can do about it.
+        why: String,
+    },
 }
 
 /// The owner's file, read again when it has changed.
@@ -36,6 +52,8 @@ struct Document {
 pub(crate) struct Rules {
     path: PathBuf,
     read: Mutex<Option<Read>>,
+    /// Counts changes.
+    changes: watch::Sender<u64>,
 }
 
 /// What the file said when it looked like this.
@@ -43,6 +61,8 @@ pub(crate) struct Rules {
 struct Read {
     stamp: Stamp,
     document: Arc<Result<Document, String>>,
+    /// What it said when it could be used last.
+    good: Arc<Document>,
 }
 
 /// None: there is no file.
@@ -54,44 +74,156 @@ impl Rules {
         Self {
             path: state_dir.join(OWNERS_FILE),
             read: Mutex::new(None),
+            changes: watch::Sender::new(0),
         }
     }
 
-    /// May this command run now? One look at the disk, unless the file has changed.
+    /// The file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What counts for this command now. One look at the disk, unless the file has changed.
+    pub(crate) fn decide(&self, command: &str, now: Timestamp) -> Decision {
+        let read = self.read();
+        let path = self.path.display();
+        let document = match read.document.as_ref() {
+            Ok(document) => document,
+            Err(error) if is_closed(command) => {
+                return Decision::Deny {
+                    because: "node.json cannot be used".to_owned(),
+                    why: format!("{command} is denied on this device: {error}"),
+                };
+            }
+            // What is open without the file would be closed by a typing error in it, commands to repair it with included.
+            Err(_) => &read.good,
+        };
+        let found = document.rule(command, now);
+        let because = because(&found);
+        match (found.rule, found.from) {
+            (Rule::Allow, _) => Decision::Allow { because },
+            (Rule::Ask, _) => Decision::Ask { because },
+            (Rule::Deny, Some(_)) => Decision::Deny {
+                because,
+                why: format!(
+                    "{command} is denied on this device by {path}; its owner can run: atoll-node allow {command}"
+                ),
+            },
+            (Rule::Deny, None) => Decision::Deny {
+                because,
+                why: format!(
+                    "{command} is denied on this device until its owner runs `atoll-node allow {command}` there, which writes \
+                     {{\"commands\": {{\"{command}\": \"allow\"}}}} into {path}"
+                ),
+            },
+        }
+    }
+
+    /// The rule of a command, for lists.
     ///
     /// # Errors
-    /// Why not, and what its owner can do about it.
-    pub(crate) fn check(&self, command: &str) -> Result<(), String> {
-        let document = self.document();
-        let is_closed = CLOSED.iter().any(|family| command.starts_with(family));
-        let rules = match document.as_ref() {
-            Ok(document) => &document.commands,
-            // What is open without the file would be closed by a typing error in it, commands to repair it with included.
-            Err(_) if !is_closed => return Ok(()),
-            Err(error) => return Err(format!("{command} is denied on this device: {error}")),
-        };
-        match rules.get(command) {
-            Some(Rule::Allow) => Ok(()),
-            None if !is_closed => Ok(()),
-            Some(Rule::Deny) => Err(format!("{command} is denied on this device by {}", self.path.display())),
-            None => Err(format!(
-                "{command} is denied on this device until its owner writes {{\"commands\": {{\"{command}\": \"allow\"}}}} into {}",
-                self.path.display()
-            )),
+    /// The file cannot be used.
+    pub(crate) fn in_force(&self, command: &str, now: Timestamp) -> Result<InForce, String> {
+        let read = self.read();
+        read.document
+            .as_ref()
+            .as_ref()
+            .map_err(Clone::clone)
+            .map(|document| document.rule(command, now))
+    }
+
+    /// All rates that count a command.
+    pub(crate) fn rates(&self, command: &str) -> Vec<(String, Rate)> {
+        self.read().good.rates(command)
+    }
+
+    /// Why a command rests at this hour, while it does.
+    pub(crate) fn rest(&self, command: &str) -> Option<String> {
+        self.read().good.rest(command, Zoned::now)
+    }
+
+    /// Whether the device shows when what looks or listens is used.
+    pub(crate) fn shows_use(&self) -> bool {
+        self.read().good.shows_use
+    }
+
+    /// The names that have a rule, as far as the file can be used.
+    pub(crate) fn ruled(&self) -> Vec<String> {
+        self.read().good.ruled().map(str::to_owned).collect()
+    }
+
+    /// All names in the file, as far as it can be used.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let read = self.read();
+        let document = read.document.as_ref().as_ref();
+        document
+            .map(|document| document.names().map(str::to_owned).collect())
+            .unwrap_or_default()
+    }
+
+    /// Hears of each change.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Resolves when a call of this command has to stop, with the reason.
+    pub(crate) async fn stopped(&self, command: &str) -> String {
+        let mut changes = self.changes();
+        loop {
+            if let Decision::Deny { why, .. } = self.decide(command, Timestamp::now()) {
+                return why;
+            }
+            if let Some(why) = self.rest(command) {
+                return why;
+            }
+            let rest = self.read().good.next_rest(command, Zoned::now);
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() {
+                    return std::future::pending().await;
+                },
+                () = sleep_at_most(rest.map(until)) => {}
+            }
         }
     }
 
-    fn document(&self) -> Arc<Result<Document, String>> {
+    /// Looks after the file for as long as this is awaited, so that [`Self::changes`] is told soon.
+    pub(crate) async fn follow(&self) {
+        let Some(folder) = self.path.parent() else { return };
+        let mut watch = FolderWatch::new(folder);
+        loop {
+            let next_end = self.read().good.next_end(Timestamp::now());
+            tokio::select! {
+                () = watch.changed() => tokio::time::sleep(SETTLED).await,
+                () = sleep_at_most(next_end.map(until)) => {
+                    if next_end.is_some_and(|end| end <= Timestamp::now()) {
+                        self.changes.send_modify(|count| *count += 1);
+                    }
+                }
+            }
+        }
+    }
+
+    fn read(&self) -> Read {
         let metadata = std::fs::metadata(&self.path).ok();
         let stamp = metadata.and_then(|data| Some((data.modified().ok()?, data.len())));
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        match read.as_ref().filter(|read| read.stamp == stamp) {
-            Some(read) => read.document.clone(),
-            None => {
-                let document = Arc::new(self.load());
-                read.insert(Read { stamp, document }).document.clone()
-            }
+        let before = match read.as_ref() {
+            Some(same) if same.stamp == stamp => return same.clone(),
+            before => before.map(|before| before.good.clone()),
+        };
+        let is_first = before.is_none();
+        let loaded = self.load();
+        let good = match &loaded {
+            Ok(document) => Arc::new(document.clone()),
+            Err(_) => before.unwrap_or_default(),
+        };
+        let document = Arc::new(loaded);
+        let now = read.insert(Read { stamp, document, good }).clone();
+        drop(read);
+        if !is_first {
+            self.changes.send_modify(|count| *count += 1);
         }
+        now
     }
 
     fn load(&self) -> Result<Document, String> {
@@ -104,49 +236,25 @@ impl Rules {
     }
 }
 
-/// A capability under the owner's rules.
-pub(crate) struct Ruled {
-    capability: Arc<dyn Capability>,
-    rules: Arc<Rules>,
-}
-
-impl Ruled {
-    /// Offers less where the rules say so.
-    pub(crate) fn new(capability: Arc<dyn Capability>, rules: Arc<Rules>) -> Self {
-        Self { capability, rules }
+/// Where a rule comes from, in a few words.
+fn because(found: &InForce) -> String {
+    let rule = found.rule;
+    match (&found.from, found.until) {
+        (Some(name), Some(until)) => format!("{name}: {rule} until {until}"),
+        (Some(name), None) => format!("{name}: {rule}"),
+        (None, _) => format!("default: {rule}"),
     }
 }
 
-#[async_trait]
-impl Capability for Ruled {
-    fn describe(&self) -> Description {
-        let mut description = self.capability.describe();
-        let all = std::mem::take(&mut description.commands);
-        for command in all {
-            match self.rules.check(command) {
-                Ok(()) => description.commands.push(command),
-                Err(why) => description.missing.push((command, why)),
-            }
-        }
-        description
-    }
-
-    async fn invoke(&self, call: Call) -> Result<Option<Json>, CallError> {
-        match self.rules.check(&call.command) {
-            Ok(()) => self.capability.invoke(call).await,
-            Err(why) => Err(CallError::new(refusal(&call.command), why)),
-        }
-    }
+/// From now on; nothing when it is past.
+fn until(time: Timestamp) -> Duration {
+    Duration::try_from(time.duration_since(Timestamp::now())).unwrap_or_default()
 }
 
-/// OpenClaw's code for a command that its owner keeps off.
-fn refusal(command: &str) -> &'static str {
-    match command.split('.').next() {
-        Some("camera") => "CAMERA_DISABLED",
-        Some("location") => "LOCATION_DISABLED",
-        Some("audio") if command == "audio.record" => "MIC_DISABLED",
-        Some("system") if command == "system.notify" => "NOTIFICATIONS_DISABLED",
-        _ => "COMMAND_DENIED",
+async fn sleep_at_most(time: Option<Duration>) {
+    match time {
+        Some(time) => tokio::time::sleep(time.min(CLOCK_CHECK)).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -172,49 +280,83 @@ mod tests {
         }
     }
 
+    /// The word for what is decided, and why not.
+    fn decide(rules: &Rules, command: &str) -> (&'static str, String) {
+        match rules.decide(command, Timestamp::UNIX_EPOCH) {
+            Decision::Allow { .. } => ("allow", String::new()),
+            Decision::Ask { .. } => ("ask", String::new()),
+            Decision::Deny { why, .. } => ("deny", why),
+        }
+    }
+
     #[test]
     fn what_looks_or_listens_starts_denied_and_the_rest_does_not() {
-        for (text, command, is_allowed) in [
-            (None, "camera.snap", false),
-            (None, "screen.snapshot", false),
-            (None, "device.info", true),
-            (Some("{}"), "camera.list", false),
-            (Some(r#"{"commands": {"camera.snap": "allow"}}"#), "camera.snap", true),
-            (Some(r#"{"commands": {"camera.snap": "allow"}}"#), "camera.clip", false),
-            (Some(r#"{"commands": {"camera.snap": "deny"}}"#), "camera.snap", false),
-            (Some(r#"{"commands": {"device.info": "deny"}}"#), "device.info", false),
-            (Some(r#"{"commands": {"camera.snap": "yes"}}"#), "camera.snap", false),
-            (Some("{"), "camera.snap", false),
-            (Some("{"), "device.info", true),
+        for (text, command, expected) in [
+            (None, "camera.snap", "deny"),
+            (None, "screen.snapshot", "deny"),
+            (None, "device.info", "allow"),
+            (Some("{}"), "camera.list", "deny"),
+            (
+                Some(r#"{"commands": {"camera.snap": "allow"}}"#),
+                "camera.snap",
+                "allow",
+            ),
+            (Some(r#"{"commands": {"camera.snap": "allow"}}"#), "camera.clip", "deny"),
+            (Some(r#"{"commands": {"camera.snap": "ask"}}"#), "camera.snap", "ask"),
+            (
+                Some(r#"{"commands": {"camera": "allow", "camera.snap": "deny"}}"#),
+                "camera.snap",
+                "deny",
+            ),
+            (Some(r#"{"commands": {"device.info": "deny"}}"#), "device.info", "deny"),
+            (Some(r#"{"commands": {"camera.snap": "yes"}}"#), "camera.snap", "deny"),
+            (Some("{"), "camera.snap", "deny"),
+            (Some("{"), "device.info", "allow"),
+            (Some("[]"), "camera.snap", "deny"),
         ] {
             let (_folder, rules) = rules(text);
-            assert_eq!(rules.check(command).is_ok(), is_allowed, "{text:?} {command}");
+            assert_eq!(decide(&rules, command).0, expected, "{text:?} {command}");
         }
     }
 
     #[test]
     fn a_refusal_names_the_command_the_file_and_the_next_step() {
         let (_folder, fresh) = rules(None);
-        let why = fresh.check("camera.snap").expect_err("denied");
+        let why = decide(&fresh, "camera.snap").1;
         let path = fresh.path.display().to_string();
-        for word in ["camera.snap", "\"allow\"", path.as_str()] {
+        for word in ["camera.snap", "\"allow\"", "atoll-node allow", path.as_str()] {
             assert!(why.contains(word), "{why}");
         }
         let (_folder, wrong) = rules(Some(r#"{"commands": {"camera.snap": "yes"}}"#));
-        let why = wrong.check("camera.snap").expect_err("denied");
+        let why = decide(&wrong, "camera.snap").1;
         assert!(why.contains("allow") && why.contains("yes"), "{why}");
     }
 
     #[test]
-    fn a_file_that_changes_counts_at_once() {
+    fn a_file_that_changes_counts_at_once_and_whoever_watches_is_told() {
         let (_folder, rules) = rules(None);
-        assert!(rules.check("camera.snap").is_err());
-        write(&rules, r#"{"commands": {"camera.snap": "allow"}}"#);
-        assert!(rules.check("camera.snap").is_ok());
-        write(&rules, r#"{"commands": {"camera.snap": "deny"}}"#);
-        assert!(rules.check("camera.snap").is_err());
+        let mut changes = rules.changes();
+        assert_eq!(decide(&rules, "camera.snap").0, "deny");
+        assert!(!changes.has_changed().expect("there"), "the first look is no change");
+        for rule in ["allow", "ask", "deny"] {
+            write(&rules, &format!(r#"{{"commands": {{"camera.snap": {rule:?}}}}}"#));
+            assert_eq!(decide(&rules, "camera.snap").0, rule);
+            assert!(changes.has_changed().expect("there"));
+            changes.mark_unchanged();
+        }
         std::fs::remove_file(&rules.path).expect("there");
-        assert!(rules.check("camera.snap").is_err());
+        assert_eq!(decide(&rules, "camera.snap").0, "deny");
+    }
+
+    #[test]
+    fn a_mistake_in_the_file_opens_nothing_that_was_closed_before() {
+        let (_folder, rules) = rules(Some(r#"{"commands": {"system": "deny", "camera": "allow"}}"#));
+        assert_eq!(decide(&rules, "system.run").0, "deny");
+        assert_eq!(decide(&rules, "camera.snap").0, "allow");
+        write(&rules, r#"{"commands": {"system": "deny", "camera": "allow"}"#);
+        assert_eq!(decide(&rules, "system.run").0, "deny");
+        assert_eq!(decide(&rules, "device.info").0, "allow");
+        assert_eq!(decide(&rules, "camera.snap").0, "deny");
     }
 
     #[cfg(unix)]
@@ -223,6 +365,24 @@ mod tests {
         let (_folder, rules) = rules(Some(r#"{"commands": {"camera.snap": "allow"}}"#));
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o666);
         std::fs::set_permissions(&rules.path, open).expect("ours");
-        assert!(rules.check("camera.snap").is_err());
+        assert_eq!(decide(&rules, "camera.snap").0, "deny");
+    }
+
+    #[tokio::test]
+    async fn a_change_is_noticed_without_a_call() {
+        let (_folder, rules) = rules(None);
+        rules.read();
+        let mut changes = rules.changes();
+        let follow = rules.follow();
+        tokio::pin!(follow);
+        // The watch is set before the change.
+        assert!(futures_util::poll!(&mut follow).is_pending());
+        write(&rules, r#"{"commands": {"camera.snap": "allow"}}"#);
+        let changed = tokio::time::timeout(Duration::from_secs(20), changes.changed());
+        tokio::select! {
+            () = &mut follow => panic!("it goes on"),
+            changed = changed => changed.expect("soon").expect("there"),
+        }
+        assert_eq!(decide(&rules, "camera.snap").0, "allow");
     }
 }

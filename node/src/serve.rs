@@ -2,13 +2,14 @@
 //! desk's, and a link that ends takes none of them along.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::path::Path;
-use std::pin::pin;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use atoll_capabilities::device::host_stats;
-use atoll_pairing::dial::Dialled;
-use atoll_pairing::link::{Link, LinkError, LinkTx, Received};
+use atoll_pairing::link::{Link, LinkError, LinkRx, LinkTx, Received};
 use atoll_protocol::capability::Surface;
 use atoll_protocol::error::CallError;
 use atoll_protocol::frame::{Frame, Outcome};
@@ -22,7 +23,14 @@ use tokio::time::{Instant, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::desk::{Desk, NEWS_FRAMES, node_event};
-use crate::roam::Roam;
+use crate::roam::Better;
+
+mod leaving;
+mod search;
+
+use leaving::Leaving;
+pub(crate) use search::Next;
+use search::{Found, Search};
 
 /// Frames on their way to the writer. More: news of calls wait; a pong or a figure is left out.
 const OUTBOX: usize = 32;
@@ -41,7 +49,7 @@ pub(crate) enum Ended {
     /// The link failed or was closed.
     Lost(LinkError),
     /// There is a better one.
-    Moved(Box<Dialled>),
+    Moved(Box<Better>),
 }
 
 /// What whoever holds the link is told meanwhile.
@@ -63,8 +71,8 @@ pub(crate) struct Session<'a> {
     pub(crate) folder: &'a Path,
     /// Told when the daemon shall stop.
     pub(crate) stop: &'a CancellationToken,
-    /// Looks for a better link meanwhile.
-    pub(crate) roam: Option<Roam>,
+    /// What may take its place.
+    pub(crate) next: Next,
 }
 
 /// What a turn of the loop is about.
@@ -78,75 +86,141 @@ enum Turn<'a> {
     Work(PermitIterator<'a, Frame>, Vec<Frame>),
     Stats,
     Quiet,
-    Moved(Box<Dialled>),
+    Found(Found),
     WriterEnded,
 }
 
-/// Serves one link until it ends.
-pub(crate) async fn serve(link: Link, desk: &mut Desk, mut session: Session<'_>, mut tell: impl FnMut(Told)) -> Ended {
-    let (tx, mut rx) = link.split();
-    let (outbox, queue) = mpsc::channel(OUTBOX);
-    let mut writer = tokio::spawn(write(tx, queue));
+/// What is left of a link that another has taken the place of: carries what is on its way to its end.
+pub(crate) type Left = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Serves one link and the streams on it until it ends.
+pub(crate) async fn serve(
+    mut link: Link,
+    desk: &mut Desk,
+    session: Session<'_>,
+    tell: impl FnMut(Told),
+) -> (Ended, Option<Left>) {
+    let is_left = CancellationToken::new();
+    let shelf = Arc::clone(desk.shelf());
+    let mut streams = Box::pin(shelf.serve(link.take_streams(), is_left.clone()));
+    let carrying = async {
+        (&mut streams).await;
+        // Not before it is left.
+        std::future::pending::<Infallible>().await
+    };
+    let (ended, leaving) = tokio::select! {
+        ended = serve_calls(link, desk, session, tell) => ended,
+        never = carrying => match never {},
+    };
+    is_left.cancel();
+    let left = leaving.map(|leaving| Box::pin(leaving.end(streams)) as Left);
+    (ended, left)
+}
+
+async fn serve_calls(
+    link: Link,
+    desk: &mut Desk,
+    session: Session<'_>,
+    mut tell: impl FnMut(Told),
+) -> (Ended, Option<Leaving>) {
+    let (tx, rx) = link.split();
     let (resume, offers) = desk.resume();
-    let mut offers = Offers(offers.into());
+    let mut line = Line::new(tx, rx, offers, session.tick);
     // The queue is empty, so there is room.
-    let _ = outbox.try_send(Frame::Resume(resume));
+    line.say(Frame::Resume(resume));
+    desk.missing().into_iter().for_each(|frame| line.say(frame));
     let mut stats = interval(STATS);
-    let mut silence = Silence::new(session.tick);
     let (quiet, is_quiet) = watch::channel(false);
-    let mut better = pin!(roam(session.roam.take(), is_quiet));
+    let mut search = Search::new(session.next, is_quiet, desk);
     let ended = loop {
-        quiet.send_replace(desk.running() == 0 && offers.0.is_empty());
+        quiet.send_replace(desk.running() == 0 && line.offers.0.is_empty());
         let turn = tokio::select! {
             () = session.stop.cancelled() => Turn::Stop,
-            received = rx.recv() => Turn::Received(received),
-            (room, frames) = work(&outbox, desk, &mut offers) => Turn::Work(room, frames),
+            received = line.rx.recv() => Turn::Received(received),
+            (room, frames) = work(&line.outbox, desk, &mut line.offers) => Turn::Work(room, frames),
             _ = stats.tick() => Turn::Stats,
-            () = sleep_until(silence.next()) => Turn::Quiet,
-            dialled = &mut better => Turn::Moved(Box::new(dialled)),
-            () = outbox.closed() => Turn::WriterEnded,
+            () = sleep_until(line.silence.next()) => Turn::Quiet,
+            found = search.next() => Turn::Found(found),
+            () = line.outbox.closed() => Turn::WriterEnded,
         };
         match turn {
             Turn::Stop => break Ended::Stopped,
-            Turn::Moved(dialled) => break Ended::Moved(dialled),
+            Turn::Found(Found::Rules) => {
+                search.look_again(desk);
+                desk.missing().into_iter().for_each(|frame| line.say(frame));
+            }
+            Turn::Found(Found::Better(better)) => break Ended::Moved(better),
             Turn::Received(Ok(received)) => {
-                silence.heard();
-                route(received, desk, &outbox, &mut offers, &mut tell);
+                line.silence.heard();
+                route(received, desk, &line.outbox, &mut line.offers, &mut tell);
             }
             Turn::Received(Err(error)) => break Ended::Lost(error),
             Turn::Work(room, frames) => room.zip(frames).for_each(|(place, frame)| place.send(frame)),
             Turn::Stats => {
-                drop(outbox.try_send(stats_event(session.folder)));
+                line.say(stats_event(session.folder));
                 tell(Told::Running(desk.running()));
             }
-            Turn::Quiet if silence.is_over() => break Ended::Lost(LinkError::Silent),
-            Turn::Quiet => drop(outbox.try_send(silence.ask())),
-            Turn::WriterEnded => {
-                break Ended::Lost((&mut writer).await.ok().flatten().unwrap_or(LinkError::ClosedHere));
-            }
+            Turn::Quiet if line.silence.is_over() => break Ended::Lost(LinkError::Silent),
+            Turn::Quiet => drop(line.outbox.try_send(line.silence.ask())),
+            Turn::WriterEnded => break Ended::Lost(why_ended(&mut line.writer).await),
         }
     };
-    match &ended {
-        Ended::Lost(_) => writer.abort(),
-        Ended::Stopped => {
-            desk.cancel_all();
-            farewell(desk, outbox, writer).await;
-        }
-        Ended::Moved(_) => {
-            // What came on this link before the gateway knew of the new one.
-            while let Some(Ok(received)) = rx.recv().now_or_never() {
-                route(received, desk, &outbox, &mut offers, &mut tell);
-            }
-            hang_up(outbox, writer).await;
-        }
-    }
-    ended
+    let leaving = line.part(&ended, desk, &mut tell).await;
+    (ended, leaving)
 }
 
-async fn roam(roam: Option<Roam>, is_quiet: watch::Receiver<bool>) -> Dialled {
-    match roam {
-        Some(roam) => roam.run(is_quiet).await,
-        None => std::future::pending().await,
+async fn why_ended(writer: &mut JoinHandle<Option<LinkError>>) -> LinkError {
+    writer.await.ok().flatten().unwrap_or(LinkError::ClosedHere)
+}
+
+/// The parts of a link that is served.
+struct Line {
+    rx: LinkRx,
+    outbox: mpsc::Sender<Frame>,
+    writer: JoinHandle<Option<LinkError>>,
+    offers: Offers,
+    silence: Silence,
+}
+
+impl Line {
+    fn new(tx: LinkTx, rx: LinkRx, offers: Vec<CallId>, tick: Duration) -> Self {
+        let (outbox, queue) = mpsc::channel(OUTBOX);
+        Self {
+            rx,
+            outbox,
+            writer: tokio::spawn(write(tx, queue)),
+            offers: Offers(offers.into()),
+            silence: Silence::new(tick),
+        }
+    }
+
+    /// What can be left out.
+    fn say(&self, frame: Frame) {
+        drop(self.outbox.try_send(frame));
+    }
+
+    async fn part(mut self, ended: &Ended, desk: &mut Desk, tell: &mut impl FnMut(Told)) -> Option<Leaving> {
+        match ended {
+            Ended::Lost(_) => self.writer.abort(),
+            Ended::Stopped => {
+                desk.cancel_all();
+                farewell(desk, self.outbox, self.writer).await;
+            }
+            Ended::Moved(_) => {
+                // What came on this link before the gateway knew of the new one.
+                while let Some(Ok(received)) = self.rx.recv().now_or_never() {
+                    route(received, desk, &self.outbox, &mut self.offers, tell);
+                }
+                let (rx, outbox, writer, silence) = (self.rx, self.outbox, self.writer, self.silence);
+                return Some(Leaving {
+                    rx,
+                    outbox,
+                    writer,
+                    silence,
+                });
+            }
+        }
+        None
     }
 }
 
@@ -320,6 +394,7 @@ fn stats_event(folder: &Path) -> Frame {
 }
 
 /// A gateway that says nothing for a tick is asked; one that says nothing for two is gone.
+#[derive(Debug)]
 struct Silence {
     tick: Duration,
     heard: Instant,

@@ -1,4 +1,4 @@
-//! The node's folder on disk: `identity.key`, `gateways.json`, `status.json`, `node.lock`, and the files of `system.run`. Owns who may
+//! The node's folder on disk: `identity.key`, `gateways.json`, `status.json`, `node.lock`, and the files of others in it. Owns who may
 //! use it (one daemon at a time, no other user) and how files in it are replaced.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -135,6 +135,12 @@ impl StateDir {
         Ok(Lock { _file: file })
     }
 
+    /// Whether a daemon has the folder.
+    pub fn is_in_use(&self) -> bool {
+        let file = OpenOptions::new().write(true).open(self.path.join("node.lock"));
+        file.is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+    }
+
     /// The gateways that this node knows.
     ///
     /// # Errors
@@ -201,14 +207,14 @@ fn read(path: &Path) -> Result<Option<String>, StateError> {
     }
 }
 
-fn json_text(value: &impl serde::Serialize) -> String {
+pub(crate) fn json_text(value: &impl serde::Serialize) -> String {
     let mut text = serde_json::to_string_pretty(value).expect("our own types have text keys, so they always serialise");
     text.push('\n');
     text
 }
 
 /// Replaces a file in one step that survives a crash; only this user can read it.
-fn replace(path: &Path, text: &str) -> Result<(), StateError> {
+pub(crate) fn replace(path: &Path, text: &str) -> Result<(), StateError> {
     let draft = path.with_extension(format!("{}.tmp", uuid::Uuid::new_v4()));
     let written = private(OpenOptions::new().create_new(true).write(true))
         .open(&draft)
@@ -227,13 +233,13 @@ fn replace(path: &Path, text: &str) -> Result<(), StateError> {
     })
 }
 
-fn private(options: &mut OpenOptions) -> &mut OpenOptions {
+pub(crate) fn private(options: &mut OpenOptions) -> &mut OpenOptions {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
     options
 }
 
-fn create_private(path: &Path) -> io::Result<()> {
+pub(crate) fn create_private(path: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use atoll_node::ask::Ways;
 use atoll_node::config::{Config, Dialect, QUIC_PAUSE};
 use atoll_node::daemon::{self, Notice};
 use atoll_pairing::dial::Target;
@@ -168,6 +169,7 @@ fn config(gateway: Target, state_dir: PathBuf) -> Config {
         state_dir,
         tls_fingerprint: None,
         quic_pause: QUIC_PAUSE,
+        ways: Ways::default(),
     }
 }
 

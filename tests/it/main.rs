@@ -5,6 +5,7 @@ mod blob;
 mod calls;
 mod camera;
 mod connect;
+mod consent;
 mod discovery;
 mod documents;
 mod faults;

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use atoll_node::ask::Ways;
 use atoll_node::config::{Config, Dialect};
 use atoll_node::daemon::{self, Notice};
 use atoll_pairing::dial::PipeKind;
@@ -100,6 +101,7 @@ fn impatient(address: &str, name: &str, state: &std::path::Path) -> (Cancellatio
         state_dir: state.to_owned(),
         tls_fingerprint: None,
         quic_pause: Duration::from_millis(100),
+        ways: Ways::default(),
     };
     let notify = move |notice: Notice| {
         if let Notice::Connected { pipe, .. } = notice {

@@ -435,16 +435,24 @@ impl Node {
     }
 
     async fn says(&self, word: &str) -> Value {
-        let mut command = Command::new(built("atoll-node"));
-        isolate(&mut command, self.state.path());
-        command.args([word, "--json", "--state-dir"]).arg(self.state.path());
-        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        command.stdin(Stdio::null()).kill_on_drop(true);
-        let output = within(&format!("atoll-node {word}"), command.output())
-            .await
-            .expect("a program that was built");
+        let output = self.cli(&[word, "--json"]).await;
         let text = String::from_utf8_lossy(&output.stdout);
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("atoll-node {word}: {error} in {text}"))
+    }
+
+    /// Runs `atoll-node` with these words on its folder, as its owner does in another terminal of the device.
+    ///
+    /// # Panics
+    /// When it does not end in time.
+    pub async fn cli(&self, words: &[&str]) -> Output {
+        let mut command = Command::new(built("atoll-node"));
+        isolate(&mut command, self.state.path());
+        command.args(words).arg("--state-dir").arg(self.state.path());
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.stdin(Stdio::null()).kill_on_drop(true);
+        within(&format!("atoll-node {}", words.join(" ")), command.output())
+            .await
+            .expect("a program that was built")
     }
 
     /// Runs `atoll-node pair` with what its owner was given, without any token.

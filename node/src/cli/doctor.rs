@@ -2,21 +2,24 @@
 
 use std::io::{self, Write};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::Result;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::Show;
-use crate::consent::Consent;
-use crate::daemon::capabilities;
-use crate::state::StateDir;
+use super::rules::Device;
+use crate::rules::document::Rule;
 
 pub(super) fn run(show: &Show) -> Result<ExitCode> {
-    let state = StateDir::open(&show.folder.path()?)?;
-    let consent = Arc::new(Consent::new(state.identity()?.device_id()));
+    let device = Device::open(&show.folder)?;
     let mut out = io::stdout().lock();
-    let descriptions = capabilities(&state, &consent, "").into_iter().map(|it| it.describe());
+    let strange = device.strange();
+    let asks = |command: &str| {
+        let rule = device.owner.rules.in_force(command, Timestamp::now());
+        rule.is_ok_and(|found| found.rule == Rule::Ask)
+    };
+    let descriptions = device.capabilities.iter().map(|it| it.describe());
     if show.json {
         let rows: Vec<Value> = descriptions
             .map(|it| {
@@ -25,19 +28,24 @@ pub(super) fn run(show: &Show) -> Result<ExitCode> {
                     .iter()
                     .map(|(command, why)| json!({"command": command, "why": why}))
                     .collect();
-                json!({"cap": it.cap, "commands": it.commands, "missing": missing})
+                let asks: Vec<_> = it.commands.iter().filter(|command| asks(command)).collect();
+                json!({"cap": it.cap, "commands": it.commands, "asks": asks, "missing": missing})
             })
             .collect();
-        writeln!(out, "{}", json!({"capabilities": rows}))?;
+        writeln!(out, "{}", json!({"capabilities": rows, "strange": strange}))?;
         return Ok(ExitCode::SUCCESS);
     }
     for it in descriptions {
         for command in &it.commands {
-            writeln!(out, "{command:<26} yes")?;
+            let word = if asks(command) { "yes, asks each time" } else { "yes" };
+            writeln!(out, "{command:<26} {word}")?;
         }
         for (command, why) in &it.missing {
             writeln!(out, "{command:<26} no: {why}")?;
         }
+    }
+    for line in strange {
+        writeln!(out, "{line}")?;
     }
     Ok(ExitCode::SUCCESS)
 }

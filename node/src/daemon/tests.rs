@@ -21,6 +21,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::*;
+use crate::ask::Ways;
 use crate::config::Found;
 
 mod dialect;
@@ -130,8 +131,11 @@ async fn next(link: &mut Link) -> Frame {
         let Received::Frame(frame) = soon("a frame", link.recv()).await.expect("a link") else {
             panic!("a frame that is none");
         };
-        let is_figures = matches!(&frame, Frame::Request(request) if request.params.as_ref().is_some_and(|params| params.as_str().contains("node.host.stats")));
-        if !is_figures {
+        // Figures, and what it does not offer.
+        let reports = ["node.host.stats", "node.commands.missing"];
+        let is_report = |text: &str| reports.iter().any(|name| text.contains(name));
+        let is_report = matches!(&frame, Frame::Request(request) if request.params.as_ref().is_some_and(|params| is_report(params.as_str())));
+        if !is_report {
             return frame;
         }
     }
@@ -173,6 +177,7 @@ impl Node {
             state_dir: state.to_owned(),
             tls_fingerprint: None,
             quic_pause: crate::config::QUIC_PAUSE,
+            ways: Ways::default(),
         };
         let stop = CancellationToken::new();
         let (sender, notices) = mpsc::channel(64);

@@ -1,0 +1,105 @@
+//! Rules that change while the node is linked: the gateway hears of them, and what goes on goes on.
+
+use atoll_tests::mesh::{Pipe, TOKEN};
+use atoll_tests::wait::{until, within};
+use serde_json::{Value, json};
+
+use super::{Home, words};
+
+atoll_tests::over_every_pipe! {
+    an_allow_is_declared_at_once_and_works_when_the_gateways_owner_approves,
+}
+
+/// What the gateway shows of the node.
+async fn described(home: &Home) -> Value {
+    let mut operator = home.mesh.operator().await;
+    let row = operator.call("node.describe", json!({"nodeId": home.id})).await;
+    row.expect("a node")
+}
+
+async fn offers(home: &Home, command: &str, expected: bool) {
+    until(&format!("{command} to be offered: {expected}"), async || {
+        let row = described(home).await;
+        let commands = row["commands"].as_array()?;
+        (commands.iter().any(|one| one == command) == expected).then_some(())
+    })
+    .await;
+}
+
+async fn an_allow_is_declared_at_once_and_works_when_the_gateways_owner_approves(pipe: Pipe) {
+    let mut home = Home::new(pipe, json!({})).await;
+    let process = home.node.program().pid();
+    let script = "touch begun; while [ ! -e go ]; do sleep 0.05; done; echo done";
+    let (mut other, run) = home.begin("system.run", json!({"command": ["sh", "-c", script]})).await;
+    let began = home.node.state().join("begun");
+    until("the command to begin", async || began.exists().then_some(())).await;
+    assert!(home.list().await.is_err(), "closed");
+
+    home.say(&["allow", "camera.list"]).await;
+    let mut operator = home.mesh.operator().await;
+    let request = until("a request for more", async || {
+        let list = operator.call("node.pair.list", json!({})).await.ok()?;
+        let pending = list["pending"]
+            .as_array()?
+            .iter()
+            .find(|row| row["displayName"] == "home")?
+            .clone();
+        pending["requestId"].as_str().map(str::to_owned)
+    })
+    .await;
+    assert!(home.list().await.is_err(), "the node's owner alone is not enough");
+    let approved = operator.call("node.pair.approve", json!({"requestId": request})).await;
+    approved.expect("approved");
+    offers(&home, "camera.list", true).await;
+    until("the command to work", async || home.list().await.ok()).await;
+
+    home.say(&["deny", "camera.list"]).await;
+    home.list().await.expect_err("denied at once");
+    offers(&home, "camera.list", false).await;
+    until("the gateway to know why", async || {
+        let row = described(&home).await;
+        let missing = row["missingCommands"].as_array()?;
+        let why = missing.iter().find(|one| one["command"] == "camera.list")?["why"]
+            .as_str()?
+            .to_owned();
+        why.contains("node.json").then_some(())
+    })
+    .await;
+    // Back again needs nobody: it was approved.
+    home.say(&["ask", "camera.list"]).await;
+    offers(&home, "camera.list", true).await;
+
+    std::fs::write(home.node.state().join("go"), "").expect("room");
+    let ended = words(other.answer(&run).await).expect("the call went on");
+    assert_eq!(ended["stdout"], "done\n");
+    assert_eq!(home.node.program().pid(), process);
+}
+
+/// Bytes of a live stream that come from now on.
+async fn flows(response: &mut reqwest::Response) {
+    let mut seen = 0;
+    while seen < 50_000 {
+        let part = within("more of the stream", response.chunk()).await.expect("a body");
+        seen += part.expect("not over").len();
+    }
+}
+
+#[tokio::test]
+async fn a_live_picture_outlives_a_change_of_other_rules_and_ends_with_a_deny() {
+    let home = Home::new(Pipe::Quic, json!({"commands": {"camera.stream": "allow"}})).await;
+    let mut request = home.request("camera.stream", json!({"deviceId": "test", "fps": 20}), 15_000);
+    request["blobs"] = json!("handles");
+    let mut operator = home.mesh.operator().await;
+    let stream = words(operator.call("node.invoke", request).await).expect("a stream");
+    let id = stream["blob"]["id"].as_str().expect("a handle");
+    let url = format!("{}/media/{id}", home.mesh.target().http());
+    let asking = reqwest::Client::new().get(url).bearer_auth(TOKEN).send();
+    let mut response = within("the stream", asking).await.expect("an answer");
+    flows(&mut response).await;
+    home.say(&["deny", "device"]).await;
+    offers(&home, "device.info", false).await;
+    flows(&mut response).await;
+    home.say(&["deny", "camera"]).await;
+    let ending = async { while let Ok(Some(_)) = response.chunk().await {} };
+    within("the stream to end with the rule", ending).await;
+}
