@@ -26,6 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use atoll_protocol::calls::Said;
 use atoll_protocol::error::CallError;
 use atoll_protocol::frame::SignedPlan;
 use atoll_protocol::id::CallId;
@@ -60,7 +61,7 @@ pub struct Call {
     /// Ends the work early; the work must be dead soon after.
     pub cancel: CancellationToken,
     /// Where parts of the output go; bounded, and a full one slows the work down.
-    pub progress: mpsc::Sender<String>,
+    pub progress: mpsc::Sender<Said>,
     /// Carries bytes beside the result; none where everything has to be in it.
     pub blobs: Option<Arc<dyn blob::Blobs>>,
 }

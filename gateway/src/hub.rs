@@ -10,7 +10,7 @@ use atoll_pairing::access::commands::NodeFacts;
 use atoll_pairing::book::SurfaceApproval;
 use atoll_pairing::link::stream::Streams;
 use atoll_pairing::proven::Language;
-use atoll_protocol::calls::{Failure, Row};
+use atoll_protocol::calls::{Failure, Row, Said};
 use atoll_protocol::capability::Surface;
 use atoll_protocol::frame::{ClientInfo, Frame, Invoke};
 use atoll_protocol::id::{CallId, DeviceId};
@@ -140,8 +140,8 @@ pub(crate) struct NewInvoke {
 pub(crate) struct Part {
     /// So many parts just before it never came here.
     pub(crate) missed: u64,
-    /// The text.
-    pub(crate) text: String,
+    /// The part.
+    pub(crate) said: Said,
 }
 
 /// A call from before a restart, whose node may still know it.

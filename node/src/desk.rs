@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use atoll_capabilities::{Call, Capabilities, Capability};
-use atoll_protocol::calls::{NodeCalls, Start};
+use atoll_protocol::calls::{NodeCalls, Said, Start};
 use atoll_protocol::capability::Surface;
 use atoll_protocol::error::CallError;
-use atoll_protocol::frame::{Frame, Invoke, Outcome, Progress, Request, Resume};
+use atoll_protocol::frame::{Frame, Invoke, Outcome, Output, Progress, Request, Resume};
 use atoll_protocol::id::{CallId, DeviceId};
 use atoll_protocol::json::Json;
 use atoll_protocol::limits;
@@ -222,7 +222,7 @@ impl Desk {
     /// Waits for news and gives what to say about it. Loses nothing when dropped.
     pub(crate) async fn next(&mut self) -> Vec<Frame> {
         match self.news.recv().await {
-            Some(News::Progress { call, chunk }) => self.progressed(call, chunk).into_iter().collect(),
+            Some(News::Progress { call, said }) => self.progressed(call, said).into_iter().collect(),
             Some(News::Finished { call, result }) => self.finished(&call, result),
             // We hold a sender ourselves.
             None => std::future::pending().await,
@@ -249,10 +249,22 @@ impl Desk {
         .await;
     }
 
-    fn progressed(&mut self, call: CallId, chunk: String) -> Option<Frame> {
+    fn progressed(&mut self, call: CallId, said: Said) -> Option<Frame> {
         let running = self.running.get_mut(&call)?;
         let seq = running.seq;
         running.seq += 1;
+        let chunk = match said {
+            Said::Wrote(stream, bytes) if self.dialect == Dialect::Native => {
+                return Some(Frame::Output(Output {
+                    call,
+                    seq,
+                    stream,
+                    bytes,
+                }));
+            }
+            Said::Wrote(_, bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            Said::Words(text) => text,
+        };
         Some(Frame::Progress(Progress {
             call,
             seq,
@@ -315,7 +327,7 @@ mod tests {
             match call.command.as_str() {
                 "fake.crash" => panic!("as told"),
                 "fake.obey" => call.cancel.cancelled().await,
-                "fake.talk" => call.progress.send("word".to_owned()).await.expect("heard"),
+                "fake.talk" => call.progress.send(Said::Words("word".to_owned())).await.expect("heard"),
                 _ => std::future::pending().await,
             }
             Ok(None)

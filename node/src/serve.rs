@@ -303,6 +303,7 @@ fn route(
         | Frame::Refused(_)
         | Frame::Request(_)
         | Frame::Progress(_)
+        | Frame::Output(_)
         | Frame::Outcome(_)
         | Frame::Resume(_)
         | Frame::StreamOpen(_)

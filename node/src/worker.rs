@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use atoll_capabilities::{Call, Capability};
+use atoll_protocol::calls::Said;
 use atoll_protocol::error::CallError;
 use atoll_protocol::id::CallId;
 use atoll_protocol::json::Json;
@@ -25,8 +26,8 @@ pub(crate) enum News {
     Progress {
         /// The call.
         call: CallId,
-        /// The text.
-        chunk: String,
+        /// The part.
+        said: Said,
     },
     /// The end; the last of each call.
     Finished {
@@ -38,7 +39,7 @@ pub(crate) enum News {
 }
 
 /// The two ends of a call's progress.
-pub(crate) fn progress() -> (mpsc::Sender<String>, mpsc::Receiver<String>) {
+pub(crate) fn progress() -> (mpsc::Sender<Said>, mpsc::Receiver<Said>) {
     mpsc::channel(PROGRESS_QUEUE)
 }
 
@@ -46,7 +47,7 @@ pub(crate) fn progress() -> (mpsc::Sender<String>, mpsc::Receiver<String>) {
 pub(crate) async fn work(
     capability: Arc<dyn Capability>,
     call: Call,
-    mut progress: mpsc::Receiver<String>,
+    mut progress: mpsc::Receiver<Said>,
     news: mpsc::Sender<News>,
 ) {
     let (id, cancel) = (call.id.clone(), call.cancel.clone());
@@ -59,8 +60,8 @@ pub(crate) async fn work(
     tokio::pin!(disobeyed);
     let result = loop {
         tokio::select! {
-            Some(chunk) = progress.recv() => {
-                let _ = news.send(News::Progress { call: id.clone(), chunk }).await;
+            Some(said) = progress.recv() => {
+                let _ = news.send(News::Progress { call: id.clone(), said }).await;
             }
             ended = &mut task => break ended.unwrap_or_else(|error| Err(crashed(&error))),
             () = sleep_until(too_late) => break Err(CallError::new("TIMEOUT", "the call took too long and was ended")),
@@ -68,13 +69,8 @@ pub(crate) async fn work(
         }
     };
     drop(task);
-    while let Ok(chunk) = progress.try_recv() {
-        let _ = news
-            .send(News::Progress {
-                call: id.clone(),
-                chunk,
-            })
-            .await;
+    while let Ok(said) = progress.try_recv() {
+        let _ = news.send(News::Progress { call: id.clone(), said }).await;
     }
     let _ = news.send(News::Finished { call: id, result }).await;
 }

@@ -13,8 +13,10 @@ pub use node::{NodeCalls, Start};
 
 use std::time::Instant;
 
+use bytes::Bytes;
+
 use crate::error::CallError;
-use crate::frame::{Acknowledge, Frame};
+use crate::frame::{Acknowledge, Frame, OutputStream};
 use crate::id::{CallId, DeviceId};
 use crate::json::Json;
 
@@ -128,6 +130,15 @@ pub struct Row {
     pub idempotency_key: Option<String>,
 }
 
+/// A part of what a call says while it runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Said {
+    /// Words about it.
+    Words(String),
+    /// What its program wrote.
+    Wrote(OutputStream, Bytes),
+}
+
 /// What the owner of the table is to do, in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(
@@ -164,8 +175,8 @@ pub enum Effect<W> {
         seq: u64,
         /// How many parts just before it never came: they were said while the link was away.
         missed: u64,
-        /// The text.
-        chunk: String,
+        /// The part.
+        said: Said,
     },
     /// Tell the node that its outcome or progress has arrived; an outcome must be durable first.
     Acknowledge {

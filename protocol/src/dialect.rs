@@ -119,7 +119,8 @@ impl Gateway {
             | Frame::StreamClosed(_)
             | Frame::StreamAbandoned(_)
             | Frame::BlobDone(_)
-            | Frame::Clock(_) => None,
+            | Frame::Clock(_)
+            | Frame::Output(_) => None,
         }
     }
 

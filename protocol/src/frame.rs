@@ -4,6 +4,7 @@
 //! appended, removed ones stay as a gap. The OpenClaw dialect ([`crate::dialect`]) maps to these same frames, so that
 //! nothing above a link can tell which language was spoken. Never does I/O, never looks at a clock.
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::bounded;
@@ -120,6 +121,8 @@ frames! {
     25 = BlobDone(BlobId),
     /// Gateway → node, right after [`Frame::Admitted`]: the gateway's wall clock, Unix milliseconds. Its plans are judged by it.
     26 = Clock(u64),
+    /// Node → gateway: what a running command wrote, to the byte.
+    27 = Output(Output),
 }
 
 fn check_size(len: usize, limit: usize) -> Result<(), FrameError> {
@@ -386,6 +389,39 @@ pub struct Progress {
     pub chunk: String,
     /// The dialect's request that brought it, to be answered.
     pub receipt: Option<RequestId>,
+}
+
+/// Where a program writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum OutputStream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+impl OutputStream {
+    /// The word on the wire of the dialect.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+        }
+    }
+}
+
+/// Node → gateway: what a running command wrote. [`Progress`] is for words about a call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Output {
+    /// The call.
+    pub call: CallId,
+    /// Counted together with [`Progress::seq`].
+    pub seq: u64,
+    /// Where it wrote that.
+    pub stream: OutputStream,
+    /// At most [`limits::PROGRESS_CHUNK`] of them.
+    #[serde(with = "stream::bulk")]
+    pub bytes: Bytes,
 }
 
 /// Gateway → node: input for a running call.

@@ -17,6 +17,7 @@ pub(crate) struct Capture {
     head: Vec<u8>,
     tail: VecDeque<u8>,
     missing: u64,
+    written: u64,
 }
 
 impl Capture {
@@ -27,11 +28,13 @@ impl Capture {
             head: Vec::new(),
             tail: VecDeque::new(),
             missing: 0,
+            written: 0,
         }
     }
 
     /// Takes what the command wrote.
     pub(crate) fn push(&mut self, bytes: &[u8]) {
+        self.written += bytes.len() as u64;
         let into_head = bytes.len().min(self.cap / 2 - self.head.len());
         let (head, rest) = bytes.split_at(into_head);
         self.head.extend_from_slice(head);
@@ -42,6 +45,11 @@ impl Capture {
         self.tail.drain(..overflow);
         self.tail.extend(kept);
         self.missing += (skipped.len() + overflow) as u64;
+    }
+
+    /// How much it wrote, bytes.
+    pub(crate) fn written(&self) -> u64 {
+        self.written
     }
 
     /// The text, and whether something was left out: head, a note where something is missing, tail; invalid UTF-8 replaced.
@@ -87,21 +95,24 @@ fn written_size(text: &str) -> usize {
     text.chars().map(size).sum()
 }
 
-/// Turns a stream's bytes into text piece by piece without tearing a character that two reads share.
+/// Cuts a stream into pieces without tearing a character that two reads share. Changes no byte.
 #[derive(Debug, Default)]
-pub(crate) struct Decoder {
+pub(crate) struct Cutter {
     pending: Vec<u8>,
 }
 
-impl Decoder {
-    /// The text that is certain by now.
-    pub(crate) fn push(&mut self, bytes: &[u8]) -> String {
+impl Cutter {
+    /// What ends with a whole character by now.
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> Vec<u8> {
         self.pending.extend_from_slice(bytes);
         let torn = torn_tail(&self.pending);
         let rest = self.pending.split_off(self.pending.len() - torn);
-        let text = String::from_utf8_lossy(&self.pending).into_owned();
-        self.pending = rest;
-        text
+        std::mem::replace(&mut self.pending, rest)
+    }
+
+    /// What is left when nothing follows.
+    pub(crate) fn rest(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.pending)
     }
 }
 
@@ -171,20 +182,23 @@ mod tests {
             let mut whole = Capture::new(16);
             whole.push(&bytes);
             let mut parts = Capture::new(16);
-            let mut decoder = Decoder::default();
-            let (mut rest, mut text) = (bytes.as_slice(), String::new());
+            let mut cutter = Cutter::default();
+            let (mut rest, mut pieces) = (bytes.as_slice(), Vec::new());
             for cut in cuts {
                 let (part, after) = rest.split_at(cut.min(rest.len()));
                 parts.push(part);
-                text.push_str(&decoder.push(part));
+                pieces.push(cutter.push(part));
                 rest = after;
             }
             parts.push(rest);
-            text.push_str(&decoder.push(rest));
+            pieces.push(cutter.push(rest));
             prop_assert_eq!(whole.missing, bytes.len().saturating_sub(16) as u64);
             prop_assert_eq!(whole.into_text(), parts.into_text());
-            let lossy = String::from_utf8_lossy(&bytes).into_owned();
-            prop_assert!(lossy.starts_with(&text));
+            // Read one by one, the pieces are the text that they are together.
+            let text: String = pieces.iter().map(|piece| String::from_utf8_lossy(piece)).collect();
+            prop_assert!(String::from_utf8_lossy(&bytes).starts_with(&text));
+            pieces.push(cutter.rest());
+            prop_assert_eq!(pieces.concat(), bytes);
         }
     }
 }

@@ -7,15 +7,17 @@ use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use atoll_protocol::calls::Said;
+use atoll_protocol::frame::OutputStream;
 use atoll_protocol::limits::{COMMAND_OUTPUT, PROGRESS_CHUNK};
 use process_wrap::tokio::ChildWrapper;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{ChildStdin, Command};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::output::{Capture, Decoder};
+use super::output::{Capture, Cutter};
 use super::request::RunResult;
 use crate::group::Group;
 
@@ -23,10 +25,16 @@ use crate::group::Group;
 /// inherited the pipe is not waited for.
 const DRAIN: Duration = Duration::from_millis(250);
 
+/// How long whoever listens has for what lay in the pipe when the program ended.
+const HEARING: Duration = Duration::from_secs(1);
+
 /// One read, bytes; with what the last one left over and a note it stays below a chunk of progress.
 const READ: usize = PROGRESS_CHUNK / 2;
 
-/// Progress of one command, bytes. More: a note says that the rest comes with the result.
+/// The streams of [`Pipes`], in its order.
+const STREAMS: [OutputStream; 2] = [OutputStream::Stdout, OutputStream::Stderr];
+
+/// Progress of one command, bytes. More is not passed on while it runs; the result says how much there was.
 const PROGRESS_TOTAL: usize = 4 * 1024 * 1024;
 
 /// Everything that decides what is started.
@@ -58,7 +66,7 @@ pub(crate) async fn run(
     start: Start,
     time: Duration,
     cancel: &CancellationToken,
-    progress: &mpsc::Sender<String>,
+    progress: &mpsc::Sender<Said>,
 ) -> Result<RunResult, Cancelled> {
     if cancel.is_cancelled() {
         return Err(Cancelled);
@@ -142,8 +150,9 @@ async fn attend(group: &mut Group, stdin: Option<String>, output: &mut Output) -
             () = &mut feed, if !fed => fed = true,
             status = group.wait() => {
                 let status = status?;
-                output.live = false;
+                output.patience = Some(Instant::now() + HEARING);
                 pipes.drain(output).await;
+                output.flush().await;
                 return Ok(status);
             }
             index = pipes.next() => pipes.hand_over(index, output).await,
@@ -220,21 +229,21 @@ async fn read(pipe: &mut Option<Pipe>, buffer: &mut [u8]) -> io::Result<usize> {
 /// What the program has written so far, and the way to who listens meanwhile.
 struct Output {
     captures: [Capture; 2],
-    decoders: [Decoder; 2],
-    progress: mpsc::Sender<String>,
+    cutters: [Cutter; 2],
+    progress: mpsc::Sender<Said>,
     sent: usize,
-    /// Whether a slow listener may slow the program down; not once it has ended.
-    live: bool,
+    /// While the program runs, a slow listener slows it down; once it has ended, it is waited for until then.
+    patience: Option<Instant>,
 }
 
 impl Output {
-    fn new(progress: mpsc::Sender<String>) -> Self {
+    fn new(progress: mpsc::Sender<Said>) -> Self {
         Self {
             captures: [Capture::new(COMMAND_OUTPUT), Capture::new(COMMAND_OUTPUT)],
-            decoders: Default::default(),
+            cutters: Default::default(),
             progress,
             sent: 0,
-            live: true,
+            patience: None,
         }
     }
 
@@ -243,23 +252,40 @@ impl Output {
         if self.sent > PROGRESS_TOTAL || self.progress.is_closed() {
             return;
         }
-        let mut chunk = self.decoders[index].push(bytes);
+        let chunk = self.cutters[index].push(bytes);
         self.sent += bytes.len();
-        if self.sent > PROGRESS_TOTAL {
-            chunk.push_str("\n[… the rest comes with the result …]\n");
+        if chunk.is_empty() {
+            return;
         }
-        if self.live && !chunk.is_empty() {
-            let _ = self.progress.send(chunk).await;
-        } else if !chunk.is_empty() {
-            let _ = self.progress.try_send(chunk);
+        self.say(index, chunk).await;
+    }
+
+    /// Nothing follows that could complete a character.
+    async fn flush(&mut self) {
+        for index in 0..STREAMS.len() {
+            let rest = self.cutters[index].rest();
+            if !rest.is_empty() {
+                self.say(index, rest).await;
+            }
         }
     }
 
+    async fn say(&self, index: usize, chunk: Vec<u8>) {
+        let saying = self.progress.send(Said::Wrote(STREAMS[index], chunk.into()));
+        let _ = match self.patience {
+            None => Ok(saying.await),
+            Some(over) => timeout_at(over, saying).await,
+        };
+    }
+
     fn into_result(self) -> RunResult {
+        let [stdout_bytes, stderr_bytes] = self.captures.each_ref().map(Capture::written);
         let [(stdout, cut_out), (stderr, cut_err)] = self.captures.map(Capture::into_text);
         RunResult {
             stdout,
             stderr,
+            stdout_bytes,
+            stderr_bytes,
             truncated: cut_out || cut_err,
             ..RunResult::default()
         }

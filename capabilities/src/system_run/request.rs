@@ -87,6 +87,10 @@ pub(super) struct RunResult {
     pub(super) stdout: String,
     /// As `stdout`.
     pub(super) stderr: String,
+    /// How much it wrote there, bytes, whether or not `stdout` holds all of it.
+    pub(super) stdout_bytes: u64,
+    /// As `stdout_bytes`.
+    pub(super) stderr_bytes: u64,
     /// Why it never started.
     pub(super) error: Option<String>,
     /// Whether a part of the output was left out.

@@ -3,6 +3,8 @@
 use std::os::unix::fs::PermissionsExt;
 use std::time::Instant;
 
+use atoll_protocol::calls::Said;
+use atoll_protocol::frame::OutputStream;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -75,7 +77,7 @@ impl Lab {
     }
 }
 
-fn call(command: &str, params: Value, plan: Option<SignedPlan>) -> (Call, mpsc::Receiver<String>) {
+fn call(command: &str, params: Value, plan: Option<SignedPlan>) -> (Call, mpsc::Receiver<Said>) {
     let (progress, receiver) = mpsc::channel(16);
     let call = Call {
         id: CallId::new("c1").expect("fits"),
@@ -90,10 +92,11 @@ fn call(command: &str, params: Value, plan: Option<SignedPlan>) -> (Call, mpsc::
     (call, receiver)
 }
 
-async fn drain(mut progress: mpsc::Receiver<String>) -> String {
+async fn drain(mut progress: mpsc::Receiver<Said>) -> String {
     let mut text = String::new();
-    while let Some(chunk) = progress.recv().await {
-        text.push_str(&chunk);
+    while let Some(said) = progress.recv().await {
+        let Said::Wrote(_, bytes) = said else { continue };
+        text.push_str(&String::from_utf8_lossy(&bytes));
     }
     text
 }
@@ -216,7 +219,8 @@ async fn output_streams_while_the_command_runs() {
         };
         async move { system.invoke(call).await }
     });
-    assert_eq!(progress.recv().await.as_deref(), Some("first\n"));
+    let first = Said::Wrote(OutputStream::Stdout, "first\n".into());
+    assert_eq!(progress.recv().await, Some(first));
     assert!(!running.is_finished());
     tokio::fs::write(fifo, "middle\n").await.expect("written");
     let result = running
@@ -227,6 +231,52 @@ async fn output_streams_while_the_command_runs() {
         .tree();
     assert_eq!(result["stdout"], "first\nmiddle\nlast\n");
     assert_eq!(drain(progress).await, "middle\nlast\n");
+}
+
+#[tokio::test]
+async fn both_streams_come_to_the_byte_and_apart() {
+    let (call, mut progress) = call(
+        "system.run",
+        json!({"command":["sh","-c","printf 'a\\377\\0b\\303'; printf 'e\\303' >&2"]}),
+        None,
+    );
+    let lab = Lab::open();
+    let heard = async {
+        let mut heard = [Vec::new(), Vec::new()];
+        while let Some(said) = progress.recv().await {
+            let Said::Wrote(stream, bytes) = said else {
+                panic!("words")
+            };
+            heard[usize::from(stream == OutputStream::Stderr)].extend_from_slice(&bytes);
+        }
+        heard
+    };
+    let (result, heard) = tokio::join!(lab.system.invoke(call), heard);
+    assert_eq!(heard, [b"a\xff\0b\xc3".to_vec(), b"e\xc3".to_vec()]);
+    let result = result.expect("a result").expect("a payload").tree();
+    assert_eq!((&result["stdoutBytes"], &result["stderrBytes"]), (&json!(5), &json!(2)));
+}
+
+#[tokio::test]
+async fn what_lies_in_the_pipes_when_a_command_ends_is_heard_by_a_listener_that_is_slow() {
+    let (call, mut progress) = call(
+        "system.run",
+        json!({"command":["sh","-c","head -c 60000 /dev/zero"]}),
+        None,
+    );
+    let lab = Lab::open();
+    let heard = async {
+        let mut heard = 0;
+        while let Some(said) = progress.recv().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let Said::Wrote(_, bytes) = said else { panic!("words") };
+            heard += bytes.len();
+        }
+        heard
+    };
+    let (result, heard) = tokio::join!(lab.system.invoke(call), heard);
+    assert!(result.is_ok());
+    assert_eq!(heard, 60_000);
 }
 
 #[tokio::test]

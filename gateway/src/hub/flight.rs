@@ -4,15 +4,19 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use atoll_protocol::calls::{Calls, Effect, Failure, NewCall, Row};
+use atoll_protocol::calls::{Calls, Effect, Failure, NewCall, Row, Said};
 use atoll_protocol::frame::{Frame, Invoke, Resume};
 use atoll_protocol::id::{CallId, DeviceId};
+use atoll_protocol::limits;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{CallEnd, NewInvoke, Part, Restored};
 
 /// A node that has just been admitted says within this time what it knows; calls made before that wait for it.
 const RESUME: Duration = Duration::from_secs(5);
+
+/// One part of what a call says, bytes: a chunk of the longest characters. More: nobody hears it, as of any other that is missing.
+const PART: usize = 4 * limits::PROGRESS_CHUNK;
 
 /// Something to say to a node.
 pub(super) struct Order {
@@ -47,13 +51,18 @@ struct Waiter {
 
 impl Waiter {
     /// Whoever watches the output and is behind misses parts of it, and is told how many; the result has it all.
-    fn progress(&mut self, missed: u64, text: String) {
+    fn progress(&mut self, missed: u64, said: Said) {
         let Some(progress) = &self.progress else { return };
         let missed = self.missed + missed;
-        self.missed = match progress.try_send(Part { missed, text }) {
-            Ok(()) => 0,
-            Err(_) => missed + 1,
-        };
+        let is_taken = size(&said) <= PART && progress.try_send(Part { missed, said }).is_ok();
+        self.missed = if is_taken { 0 } else { missed + 1 };
+    }
+}
+
+fn size(said: &Said) -> usize {
+    match said {
+        Said::Words(text) => text.len(),
+        Said::Wrote(_, bytes) => bytes.len(),
     }
 }
 
@@ -160,6 +169,10 @@ impl Flight {
             let effects = self.calls.handle_progress(node, generation, progress, now);
             return self.settle(effects);
         }
+        if let Frame::Output(output) = frame {
+            let effects = self.calls.handle_output(node, generation, output, now);
+            return self.settle(effects.into_iter().collect());
+        }
         if let Frame::Resume(resume) = frame {
             return self.link_up(node, generation, Some(&resume), now);
         }
@@ -264,11 +277,11 @@ impl Flight {
                     waiter: (),
                     call,
                     missed,
-                    chunk,
+                    said,
                     ..
                 } => {
                     if let Some(waiter) = self.waiters.get_mut(&call) {
-                        waiter.progress(missed, chunk);
+                        waiter.progress(missed, said);
                     }
                 }
                 Effect::Acknowledge {

@@ -334,14 +334,15 @@ async fn whoever_watches_the_output_is_told_how_much_is_missing() {
     }
     drop(hub.calls().await);
     let mut heard = Vec::new();
-    while let Ok(Part { missed, text }) = parts.try_recv() {
-        heard.push((missed, text));
+    while let Ok(Part { missed, said }) = parts.try_recv() {
+        heard.push((missed, said));
     }
     say(6).await;
     drop(hub.calls().await);
-    let Part { missed, text } = parts.recv().await.expect("there is room again");
-    heard.push((missed, text));
-    assert_eq!(heard, [(0, "0".to_owned()), (1, "2".to_owned()), (3, "6".to_owned())]);
+    let Part { missed, said } = parts.recv().await.expect("there is room again");
+    heard.push((missed, said));
+    let words = |text: &str| Said::Words(text.to_owned());
+    assert_eq!(heard, [(0, words("0")), (1, words("2")), (3, words("6"))]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use atoll_pairing::blob::{Arrival, ArrivalError};
 use atoll_protocol::blob::{self, BlobHandle, BlobKind, FIELD};
+use atoll_protocol::calls::Said;
 use atoll_protocol::error::CallError;
 use atoll_protocol::frame::{Frame, StreamHead};
 use atoll_protocol::id::{BlobId, DeviceId};
@@ -161,8 +162,8 @@ impl Bring<'_> {
         if let Some(progress) = self.progress {
             let word = json!({FIELD: {"id": handle.id, "received": received, "size": handle.size}});
             // Whoever is behind misses some; the next one says more.
-            let text = word.to_string();
-            let _ = progress.try_send(Part { missed: 0, text });
+            let said = Said::Words(word.to_string());
+            let _ = progress.try_send(Part { missed: 0, said });
         }
     }
 

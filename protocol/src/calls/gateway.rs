@@ -4,8 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{CallState, Effect, Failure, Row};
-use crate::frame::{Acknowledge, Frame, Invoke, Outcome, Progress, Resume};
+use super::{CallState, Effect, Failure, Row, Said};
+use crate::frame::{Acknowledge, Frame, Invoke, Outcome, Output, Progress, Resume};
 use crate::id::{CallId, DeviceId};
 use crate::json::Json;
 use crate::limits;
@@ -188,7 +188,6 @@ impl<W: Clone> Calls<W> {
         if self.generation(&node) != Some(generation) {
             return effects;
         }
-        let key = self.key_on(&progress.call, node);
         if progress.receipt.is_some() {
             effects.push(Effect::Acknowledge {
                 node,
@@ -196,25 +195,46 @@ impl<W: Clone> Calls<W> {
                 acknowledge: Acknowledge {
                     call: progress.call.clone(),
                     receipt: progress.receipt,
-                    ignored: key.is_none(),
+                    ignored: self.key_on(&progress.call, node).is_none(),
                 },
             });
         }
-        if let Some(call) = key.and_then(|key| self.calls.get_mut(&key)) {
-            call.enter(CallState::Running, now);
-            if progress.seq >= call.next_seq {
-                let missed = progress.seq - call.next_seq;
-                call.next_seq = progress.seq.saturating_add(1);
-                effects.push(Effect::Progress {
-                    waiter: call.waiter.clone(),
-                    call: progress.call,
-                    seq: progress.seq,
-                    missed,
-                    chunk: progress.chunk,
-                });
-            }
-        }
+        let said = Said::Words(progress.chunk);
+        effects.extend(self.said(node, progress.call, progress.seq, said, now));
         effects
+    }
+
+    /// A program wrote something. Parts that came before are dropped.
+    pub fn handle_output(
+        &mut self,
+        node: DeviceId,
+        generation: u64,
+        output: Output,
+        now: Instant,
+    ) -> Option<Effect<W>> {
+        if self.generation(&node) != Some(generation) {
+            return None;
+        }
+        let said = Said::Wrote(output.stream, output.bytes);
+        self.said(node, output.call, output.seq, said, now)
+    }
+
+    fn said(&mut self, node: DeviceId, id: CallId, seq: u64, said: Said, now: Instant) -> Option<Effect<W>> {
+        let key = self.key_on(&id, node)?;
+        let call = self.calls.get_mut(&key)?;
+        call.enter(CallState::Running, now);
+        if seq < call.next_seq {
+            return None;
+        }
+        let missed = seq - call.next_seq;
+        call.next_seq = seq.saturating_add(1);
+        Some(Effect::Progress {
+            waiter: call.waiter.clone(),
+            call: id,
+            seq,
+            missed,
+            said,
+        })
     }
 
     /// A node is linked, and says what it knows; a node of the dialect says nothing.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::*;
-use crate::frame::{Invoke, Outcome, Progress, Resume};
+use crate::frame::{Invoke, Outcome, Output, OutputStream, Progress, Resume};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -225,6 +225,10 @@ impl Pair {
                 self.gateway.handle_link_up(node_id(), link, Some(&resume), self.now)
             }
             Some(Frame::Progress(progress)) => self.gateway.handle_progress(node_id(), link, progress, self.now),
+            Some(Frame::Output(output)) => {
+                let effect = self.gateway.handle_output(node_id(), link, output, self.now);
+                effect.into_iter().collect()
+            }
             _ => Vec::new(),
         };
         self.carry_out(effects);
@@ -250,15 +254,25 @@ impl Pair {
         let Some(program) = self.programs.get_mut(pick % count) else {
             return;
         };
-        let progress = Progress {
-            call: program.call.clone(),
-            seq: program.said,
-            chunk: "x".to_owned(),
-            receipt: None,
+        let (call, seq) = (program.call.clone(), program.said);
+        let frame = if seq.is_multiple_of(2) {
+            Frame::Progress(Progress {
+                call,
+                seq,
+                chunk: "x".to_owned(),
+                receipt: None,
+            })
+        } else {
+            Frame::Output(Output {
+                call,
+                seq,
+                stream: OutputStream::Stdout,
+                bytes: "x".into(),
+            })
         };
         program.said += 1;
         if self.link.is_some() {
-            self.to_gateway.push_back(Frame::Progress(progress));
+            self.to_gateway.push_back(frame);
         }
     }
 

@@ -81,7 +81,8 @@ impl Node {
             | Frame::StreamClosed(_)
             | Frame::StreamAbandoned(_)
             | Frame::BlobDone(_)
-            | Frame::Clock(_) => None,
+            | Frame::Clock(_)
+            | Frame::Output(_) => None,
         }
     }
 

@@ -73,18 +73,18 @@ pub struct StreamClosed {
 }
 
 /// The same bytes on the wire as a list of numbers, taken as one piece.
-mod bulk {
+pub(super) mod bulk {
     use std::fmt;
 
     use bytes::Bytes;
     use serde::de::{self, Visitor};
     use serde::{Deserializer, Serializer};
 
-    pub(super) fn serialize<S: Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::frame) fn serialize<S: Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_bytes(bytes)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+    pub(in crate::frame) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
         deserializer.deserialize_byte_buf(Piece)
     }
 

@@ -183,6 +183,12 @@ fn stream_samples() -> Vec<Frame> {
         Frame::StreamAbandoned(4),
         Frame::BlobDone(BlobId::new("b").expect("an id")),
         Frame::Clock(1_700_000_000_000),
+        Frame::Output(Output {
+            call: call("c"),
+            seq: 300,
+            stream: OutputStream::Stderr,
+            bytes: Bytes::from_static(&[0, 255]),
+        }),
     ]
 }
 
@@ -218,13 +224,14 @@ const GOLDEN: &[&str] = &[
     "1804",
     "190162",
     "1a80d095ffbc31",
+    "1b0163ac02010200ff",
 ];
 
 #[test]
 fn the_bytes_of_every_kind_stay_as_they_are() {
     let samples = samples();
     let kinds: Vec<u8> = samples.iter().map(Frame::kind).collect();
-    assert_eq!(kinds, (1..=26).collect::<Vec<u8>>(), "one of every kind, in order");
+    assert_eq!(kinds, (1..=27).collect::<Vec<u8>>(), "one of every kind, in order");
     let bytes: Vec<String> = samples
         .iter()
         .map(|frame| hex(&frame.encode().expect("small")))
@@ -308,6 +315,18 @@ fn any_chunk() -> impl Strategy<Value = Frame> {
     })
 }
 
+fn any_output() -> impl Strategy<Value = Frame> {
+    let stream = proptest::sample::select(vec![OutputStream::Stdout, OutputStream::Stderr]);
+    (any_call(), any::<u64>(), stream, any::<Vec<u8>>()).prop_map(|(call, seq, stream, bytes)| {
+        Frame::Output(Output {
+            call,
+            seq,
+            stream,
+            bytes: bytes.into(),
+        })
+    })
+}
+
 fn any_frame() -> impl Strategy<Value = Frame> {
     prop_oneof![
         proptest::sample::select(samples()),
@@ -315,6 +334,7 @@ fn any_frame() -> impl Strategy<Value = Frame> {
         any_invoke(),
         any_outcome(),
         any_chunk(),
+        any_output(),
         (any_call(), any::<u64>(), any_text(), any_receipt()).prop_map(|(call, seq, chunk, receipt)| {
             Frame::Progress(Progress {
                 call,

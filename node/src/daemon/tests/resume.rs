@@ -25,7 +25,7 @@ async fn a_call_goes_on_without_a_link_and_its_result_is_offered_until_it_is_ack
     let invoke = node.invoke("c1", "system.run", waiting_command(folder.path()));
     link.send(&invoke).await.expect("sent");
     assert!(
-        matches!(next(&mut link).await, Frame::Progress(progress) if progress.chunk == "begun\n" && progress.seq == 0)
+        matches!(next(&mut link).await, Frame::Output(output) if output.bytes == "begun\n".as_bytes() && output.seq == 0)
     );
     drop(link);
 

@@ -43,6 +43,8 @@ impl Lane {
             Self::Opens(invoke.call.clone())
         } else if let Frame::Progress(progress) = frame {
             Self::Within(call(&progress.call))
+        } else if let Frame::Output(output) = frame {
+            Self::Within(call(&output.call))
         } else if let Frame::Outcome(outcome) = frame {
             Self::Ends(call(&outcome.call))
         } else if let Frame::Input(input) = frame {

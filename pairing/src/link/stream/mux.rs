@@ -80,7 +80,8 @@ impl Mux {
             | Frame::Pong(_)
             | Frame::Granted(_)
             | Frame::BlobDone(_)
-            | Frame::Clock(_)) => return Ok(Handled::Other(other)),
+            | Frame::Clock(_)
+            | Frame::Output(_)) => return Ok(Handled::Other(other)),
         };
         Ok(Handled::Stream(wake))
     }
