@@ -9,11 +9,12 @@ use atoll_agent::port::{Caller, Exec, ExecHost, ExecRequest, ToolReply, TurnCloc
 use atoll_pairing::access::Principal;
 use atoll_pairing::approval::{Approval, Ended, NewApproval, Question, Requester, Spend, State};
 use atoll_pairing::identity::Identity;
+use atoll_pairing::proven::Language;
 use atoll_protocol::frame::SignedPlan;
 use atoll_protocol::id::{ApprovalId, CallId, DeviceId};
 use atoll_protocol::json::Json;
 use atoll_protocol::limits;
-use atoll_protocol::plan::Plan;
+use atoll_protocol::plan::{FileHash, Plan};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
@@ -186,6 +187,28 @@ impl Commands {
             }
         };
         prepared::read(reply.as_ref()).map_err(|error| NotRun::No(error.to_string()))
+    }
+
+    /// The files that decide what a command does, as its node sees them now; none where it does not say. A plan without them is
+    /// refused by a node that checks.
+    pub(crate) async fn files(
+        &self,
+        principal: &Arc<Principal>,
+        node: DeviceId,
+        command: &serde_json::Value,
+    ) -> Option<Vec<FileHash>> {
+        let live = self.ring.live(node)?;
+        if live.language != Language::Native {
+            return None;
+        }
+        let params = Some(Json::from(command));
+        let call = Call {
+            idempotent: true,
+            ..Call::new(node, "system.run.prepare", params, PREPARE)
+        };
+        let reply = self.ring.call(principal, &call).await.ok()?;
+        let (prepared, _) = prepared::read(reply.as_ref()).ok()?;
+        Some(prepared.file_hashes())
     }
 
     async fn ask(&self, wanted: &Wanted, prepared: Prepared, id: ApprovalId) -> Result<Approval, NotRun> {

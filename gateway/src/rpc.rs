@@ -89,6 +89,8 @@ pub(crate) struct Ask {
     pub(crate) caller: Arc<Caller>,
     /// With these parameters.
     pub(crate) params: Option<Json>,
+    /// Where its link is written to.
+    pub(crate) replies: Outlet,
 }
 
 impl Ask {
@@ -143,7 +145,7 @@ pub(crate) async fn serve(
     place: OwnedSemaphorePermit,
 ) {
     let Request { id, method, params } = request;
-    let dispatched = dispatch(&house, caller.clone(), &method, params);
+    let dispatched = dispatch(&house, caller.clone(), &method, params, replies.clone());
     let answer = std::panic::AssertUnwindSafe(dispatched).catch_unwind().await;
     let answer = answer.unwrap_or_else(|_| {
         tracing::error!(method, "a method panicked");
@@ -180,7 +182,13 @@ async fn send(replies: &Outlet, id: RequestId, result: Result<Json, WireError>) 
         .await;
 }
 
-async fn dispatch(house: &Arc<House>, caller: Arc<Caller>, method: &str, params: Option<Json>) -> Answer {
+async fn dispatch(
+    house: &Arc<House>,
+    caller: Arc<Caller>,
+    method: &str,
+    params: Option<Json>,
+    replies: Outlet,
+) -> Answer {
     let entry = table::find(method);
     let action = entry.map_or_else(|| Method::unknown(method.to_owned()), table::Entry::action);
     if !house.book.is_current(&caller.principal) {
@@ -201,6 +209,7 @@ async fn dispatch(house: &Arc<House>, caller: Arc<Caller>, method: &str, params:
             granted,
             caller,
             params,
+            replies,
         },
     )
     .await

@@ -61,7 +61,13 @@ pub(super) async fn wait_decision(house: &House, ask: Ask) -> Answer {
 pub(super) async fn request(house: &House, ask: Ask) -> Answer {
     let params: ApprovalRequest = ask.read()?;
     let is_two_phase = params.two_phase.unwrap_or_default();
+    let env = params.env.clone();
     let mut new = new_approval(&ask, params)?;
+    if let Some(node) = new.question.node.filter(|_| new.question.system_run_plan.is_some()) {
+        let command = json!({"command": new.question.argv, "cwd": new.question.cwd, "env": env});
+        let files = Box::pin(house.exec.files(&ask.caller.principal, node, &command)).await;
+        new.question.files = files.unwrap_or(new.question.files);
+    }
     new.lifetime_ms.get_or_insert(house.config().approvals.exec.timeout_ms);
     let requester = new.requester.clone();
     let approval = house.approvals.ask(new).await?;

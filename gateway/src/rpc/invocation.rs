@@ -27,12 +27,15 @@ use crate::media::{Media, as_base64};
 use crate::repeats::{Begun, End, Key, Repeats, fingerprint};
 use crate::ring::{Call, CallRefused, Idempotency};
 
+mod heard;
+
 /// How often it is looked whether anybody still waits for a call whose first caller has gone.
 const LOOK: Duration = Duration::from_secs(1);
 
 pub(super) async fn invoke(house: &House, ask: Ask) -> Answer {
     let params: NodeInvoke = ask.read()?;
     let form = params.blobs.unwrap_or(BlobForm::Inline);
+    let is_watched = params.progress.unwrap_or_default();
     let (mut call, offline) = call_of(&ask, params)?;
     let about = About {
         node: call.node,
@@ -57,7 +60,11 @@ pub(super) async fn invoke(house: &House, ask: Ask) -> Answer {
             if let Offline::QueueUntil(until_ms) = offline {
                 return Box::pin(queue(house, &ask, call, until_ms, noted, about)).await;
             }
-            let end = first(house, &ask, &mut call).await;
+            let end = if is_watched {
+                Box::pin(heard::first(house, &ask, &mut call)).await
+            } else {
+                first(house, &ask, &mut call).await
+            };
             noted.end(end)
         }
     };

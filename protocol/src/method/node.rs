@@ -77,6 +77,8 @@ closed! {
         offline?: Offline,
         /// How the caller takes blobs of the result; as base64 if it does not say.
         blobs?: BlobForm,
+        /// Whether the caller hears what it says while it runs, as events `node.invoke.progress`. Whoever repeats a call hears its end alone.
+        progress?: bool,
         /// The session that wants it.
         session_key?: Text,
         /// Where the wish came from.
