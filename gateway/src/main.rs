@@ -27,7 +27,11 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("atoll: {}", error.words());
+            // A program that ran elsewhere has said what it had to say.
+            match error.words() {
+                words if words.is_empty() => {}
+                words => eprintln!("atoll: {words}"),
+            }
             error.exit_code()
         }
     }

@@ -86,19 +86,17 @@ impl<'a> Term<'a> {
             Some(_) | None => Self::Named(word),
         }
     }
+}
 
-    /// Those of `among` that fulfil it.
-    fn keep(&self, among: Vec<&'a Candidate>) -> Vec<&'a Candidate> {
-        let holds = |is_so: &dyn Fn(&Candidate) -> bool| among.iter().copied().filter(|node| is_so(node)).collect();
-        match self {
-            Self::Any => among,
-            Self::Os(asked) => holds(&|node| system(&node.platform) == system(asked)),
-            Self::Cap(asked) => holds(&|node| node.caps.iter().any(|cap| cap.eq_ignore_ascii_case(asked))),
-            Self::Command(asked) => {
-                holds(&|node| node.commands.iter().any(|command| command.eq_ignore_ascii_case(asked)))
-            }
-            Self::Named(asked) => named(asked, &among),
-        }
+/// Those of `among` that fulfil a condition.
+fn keep<'a>(term: &Term<'_>, among: Vec<&'a Candidate>) -> Vec<&'a Candidate> {
+    let holds = |is_so: &dyn Fn(&Candidate) -> bool| among.iter().copied().filter(|node| is_so(node)).collect();
+    match term {
+        Term::Any => among,
+        Term::Os(asked) => holds(&|node| system(&node.platform) == system(asked)),
+        Term::Cap(asked) => holds(&|node| node.caps.iter().any(|cap| cap.eq_ignore_ascii_case(asked))),
+        Term::Command(asked) => holds(&|node| node.commands.iter().any(|command| command.eq_ignore_ascii_case(asked))),
+        Term::Named(asked) => named(asked, &among),
     }
 }
 
@@ -110,20 +108,40 @@ pub(crate) fn select(asked: Option<&str>, candidates: &[Candidate]) -> Result<De
     let Some(asked) = asked.map(str::trim).filter(|asked| !asked.is_empty()) else {
         return only(candidates);
     };
+    let is_any = asked.split(',').any(|word| word.trim().eq_ignore_ascii_case("any"));
+    one_of(asked, is_any, connected_first(matches(asked, candidates)), candidates)
+}
+
+/// Every node that `asked` means, connected or away; without words all of them.
+pub(crate) fn select_all<'a>(
+    asked: Option<&str>,
+    candidates: &'a [Candidate],
+) -> Result<Vec<&'a Candidate>, SelectError> {
+    let Some(asked) = asked.map(str::trim).filter(|asked| !asked.is_empty()) else {
+        return Ok(candidates.iter().collect());
+    };
+    match matches(asked, candidates) {
+        none if none.is_empty() => Err(SelectError::Unknown {
+            asked: asked.to_owned(),
+            candidates: list(candidates.iter()),
+        }),
+        found => Ok(found),
+    }
+}
+
+fn matches<'a>(asked: &str, candidates: &'a [Candidate]) -> Vec<&'a Candidate> {
     let lower = asked.to_lowercase();
     // A name may hold a comma or an equals sign; as a whole it comes first.
     let whole: Vec<_> = candidates
         .iter()
         .filter(|node| node.name.to_lowercase() == lower)
         .collect();
-    let is_any = lower.split(',').any(|word| word.trim() == "any");
-    let matches = if whole.is_empty() || lower == "any" {
+    if whole.is_empty() || lower == "any" {
         let words = lower.split(',').map(|word| Term::of(word.trim()));
-        words.fold(candidates.iter().collect(), |among, term| term.keep(among))
+        words.fold(candidates.iter().collect(), |among, term| keep(&term, among))
     } else {
         whole
-    };
-    one_of(asked, is_any, connected_first(matches), candidates)
+    }
 }
 
 fn one_of(asked: &str, is_any: bool, mut matches: Vec<&Candidate>, all: &[Candidate]) -> Result<DeviceId, SelectError> {

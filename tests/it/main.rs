@@ -15,6 +15,7 @@ mod invoke;
 mod kill;
 mod light;
 mod mutated;
+mod nodes_cli;
 mod openclaw;
 mod pairing;
 mod peers;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 use crate::program::{Program, built};
 use crate::wait::{PATIENCE, until, until_time, within, within_time};
@@ -223,6 +223,20 @@ impl Mesh {
         within_time(&format!("atoll {}", arguments.join(" ")), patience, command.output())
             .await
             .expect("a program that was built")
+    }
+
+    /// [`Mesh::cli`], begun, with pipes in the place of a terminal.
+    ///
+    /// # Panics
+    /// When there is no such program.
+    pub fn cli_begun(&self, arguments: &[&str]) -> Child {
+        let mut command = self.command();
+        command.env_remove("ATOLL_GATEWAY_TOKEN").args(arguments);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command.kill_on_drop(true).spawn().expect("a program that was built")
     }
 
     /// [`Mesh::cli`] with a command that succeeds and prints JSON.

@@ -27,6 +27,15 @@ pub(super) struct Event {
     pub(super) payload: Value,
 }
 
+/// What came over a link.
+#[derive(Debug)]
+pub(super) enum Heard {
+    /// Something happened.
+    Event(Event),
+    /// The answer to something that was sent.
+    Answer(Response),
+}
+
 /// A link to a gateway, let in.
 #[derive(Debug)]
 pub(super) struct Client {
@@ -96,6 +105,30 @@ impl Client {
         Ok(reply["payload"].take())
     }
 
+    /// Sends a request without waiting; its answers are [`Self::heard`].
+    pub(super) async fn send(&mut self, method: &str, params: Value) -> Result<RequestId, CliError> {
+        let id: RequestId = uuid::Uuid::new_v4().into();
+        let request = Request {
+            id: id.clone(),
+            method: method.to_owned(),
+            params: Some(params.into()),
+        };
+        let sent = self.link.send(&Frame::Request(request)).await;
+        sent.map(|()| id).map_err(|error| lost(&error))
+    }
+
+    /// What comes next, for as long as it takes. Dropping the future loses nothing.
+    pub(super) async fn heard(&mut self) -> Result<Heard, CliError> {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Ok(Heard::Event(event));
+            }
+            if let Some(response) = self.next().await? {
+                return Ok(Heard::Answer(response));
+            }
+        }
+    }
+
     /// The next event. Dropping the future loses nothing.
     pub(super) async fn event(&mut self) -> Result<Event, CliError> {
         loop {
@@ -108,18 +141,9 @@ impl Client {
     }
 
     async fn ask(&mut self, method: &str, params: Value, to_the_end: bool) -> Result<Value, CliError> {
-        let id: RequestId = uuid::Uuid::new_v4().into();
-        let request = Request {
-            id: id.clone(),
-            method: method.to_owned(),
-            params: Some(params.into()),
-        };
         let patience = self.patience;
         let answering = async {
-            self.link
-                .send(&Frame::Request(request))
-                .await
-                .map_err(|error| lost(&error))?;
+            let id = self.send(method, params).await?;
             loop {
                 let Some(response) = self.next().await? else { continue };
                 if response.id == id && !(to_the_end && is_accepted(&response)) {

@@ -5,6 +5,7 @@ mod calls;
 mod clipboard;
 mod location;
 mod notify;
+mod run;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -16,7 +17,7 @@ use super::screen::Screen;
 use super::transfer::{Get, Put};
 use super::{CliError, Reach};
 use crate::clock;
-use crate::select::{Candidate, select};
+use crate::select::{Candidate, select, select_all};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Nodes {
@@ -31,6 +32,8 @@ pub(super) enum Nodes {
     },
     /// Run one command of a node
     Invoke(Invoke),
+    /// Run a program on a node, as if it ran here
+    Run(run::Run),
     /// Calls that are open, and those that ended lately
     Calls(calls::Calls),
     /// Call a call off: one that runs is stopped, one that waits for its node is never made
@@ -98,8 +101,13 @@ pub(super) struct Invoke {
 
 impl Nodes {
     pub(super) async fn run(self, reach: &Reach) -> Result<(), CliError> {
+        // It links by itself, as its exit codes are its own.
+        if let Self::Run(run) = self {
+            return run.run(reach).await;
+        }
         let mut client = Client::connect(reach).await?;
         match self {
+            Self::Run(run) => run.run(reach).await,
             Self::List => show(reach, &client.call("node.list", json!({})).await?),
             Self::Describe { node } => {
                 let node = find(&mut client, &node).await?;
@@ -199,12 +207,28 @@ async fn open_call(client: &mut Client, asked: &str) -> Result<String, CliError>
 }
 
 pub(super) async fn find(client: &mut Client, asked: &str) -> Result<String, CliError> {
+    find_one(client, Some(asked)).await.map(|node| node.node.to_string())
+}
+
+/// The one node that is meant; without words the only one.
+async fn find_one(client: &mut Client, asked: Option<&str>) -> Result<Candidate, CliError> {
+    let candidates = candidates(client).await?;
+    let meant = select(asked, &candidates).map_err(|error| CliError::Usage(error.to_string()))?;
+    let mut meant = candidates.into_iter().filter(|candidate| candidate.node == meant);
+    meant.next().ok_or_else(|| CliError::local("the node is gone"))
+}
+
+async fn candidates(client: &mut Client) -> Result<Vec<Candidate>, CliError> {
     let reply = client.call("node.list", json!({})).await?;
-    let rows = list(&reply, "nodes");
-    let candidates: Vec<_> = rows.iter().filter_map(candidate).collect();
-    select(Some(asked), &candidates)
-        .map(|node| node.to_string())
-        .map_err(|error| CliError::Usage(error.to_string()))
+    Ok(list(&reply, "nodes").iter().filter_map(candidate).collect())
+}
+
+/// Every node that is meant and has `command`, connected or away.
+async fn find_all(client: &mut Client, asked: Option<&str>, command: &str) -> Result<Vec<Candidate>, CliError> {
+    let candidates = candidates(client).await?;
+    let meant = select_all(asked, &candidates).map_err(|error| CliError::Usage(error.to_string()))?;
+    let has = |node: &&&Candidate| node.commands.iter().any(|has| has == command);
+    Ok(meant.iter().filter(has).copied().cloned().collect())
 }
 
 fn candidate(row: &Value) -> Option<Candidate> {

@@ -67,8 +67,8 @@ pub(super) struct Reach {
     /// For wss://: the gateway's `tlsSha256` of `atoll gateway status`
     #[arg(long, global = true, value_name = "HEX", help_heading = "Reach")]
     pub(super) tls_fingerprint: Option<Fingerprint>,
-    /// How long to wait for an answer, milliseconds (default: 10000)
-    #[arg(long, global = true, value_name = "MS", help_heading = "Reach")]
+    /// How long to wait for an answer, e.g. 30s, or in milliseconds (default: 10s)
+    #[arg(long, global = true, value_name = "TIME", value_parser = super::camera::time, help_heading = "Reach")]
     timeout: Option<u64>,
     /// Print JSON, in the shape of OpenClaw's command of that name
     #[arg(long, global = true, help_heading = "Reach")]
