@@ -2,7 +2,7 @@
 //! own, which has one picture and little time. Whatever the bytes do to a decoder, it costs that picture. Nothing is written to a disk.
 
 use std::fs::File;
-use std::io::{self, Cursor, Read, Write};
+use std::io::{self, Read, Write};
 use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::capture::picture::{self, Frame, Picture, Rgb};
+use crate::capture::picture::{self, Frame, Picture};
 use crate::group::Group;
 
 /// What the helper is started with as its only argument.
@@ -156,7 +156,7 @@ fn say(picture: &Picture) -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(&picture.width.to_be_bytes())?;
     out.write_all(&picture.height.to_be_bytes())?;
-    out.write_all(&picture.jpeg)?;
+    out.write_all(&picture.bytes)?;
     out.flush()
 }
 
@@ -183,68 +183,23 @@ fn made_small(bytes: Vec<u8>) -> Result<Picture, String> {
     }
     let mut frame = match bytes.as_slice() {
         [0xFF, 0xD8, 0xFF, ..] => Frame::Jpeg(bytes),
-        [0x89, b'P', b'N', b'G', ..] => Frame::Rgb(png_pixels(&bytes)?),
+        [0x89, b'P', b'N', b'G', ..] => Frame::Png(bytes),
         _ => return Err("neither a JPEG nor a PNG".to_owned()),
     };
     let mut side = SIDE;
     while side >= SIDE / 4 {
         for quality in QUALITIES {
             let picture = picture::fit(frame.clone(), side, quality)?;
-            if picture.jpeg.len() <= BYTES {
+            if picture.bytes.len() <= BYTES {
                 return Ok(picture);
             }
-            frame = Frame::Jpeg(picture.jpeg);
+            frame = Frame::Jpeg(picture.bytes);
         }
         side /= 2;
     }
     Err(format!(
         "a picture that has more than {BYTES} bytes however it is coded"
     ))
-}
-
-/// Three bytes a pixel; what is transparent is shown on white.
-fn png_pixels(bytes: &[u8]) -> Result<Rgb, String> {
-    let damaged = |error: png::DecodingError| format!("a damaged PNG: {error}");
-    let limits = png::Limits {
-        bytes: picture::PIXELS * 4,
-    };
-    let mut decoder = png::Decoder::new_with_limits(Cursor::new(bytes), limits);
-    decoder.set_transformations(png::Transformations::normalize_to_color8());
-    let mut reader = decoder.read_info().map_err(damaged)?;
-    let (width, height) = (reader.info().width, reader.info().height);
-    if u64::from(width) * u64::from(height) > picture::PIXELS as u64 {
-        return Err(format!("{width}x{height} pixels, which is too large"));
-    }
-    let size = reader.output_buffer_size().ok_or("a PNG that is too large")?;
-    let mut pixels = vec![0; size];
-    let frame = reader.next_frame(&mut pixels).map_err(damaged)?;
-    pixels.truncate(frame.buffer_size());
-    let bytes = match frame.color_type {
-        png::ColorType::Rgb => pixels,
-        png::ColorType::Rgba => pixels
-            .as_chunks::<4>()
-            .0
-            .iter()
-            .flat_map(|[r, g, b, a]| on_white([*r, *g, *b], *a))
-            .collect(),
-        png::ColorType::Grayscale => pixels.iter().flat_map(|grey| [*grey; 3]).collect(),
-        png::ColorType::GrayscaleAlpha => pixels
-            .as_chunks::<2>()
-            .0
-            .iter()
-            .flat_map(|[grey, a]| on_white([*grey; 3], *a))
-            .collect(),
-        png::ColorType::Indexed => return Err("a PNG whose colours could not be looked up".to_owned()),
-    };
-    if bytes.len() != width as usize * height as usize * 3 {
-        return Err("a PNG of another size than it says".to_owned());
-    }
-    Ok(Rgb { width, height, bytes })
-}
-
-fn on_white(colour: [u8; 3], alpha: u8) -> [u8; 3] {
-    let alpha = u16::from(alpha);
-    colour.map(|part| ((u16::from(part) * alpha + 255 * (255 - alpha)) / 255) as u8)
 }
 
 #[cfg(test)]
@@ -264,7 +219,7 @@ mod tests {
     }
 
     fn pixel(picture: &Picture) -> [u8; 3] {
-        let seen = preview(&picture.jpeg, 64).expect("a JPEG");
+        let seen = preview(&picture.bytes, 64).expect("a JPEG");
         [seen.rgb[0], seen.rgb[1], seen.rgb[2]]
     }
 
@@ -285,9 +240,9 @@ mod tests {
         let large = png(1920, 1080, png::ColorType::Rgb, &rows.flatten().collect::<Vec<_>>());
         let small = made_small(large).expect("a picture");
         assert_eq!((small.width, small.height), (1024, 576));
-        assert!(small.jpeg.len() <= BYTES);
+        assert!(small.bytes.len() <= BYTES);
         assert!(taken_at(&pattern).is_some());
-        assert_eq!(taken_at(&small.jpeg), taken_at(&pattern));
+        assert_eq!(taken_at(&small.bytes), taken_at(&pattern));
     }
 
     #[test]
@@ -325,7 +280,7 @@ mod tests {
         };
         let pixels: Vec<u8> = (0..1024 * 1024 * 3).map(|_| noise()).collect();
         let small = made_small(png(1024, 1024, png::ColorType::Rgb, &pixels)).expect("a picture");
-        assert!(small.jpeg.len() <= BYTES, "{}", small.jpeg.len());
+        assert!(small.bytes.len() <= BYTES, "{}", small.bytes.len());
     }
 
     #[test]

@@ -165,8 +165,7 @@ async fn serve_calls(
             Turn::WriterEnded => break Ended::Lost(why_ended(&mut line.writer).await),
         }
     };
-    let leaving = line.part(&ended, desk, &mut tell).await;
-    (ended, leaving)
+    line.part(ended, desk, &mut tell).await
 }
 
 async fn why_ended(writer: &mut JoinHandle<Option<LinkError>>) -> LinkError {
@@ -199,12 +198,16 @@ impl Line {
         drop(self.outbox.try_send(frame));
     }
 
-    async fn part(mut self, ended: &Ended, desk: &mut Desk, tell: &mut impl FnMut(Told)) -> Option<Leaving> {
+    async fn part(mut self, ended: Ended, desk: &mut Desk, tell: &mut impl FnMut(Told)) -> (Ended, Option<Leaving>) {
         match ended {
-            Ended::Lost(_) => self.writer.abort(),
+            Ended::Lost(_) => {
+                self.writer.abort();
+                (ended, None)
+            }
             Ended::Stopped => {
                 desk.cancel_all();
                 farewell(desk, self.outbox, self.writer).await;
+                (ended, None)
             }
             Ended::Moved(_) => {
                 // What came on this link before the gateway knew of the new one.
@@ -212,15 +215,15 @@ impl Line {
                     route(received, desk, &self.outbox, &mut self.offers, tell);
                 }
                 let (rx, outbox, writer, silence) = (self.rx, self.outbox, self.writer, self.silence);
-                return Some(Leaving {
+                let leaving = Leaving {
                     rx,
                     outbox,
                     writer,
                     silence,
-                });
+                };
+                (ended, Some(leaving))
             }
         }
-        None
     }
 }
 

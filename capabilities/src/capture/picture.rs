@@ -144,13 +144,14 @@ pub fn preview(coded: &[u8], max_width: u32) -> Option<Preview> {
     })
 }
 
-/// Turns a picture upright, makes its longest side no more than `side` pixels, and codes it again.
+/// Turns a picture upright, makes its longest side no more than `side` pixels, and codes it again as a JPEG.
 ///
 /// # Errors
 /// As [`finish`].
 pub(crate) fn fit(frame: Frame, side: u32, quality: u8) -> Result<Picture, String> {
     let upright = match frame {
         Frame::Rgb(rgb) => rgb,
+        Frame::Png(bytes) => png::decode(&bytes)?,
         Frame::Jpeg(jpeg) => {
             let orientation = mjpeg::strip(&jpeg).map_or(1, |notes| notes.orientation);
             turn(decode(&jpeg)?, orientation)
@@ -159,7 +160,13 @@ pub(crate) fn fit(frame: Frame, side: u32, quality: u8) -> Result<Picture, Strin
     let longest = u64::from(upright.width.max(upright.height).max(1));
     let width = u64::from(upright.width) * u64::from(side) / longest;
     let width = u32::try_from(width).unwrap_or(side).max(1);
-    encode(scale(upright, width), quality)
+    let size = Size {
+        max_width: width,
+        quality,
+        is_exact: true,
+        format: Format::Jpeg,
+    };
+    encode(scale(upright, width), size)
 }
 
 /// The pixels of a JPEG.

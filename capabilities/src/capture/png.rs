@@ -28,7 +28,7 @@ pub(super) fn encode(rgb: &Rgb) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// The pixels, without what shines through.
+/// The pixels; what shines through is shown on white.
 pub(super) fn decode(bytes: &[u8]) -> Result<Rgb, String> {
     let damaged = |error: png::DecodingError| format!("a damaged PNG: {error}");
     let mut decoder = Decoder::new_with_limits(
@@ -54,14 +54,14 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Rgb, String> {
             .as_chunks::<4>()
             .0
             .iter()
-            .flat_map(|[r, g, b, _]| [*r, *g, *b])
+            .flat_map(|[r, g, b, a]| on_white([*r, *g, *b], *a))
             .collect(),
         ColorType::Grayscale => pixels.iter().flat_map(|grey| [*grey; 3]).collect(),
         ColorType::GrayscaleAlpha => pixels
             .as_chunks::<2>()
             .0
             .iter()
-            .flat_map(|[grey, _]| [*grey; 3])
+            .flat_map(|[grey, a]| on_white([*grey; 3], *a))
             .collect(),
         ColorType::Indexed => return Err("a PNG whose colours are not resolved".to_owned()),
     };
@@ -69,6 +69,11 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Rgb, String> {
         return Err("a PNG of another size than it says".to_owned());
     }
     Ok(Rgb { width, height, bytes })
+}
+
+fn on_white(colour: [u8; 3], alpha: u8) -> [u8; 3] {
+    let alpha = u16::from(alpha);
+    colour.map(|part| ((u16::from(part) * alpha + 255 * (255 - alpha)) / 255) as u8)
 }
 
 #[cfg(test)]
@@ -91,14 +96,20 @@ mod tests {
     fn every_kind_of_pixels_is_read() {
         for (color, depth, data) in [
             (ColorType::Rgb, BitDepth::Eight, &[9, 9, 9, 200, 200, 200][..]),
-            (ColorType::Rgba, BitDepth::Eight, &[9, 9, 9, 0, 200, 200, 200, 255]),
+            (ColorType::Rgba, BitDepth::Eight, &[9, 9, 9, 255, 200, 200, 200, 255]),
             (ColorType::Grayscale, BitDepth::Eight, &[9, 200]),
-            (ColorType::GrayscaleAlpha, BitDepth::Eight, &[9, 1, 200, 255]),
+            (ColorType::GrayscaleAlpha, BitDepth::Eight, &[9, 255, 200, 255]),
             (ColorType::Grayscale, BitDepth::Sixteen, &[9, 0, 200, 0]),
         ] {
             let rgb = decode(&coded(color, depth, data)).expect("a picture");
             assert_eq!(rgb.bytes, [9, 9, 9, 200, 200, 200], "{color:?} {depth:?}");
         }
+    }
+
+    #[test]
+    fn what_is_transparent_is_white() {
+        let half = coded(ColorType::Rgba, BitDepth::Eight, &[9, 9, 9, 0, 0, 0, 0, 128]);
+        assert_eq!(decode(&half).expect("a picture").bytes, [255, 255, 255, 127, 127, 127]);
     }
 
     #[test]
