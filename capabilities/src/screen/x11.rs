@@ -189,12 +189,16 @@ mod with {
     }
 
     fn not_opened(name: &str, error: &ConnectError) -> Trouble {
-        let said = match error {
-            ConnectError::SetupFailed(failed) => String::from_utf8_lossy(&failed.reason).trim().to_owned(),
-            ConnectError::SetupAuthenticate(failed) => String::from_utf8_lossy(&failed.reason).trim().to_owned(),
-            other => other.to_string(),
+        let refusal = if let ConnectError::SetupFailed(failed) = error {
+            Some(&failed.reason)
+        } else if let ConnectError::SetupAuthenticate(failed) = error {
+            Some(&failed.reason)
+        } else {
+            None
         };
-        let step = if matches!(error, ConnectError::SetupFailed(_) | ConnectError::SetupAuthenticate(_)) {
+        let words = |reason: &Vec<u8>| String::from_utf8_lossy(reason).trim().to_owned();
+        let said = refusal.map_or_else(|| error.to_string(), words);
+        let step = if refusal.is_some() {
             "name the file that opens it in XAUTHORITY, or as screen.xauthority in node.json"
         } else {
             "is it running, and is its name right in DISPLAY, or in screen.display of node.json?"
