@@ -10,15 +10,15 @@ const LOOK: Duration = Duration::from_secs(1);
 /// What is told of one folder.
 #[derive(Debug)]
 pub(crate) struct FolderWatch {
-    #[cfg(target_os = "linux")]
-    told: Option<linux::Told>,
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    told: Option<inotify::Told>,
 }
 
 impl FolderWatch {
     /// From now on. A folder that is not there is looked at every second.
-    #[cfg(target_os = "linux")]
+    #[cfg(any(target_os = "linux", target_os = "android"))]
     pub(crate) fn new(folder: &Path) -> Self {
-        let told = linux::Told::new(folder);
+        let told = inotify::Told::new(folder);
         if let Err(error) = &told {
             tracing::debug!(%error, folder = %folder.display(), "the system does not tell of changes there");
         }
@@ -26,14 +26,14 @@ impl FolderWatch {
     }
 
     /// From now on.
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
     pub(crate) fn new(_folder: &Path) -> Self {
         Self {}
     }
 
     /// Resolves when a file may have come, gone or been written. Loses nothing when dropped.
     pub(crate) async fn changed(&mut self) {
-        #[cfg(target_os = "linux")]
+        #[cfg(any(target_os = "linux", target_os = "android"))]
         if let Some(told) = &self.told {
             match told.changed().await {
                 Ok(()) => return,
@@ -47,8 +47,8 @@ impl FolderWatch {
     }
 }
 
-#[cfg(target_os = "linux")]
-mod linux {
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod inotify {
     use std::io;
     use std::mem::MaybeUninit;
     use std::os::fd::OwnedFd;
