@@ -18,7 +18,7 @@ use crate::state::{make_private_folder, write_atomically};
 mod bring;
 mod handle;
 mod inline;
-mod live;
+pub(crate) mod live;
 mod offers;
 mod tickets;
 mod told;

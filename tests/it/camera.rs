@@ -18,17 +18,21 @@ atoll_tests::over_every_pipe! {
     a_camera_that_hangs_costs_one_call_and_leaves_no_process,
 }
 
+mod broken;
 mod cli;
 pub(crate) mod moving;
 
+pub(crate) use broken::{reason, watch};
+pub(crate) use moving::probe;
+
 /// What a gateway's owner has to allow, besides the node's.
-fn gateway_allows() -> Value {
+pub(crate) fn gateway_allows() -> Value {
     let commands = ["camera.snap", "camera.clip", "camera.stream"];
     json!({"gateway": {"nodes": {"commands": {"allow": commands}}}})
 }
 
 /// What a node's owner has to allow.
-fn owner_allows(cameras: Value) -> Value {
+pub(crate) fn owner_allows(cameras: Value) -> Value {
     let commands = ["camera.list", "camera.snap", "camera.clip", "camera.stream"];
     let commands: serde_json::Map<String, Value> = commands
         .iter()

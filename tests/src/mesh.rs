@@ -353,6 +353,8 @@ pub struct Node {
     name: String,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
+    /// Bytes, if it has a disk of its own.
+    disk: Option<u64>,
     program: Option<Program>,
 }
 
@@ -376,6 +378,7 @@ impl Node {
             name: name.to_owned(),
             arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
             environment: Vec::new(),
+            disk: None,
             program: None,
         }
     }
@@ -398,6 +401,12 @@ impl Node {
     #[must_use]
     pub fn with_environment(mut self, environment: &[(&str, impl AsRef<str>)]) -> Self {
         self.environment = owned(environment);
+        self
+    }
+
+    /// Its state folder lies on a disk of its own that has so many bytes, which only the node and its processes see.
+    pub fn on_a_disk_of(&mut self, bytes: u64) -> &mut Self {
+        self.disk = Some(bytes);
         self
     }
 
@@ -485,7 +494,10 @@ impl Node {
 
     /// Starts it (again).
     pub fn run(&mut self) {
-        let mut command = Command::new(built("atoll-node"));
+        let mut command = match self.disk {
+            None => Command::new(built("atoll-node")),
+            Some(bytes) => on_disk(self.state.path(), bytes),
+        };
         isolate(&mut command, self.state.path());
         command
             .arg("run")
@@ -521,6 +533,20 @@ impl Node {
         self.program().terminate().await;
         self.program = None;
     }
+}
+
+/// The node, on a disk in memory over this folder, with what lies in the folder.
+fn on_disk(state: &Path, bytes: u64) -> Command {
+    let script = format!(
+        "exec 3<. && mount -t tmpfs -o size={bytes},mode=700 tmpfs \"$0\" && cp -a /proc/self/fd/3/. \"$0\" && cd \"$0\" && exec 3<&- && exec \"$@\""
+    );
+    let mut command = Command::new("unshare");
+    if !rustix::process::geteuid().is_root() {
+        command.args(["--user", "--map-root-user"]);
+    }
+    command.args(["--mount", "sh", "-c", &script]);
+    command.arg(state).arg(built("atoll-node"));
+    command
 }
 
 fn owned(environment: &[(&str, impl AsRef<str>)]) -> Vec<(String, String)> {

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use super::client::Client;
 use super::reach::Way;
 use super::{CliError, Reach};
+use crate::http::media::BROKEN;
 
 /// What is read from the disk at once, bytes.
 const PIECE: u64 = 256 * 1024;
@@ -102,15 +103,28 @@ async fn fetch(
     Ok(())
 }
 
-/// The bytes of a stream from now on, for as long as they are read.
+/// The bytes of a stream from now on, for as long as they are read; why it broke off comes after them, see [`broken`].
 pub(super) async fn watch(reach: &Reach, client: &mut Client, id: &str) -> Result<Incoming, CliError> {
-    let request = Request::builder().method(Method::GET).uri(format!("/media/{id}"));
+    let request = Request::builder()
+        .method(Method::GET)
+        .uri(format!("/media/{id}"))
+        .header(header::TE, "trailers");
     match ask(reach, client, request, none()).await {
         Ok(response) if response.status() == StatusCode::OK => Ok(response.into_body()),
         Ok(response) => Err(refused(response).await),
         Err(Broke::Off(why)) => Err(CliError::Unreachable(format!("the stream broke off: {why}"))),
         Err(Broke::For(error)) => Err(error),
     }
+}
+
+/// The error that a frame of a stream's body is, if it is one.
+pub(super) fn broken(frame: &Frame<Bytes>) -> Option<CliError> {
+    let why = frame.trailers_ref()?.get(BROKEN)?;
+    let why = String::from_utf8_lossy(why.as_bytes());
+    Some(CliError::Failed {
+        message: format!("the stream broke off: {why}"),
+        code: 1,
+    })
 }
 
 /// Sends a file to the store; gives its handle. `progress` hears how much of it has left.

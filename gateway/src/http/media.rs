@@ -1,5 +1,5 @@
 //! `/media`: blobs over HTTP, for operators only. `GET` and `HEAD /media/<handle>` with ranges, `PUT` or `POST /media` for a new one. Whoever
-//! asks shows a ticket of its link, or the shared secret, or comes over the Unix socket.
+//! asks shows a ticket of its link, or the shared secret, or comes over the Unix socket. A stream that breaks off says why in a trailer.
 
 use std::io;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use atoll_protocol::scope::Scope;
 use futures_util::stream;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Body as _, Bytes, Frame, Incoming};
-use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use secrecy::SecretString;
 use serde_json::json;
@@ -22,6 +22,7 @@ use super::range::{Asked, Range};
 use super::{Body, body, error};
 use crate::clock;
 use crate::house::House;
+use crate::media::live::Broken;
 use crate::media::{Draft, Facts, Handle, MediaError, Reading};
 
 /// What is read from the disk at once, bytes.
@@ -29,6 +30,9 @@ const PIECE: u64 = 128 * 1024;
 
 /// An upload that brings nothing for this long is given up.
 const IDLE: Duration = Duration::from_secs(30);
+
+/// The trailer that says why a stream broke off, for those who ask with `TE: trailers`. Others see a body that is not whole.
+pub(crate) const BROKEN: &str = "atoll-broken";
 
 type Answer = Result<Response<Body>, Box<Response<Body>>>;
 
@@ -58,7 +62,7 @@ async fn route(house: &House, principal: &Arc<Principal>, request: Request<Incom
     let name = path.strip_prefix("/media/").ok_or_else(not_found)?;
     match name.parse() {
         Ok(handle) => download(house, granted, handle, request.headers(), is_head).await,
-        Err(_) => watch(house, granted, name, is_head),
+        Err(_) => watch(house, granted, name, request.headers(), is_head),
     }
 }
 
@@ -160,20 +164,44 @@ async fn download(
 }
 
 /// A stream goes on until it ends or the client has had enough.
-fn watch(house: &House, _granted: Granted<Action>, name: &str, is_head: bool) -> Answer {
+fn watch(house: &House, _granted: Granted<Action>, name: &str, headers: &HeaderMap, is_head: bool) -> Answer {
     let watching = house.ring.live.watch(name).ok_or_else(not_found)?;
     let mut response = Response::new(super::empty());
     guard(&mut response);
     set(&mut response, header::CACHE_CONTROL, "no-store");
     set(&mut response, header::CONTENT_TYPE, media_type(&watching.mime));
+    let takes_trailers = headers.get(header::TE).is_some_and(|value| value == "trailers");
+    if takes_trailers {
+        set(&mut response, header::TRAILER, BROKEN);
+    }
     if !is_head {
-        let parts = stream::unfold(watching, |mut watching| async move {
-            let bytes = watching.next().await?;
-            Some((Ok::<_, io::Error>(Frame::data(bytes)), watching))
+        let parts = stream::unfold(Some(watching), move |watching| async move {
+            let mut watching = watching?;
+            match watching.next().await {
+                Ok(Some(bytes)) => Some((Ok(Frame::data(bytes)), Some(watching))),
+                Ok(None) => None,
+                Err(broken) if takes_trailers => Some((Ok(Frame::trailers(told(&broken))), None)),
+                Err(broken) => Some((Err(io::Error::other(broken)), None)),
+            }
         });
         *response.body_mut() = StreamBody::new(parts).boxed_unsync();
     }
     Ok(response)
+}
+
+/// In a line, as a header has it.
+fn told(broken: &Broken) -> HeaderMap {
+    let line: String = broken
+        .to_string()
+        .chars()
+        .filter(|char| !char.is_control())
+        .take(1_000)
+        .collect();
+    let value = HeaderValue::from_bytes(line.as_bytes());
+    value
+        .into_iter()
+        .map(|value| (HeaderName::from_static(BROKEN), value))
+        .collect()
 }
 
 /// A body that reads one piece after the other, as fast as they are taken.

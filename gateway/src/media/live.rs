@@ -1,5 +1,6 @@
 //! Blobs that do not end by themselves: one fetch from the node, however many watch. Nobody who watches delays another or the node:
-//! whoever is too slow skips to the newest chunk at which one can begin, and whoever comes late begins there.
+//! whoever is too slow skips to the newest chunk at which one can begin, and whoever comes late begins there. When a stream breaks off,
+//! all of them are told why.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,6 +25,11 @@ const LEAST: usize = 256;
 
 /// Streams that a result named and nobody watches yet are forgotten after this long.
 const UNWATCHED: Duration = Duration::from_secs(60);
+
+/// Why a stream is over though its node did not end it, in the words of whoever knows.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Broken(Arc<str>);
 
 /// Streams at once. More: the oldest that nobody watches goes, else the new one.
 const MOST: usize = 256;
@@ -78,7 +84,7 @@ struct Held {
     /// The number of the newest at which one can begin, if it is still held.
     key: Option<u64>,
     bytes: usize,
-    is_over: bool,
+    over: Option<Result<(), Broken>>,
     watchers: usize,
 }
 
@@ -152,7 +158,12 @@ impl Source {
                 Way::Told(hub) => listen(told.ask(&hub, node, &blob).await, &pumped).await,
             };
             tracing::debug!(%ended, "a stream of a node is over");
-            pumped.end();
+            pumped.end(match ended {
+                StreamError::Over => Ok(()),
+                broken @ (StreamError::Lost | StreamError::Refused(_) | StreamError::Abandoned) => {
+                    Err(Broken(broken.to_string().into()))
+                }
+            });
         });
         Self {
             tape,
@@ -169,10 +180,12 @@ async fn fetch(streams: &Streams, blob: BlobId, tape: &Tape) -> StreamError {
 }
 
 async fn listen(mut telling: Telling, tape: &Tape) -> StreamError {
-    while let Some(part) = telling.next().await {
-        tape.push(part);
+    loop {
+        match telling.next().await {
+            Ok(part) => tape.push(part),
+            Err(ended) => return ended,
+        }
     }
-    StreamError::Over
 }
 
 /// Takes chunks as fast as they come, whoever watches.
@@ -209,8 +222,8 @@ impl Tape {
         self.grown.send_replace(());
     }
 
-    fn end(&self) {
-        self.lock().is_over = true;
+    fn end(&self, how: Result<(), Broken>) {
+        self.lock().over = Some(how);
         self.grown.send_replace(());
     }
 }
@@ -234,7 +247,7 @@ impl Held {
     }
 
     fn wait(&self) -> Next {
-        if self.is_over { Next::Over } else { Next::Later }
+        self.over.clone().map_or(Next::Later, Next::Over)
     }
 }
 
@@ -246,7 +259,7 @@ fn cost(chunk: &Chunk) -> usize {
 enum Next {
     Chunk(Bytes, u64),
     Later,
-    Over,
+    Over(Result<(), Broken>),
 }
 
 /// One who watches.
@@ -264,17 +277,21 @@ pub(crate) struct Watching {
 
 impl Watching {
     /// The next bytes. None when the stream is over.
-    pub(crate) async fn next(&mut self) -> Option<Bytes> {
+    ///
+    /// # Errors
+    /// It broke off.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Broken> {
         loop {
             self.grown.mark_unchanged();
             let next = self.source.tape.lock().next(self.next);
             match next {
                 Next::Chunk(bytes, place) => {
                     self.next = Some(place);
-                    return Some(bytes);
+                    return Ok(Some(bytes));
                 }
-                Next::Over => return None,
-                Next::Later => self.grown.changed().await.ok()?,
+                Next::Over(how) => return how.map(|()| None),
+                // The tape, and with it the sender, is ours too.
+                Next::Later => drop(self.grown.changed().await),
             }
         }
     }

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use atoll_pairing::link::stream::Chunk;
+use atoll_pairing::link::stream::{Chunk, StreamError};
+use atoll_protocol::error::WireError;
 use atoll_protocol::frame::{Event, Frame};
 use atoll_protocol::id::{BlobId, DeviceId};
 use atoll_protocol::scope::Role;
@@ -93,9 +94,17 @@ pub(crate) struct Telling {
 }
 
 impl Telling {
-    /// The next part. None when the node has ended it, or says nothing any more.
-    pub(crate) async fn next(&mut self) -> Option<Chunk> {
-        tokio::time::timeout(SILENCE, self.told.recv()).await.ok().flatten()
+    /// The next part.
+    ///
+    /// # Errors
+    /// The node has ended it ([`StreamError::Over`]), or says nothing any more.
+    pub(crate) async fn next(&mut self) -> Result<Chunk, StreamError> {
+        let part = tokio::time::timeout(SILENCE, self.told.recv()).await;
+        let silent = |_| {
+            let message = format!("the node sent nothing for {} s", SILENCE.as_secs());
+            WireError::unavailable(message)
+        };
+        part.map_err(silent)?.ok_or(StreamError::Over)
     }
 }
 
@@ -161,14 +170,14 @@ mod tests {
         }
         let ahead = timeout(SILENCE / 2, told.part(NODE, &id, part("b"))).await;
         assert!(ahead.is_err(), "it waits until there is room");
-        assert_eq!(telling.next().await, Some(part("a")));
+        assert_eq!(telling.next().await, Ok(part("a")));
         told.end(OTHER, &id);
         assert!(told.part(NODE, &id, part("c")).await, "another node ends nothing");
         told.end(NODE, &id);
         for expected in ["a", "a", "a", "c"] {
-            assert_eq!(telling.next().await, Some(part(expected)));
+            assert_eq!(telling.next().await, Ok(part(expected)));
         }
-        assert_eq!(telling.next().await, None);
+        assert_eq!(telling.next().await, Err(StreamError::Over));
         assert!(!told.part(NODE, &id, part("late")).await);
     }
 
@@ -177,7 +186,8 @@ mod tests {
         let told = Told::default();
         let mut telling = told.ask(&hub(), NODE, &BlobId::new("cam").expect("an id")).await;
         let id = telling.id.clone();
-        assert_eq!(telling.next().await, None, "silent for too long");
+        let silent = telling.next().await.expect_err("silent for too long");
+        assert!(silent.to_string().contains("nothing for 30 s"), "{silent}");
         drop(telling);
         assert!(!told.part(NODE, &id, part("late")).await);
         assert!(told.lock().is_empty());

@@ -63,6 +63,9 @@ impl Sink {
         let mut splitter = Splitter::default();
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| CliError::Unreachable(format!("the stream broke off: {error}")))?;
+            if let Some(broken) = web::broken(&frame) {
+                return Err(broken);
+            }
             // Whoever is behind wants the newest.
             let Some(newest) = splitter.push(&frame.into_data().unwrap_or_default()).pop() else {
                 continue;

@@ -3,6 +3,7 @@
 use atoll_pairing::link::stream::{Incoming, StreamTx};
 use atoll_pairing::link::{Codec, Facts, Link, memory};
 use atoll_protocol::blob::BlobKind;
+use atoll_protocol::error::WireError;
 use atoll_protocol::id::BlobId;
 use tokio::time::timeout;
 
@@ -75,6 +76,11 @@ fn text(text: &'static str) -> Bytes {
 }
 
 async fn next(watching: &mut Watching) -> Option<Bytes> {
+    ended(watching).await.expect("whole")
+}
+
+/// As [`next`], or why there is nothing more.
+async fn ended(watching: &mut Watching) -> Result<Option<Bytes>, Broken> {
     timeout(SOON, watching.next()).await.expect("in time")
 }
 
@@ -146,7 +152,28 @@ async fn the_stream_ends_with_the_last_who_watches_and_with_its_link() {
     let mut watching = stage.watch();
     let film = stage.filmed().await;
     drop(film);
-    assert_eq!(next(&mut watching).await, None);
+    let broken = ended(&mut watching).await.expect_err("in the middle");
+    assert!(broken.to_string().contains("gave up in the middle"), "{broken}");
+}
+
+#[tokio::test]
+async fn whoever_watches_is_told_why_a_stream_broke_off_after_the_rest_of_it() {
+    let mut stage = Stage::new();
+    let (mut first, mut second) = (stage.watch(), stage.watch());
+    let mut film = stage.filmed().await;
+    film.send_key(text("K1")).await.expect("somebody watches");
+    film.fail(WireError::unavailable("the camera was unplugged")).await;
+    for watching in [&mut first, &mut second] {
+        assert_eq!(next(watching).await, Some(text("K1")));
+        let broken = ended(watching).await.expect_err("it broke off");
+        assert_eq!(broken.to_string(), "the camera was unplugged");
+    }
+
+    let mut stage = Stage::new();
+    let mut watching = stage.watch();
+    drop((stage.filmed().await, stage.node));
+    let broken = ended(&mut watching).await.expect_err("it broke off");
+    assert!(!broken.to_string().is_empty());
 }
 
 #[tokio::test]
