@@ -109,7 +109,9 @@ impl Inner {
     fn missing(&self) -> Option<String> {
         match settings::load(&self.folder) {
             Err(error) => Some(error),
-            Ok(settings) if settings.commands.is_empty() && !settings.test_pattern => system::missing(),
+            Ok(settings) if settings.commands.is_empty() && !settings.test_pattern => {
+                system::missing().map(|why| format!("{why}; then start atoll-node again"))
+            }
             Ok(_) => None,
         }
     }

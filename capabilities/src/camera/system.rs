@@ -29,16 +29,14 @@ fn missing_device() -> Option<String> {
     use rustix::fs::{Access, access};
     let paths = video_devices();
     if paths.is_empty() {
-        return Some(
-            "there is no /dev/video*; connect a camera (or load its driver) and start atoll-node again".to_owned(),
-        );
+        return Some("there is no /dev/video*; connect a camera, or load its driver".to_owned());
     }
     let is_open = |path: &std::path::PathBuf| access(path, Access::READ_OK | Access::WRITE_OK).is_ok();
     if paths.iter().any(is_open) {
         return None;
     }
     Some(format!(
-        "{} may not be opened by this user; add it to its group (sudo usermod -aG video $USER), log in anew, start atoll-node again",
+        "{} may not be opened by this user; add it to its group (sudo usermod -aG video $USER) and log in anew",
         paths[0].display()
     ))
 }
@@ -107,6 +105,9 @@ mod with {
         FrameFormat::RAWBGR,
         FrameFormat::GRAY,
     ];
+
+    /// The pictures that a camera gives before it has found out how bright it is.
+    const WARM_UP: u32 = 4;
 
     /// The longest that a person may take to answer the system's question.
     const ANSWER: std::time::Duration = std::time::Duration::from_secs(60);
@@ -184,6 +185,9 @@ mod with {
         drop(first);
         let mut camera = Camera::new(index_of(id), request(RequestedFormatType::Exact(chosen))).map_err(failed)?;
         camera.open_stream().map_err(failed)?;
+        for _ in 0..WARM_UP {
+            camera.frame_raw().map_err(failed)?;
+        }
         Ok(Box::new(System {
             id: id.to_owned(),
             camera,

@@ -1,10 +1,12 @@
 //! Films into a file through an installed ffmpeg: pictures go to it at a steady pace, whatever the pace of the camera is; sound it takes
 //! itself. Runs in the helper process. Owns what ffmpeg is told.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::{JoinHandle, sleep};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -17,6 +19,9 @@ use crate::system_run::program::in_path;
 
 /// What makes clips.
 const PROGRAM: &str = "ffmpeg";
+
+/// Pictures on their way to it, so that none is missed while it starts, or thinks. More: the camera waits.
+const AHEAD: usize = 64;
 
 /// What is repeated of its complaint, bytes.
 const COMPLAINT: u64 = 2_000;
@@ -67,7 +72,20 @@ impl Recipe {
         u64::try_from(exact).unwrap_or(u64::MAX).max(1)
     }
 
-    /// What ffmpeg is told, if it has one of the encoders.
+    /// What ffmpeg is told. To be asked before the camera is opened: it takes a while, and pictures do not wait.
+    ///
+    /// # Errors
+    /// There is no ffmpeg, or it has no encoder.
+    pub(super) fn told(&self, file: &Path) -> Result<Vec<String>, Trouble> {
+        self.arguments(&encoders()?, file).ok_or_else(|| {
+            Trouble::unavailable(format!(
+                "this ffmpeg cannot make {}: it has no encoder for it; install a full one, or ask for the other of mp4 and webm",
+                self.format.as_str()
+            ))
+        })
+    }
+
+    /// [`Recipe::told`], if it has one of the encoders.
     fn arguments(&self, encoders: &str, file: &Path) -> Option<Vec<String>> {
         let known = match self.format {
             Container::Mp4 => MP4,
@@ -126,22 +144,16 @@ fn has(encoders: &str, name: &str) -> bool {
         .any(|line| line.split_whitespace().nth(1) == Some(name))
 }
 
-/// Films into a file until the time is over and the file is whole.
+/// Films until the time is over and the file is whole; `told` is what ffmpeg is told.
 pub(super) fn film(
     camera: &mut dyn Source,
     recipe: &Recipe,
-    file: &Path,
+    told: &[String],
     coded: impl Fn(Frame) -> Result<Picture, Trouble>,
 ) -> Result<Value, Trouble> {
     // Before ffmpeg: what gives no picture shall not be reported as a broken film.
     let first = coded(camera.frame()?)?;
-    let arguments = recipe.arguments(&encoders()?, file).ok_or_else(|| {
-        Trouble::unavailable(format!(
-            "this ffmpeg cannot make {}: it has no encoder for it; install a full one, or ask for the other of mp4 and webm",
-            recipe.format.as_str()
-        ))
-    })?;
-    let mut ffmpeg = Ffmpeg::start(&arguments)?;
+    let mut ffmpeg = Ffmpeg::start(told)?;
     let size = (first.width, first.height);
     feed(camera, recipe, first, coded, &mut ffmpeg)?;
     ffmpeg.finish()?;
@@ -160,12 +172,12 @@ fn feed(
     ffmpeg: &mut Ffmpeg,
 ) -> Result<(), Trouble> {
     let (began, total) = (Instant::now(), recipe.pictures());
-    let (mut picture, mut written) = (first, 0);
+    let (mut picture, mut written) = (Arc::new(first.bytes), 0);
     loop {
         let due = began.elapsed().as_millis() * u128::from(recipe.fps) / 1000 + 1;
         let due = u64::try_from(due).unwrap_or(u64::MAX).min(total);
         while written < due {
-            ffmpeg.write(&picture.bytes)?;
+            ffmpeg.write(&picture)?;
             written += 1;
         }
         if written >= total {
@@ -175,7 +187,7 @@ fn feed(
             let next = Duration::from_millis(written * 1000 / u64::from(recipe.fps));
             sleep(next.saturating_sub(began.elapsed()));
         }
-        picture = coded(camera.frame()?)?;
+        picture = Arc::new(coded(camera.frame()?)?.bytes);
     }
 }
 
@@ -192,7 +204,9 @@ fn encoders() -> Result<String, Trouble> {
 /// One that runs.
 struct Ffmpeg {
     child: Child,
-    complaint: Option<std::thread::JoinHandle<String>>,
+    pictures: Option<SyncSender<Arc<Vec<u8>>>>,
+    writing: Option<JoinHandle<io::Result<()>>>,
+    complaint: Option<JoinHandle<String>>,
 }
 
 impl Ffmpeg {
@@ -213,22 +227,41 @@ impl Ffmpeg {
             }
             String::from_utf8_lossy(&head).trim().to_owned()
         });
+        let (pictures, taken) = sync_channel::<Arc<Vec<u8>>>(AHEAD);
+        let stdin = child.stdin.take();
+        let writing = std::thread::spawn(move || {
+            let Some(mut stdin) = stdin else { return Ok(()) };
+            taken.into_iter().try_for_each(|jpeg| stdin.write_all(&jpeg))
+        });
         Ok(Self {
             child,
+            pictures: Some(pictures),
+            writing: Some(writing),
             complaint: Some(complaint),
         })
     }
 
-    fn write(&mut self, jpeg: &[u8]) -> Result<(), Trouble> {
-        let written = match self.child.stdin.as_mut() {
-            Some(stdin) => stdin.write_all(jpeg),
-            None => Ok(()),
-        };
+    fn write(&mut self, jpeg: &Arc<Vec<u8>>) -> Result<(), Trouble> {
+        let sent = self.pictures.as_ref().map(|pictures| pictures.send(jpeg.clone()));
+        match sent {
+            Some(Ok(())) => Ok(()),
+            Some(Err(_)) | None => self.written(),
+        }
+    }
+
+    /// Waits until all pictures are written.
+    fn written(&mut self) -> Result<(), Trouble> {
+        drop(self.pictures.take());
+        let written = self.writing.take().map_or(Ok(()), |writing| {
+            writing
+                .join()
+                .unwrap_or_else(|_| Err(io::Error::other("its writer broke")))
+        });
         written.map_err(|error| self.complain(&format!("took no more pictures: {error}")))
     }
 
     fn finish(&mut self) -> Result<(), Trouble> {
-        drop(self.child.stdin.take());
+        self.written()?;
         match self.child.wait() {
             Ok(status) if status.success() => Ok(()),
             Ok(status) => Err(self.complain(&format!("ended with {status}"))),

@@ -100,9 +100,10 @@ fn work(job: Job, out: &mut impl Write) -> Result<Value, End> {
             recipe,
             file,
         } => {
+            let told = recipe.told(&file)?;
             let mut open = open(&source, size.max_width, Purpose::Moving)?;
             let coded = |frame| coded(frame, size, &source);
-            Ok(clip::film(open.as_mut(), &recipe, &file, coded)?)
+            Ok(clip::film(open.as_mut(), &recipe, &told, coded)?)
         }
     }
 }

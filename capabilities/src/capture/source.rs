@@ -10,9 +10,6 @@ use super::wire::{self, Trouble};
 use crate::camera::{pattern, system};
 use crate::screen::x11;
 
-/// The pictures that a camera of the system gives before it has found out how bright it is.
-const WARM_UP: u32 = 4;
-
 /// What is looked at, open.
 pub(crate) trait Source {
     /// The next picture; one that comes by itself is waited for.
@@ -42,7 +39,7 @@ pub(crate) enum Purpose {
     Moving,
 }
 
-/// Opens it for pictures that need not be wider than `width`.
+/// Opens it for pictures that need not be wider than `width`; the next one is good.
 pub(crate) fn open(source: &wire::Source, width: u32, purpose: Purpose) -> Result<Box<dyn Source>, Trouble> {
     match source {
         wire::Source::Pattern => Ok(Box::new(Pattern)),
@@ -69,9 +66,6 @@ pub(crate) fn snap(source: &mut dyn Source, delay: Duration) -> Result<Frame, Tr
         return source.frame();
     }
     let ready = Instant::now() + delay;
-    for _ in 0..WARM_UP {
-        source.frame()?;
-    }
     loop {
         let frame = source.frame()?;
         if Instant::now() >= ready {
