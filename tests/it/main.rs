@@ -27,3 +27,4 @@ mod senses;
 mod shape;
 mod telegram;
 mod tidy;
+mod vivid;

@@ -9,6 +9,7 @@ pub mod desktop;
 pub mod fake;
 pub mod fake_node;
 pub mod fuzz;
+pub mod guest;
 pub mod hostile;
 pub mod lan;
 pub mod mesh;
