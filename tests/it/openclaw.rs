@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 
 use crate::{camera, connect, invoke, pairing, screen, shape};
 
+mod cameras;
+
 async fn owner(target: &Target) -> Wire {
     Wire::connect(target, operator(&target.token, &ALL_SCOPES), None)
         .await

@@ -143,12 +143,20 @@ impl OpenClawGateway {
     /// # Panics
     /// When it does not become ready.
     pub async fn start() -> Self {
+        Self::allowing(&[]).await
+    }
+
+    /// [`OpenClawGateway::start`], where more commands of nodes are allowed than by its defaults.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    pub async fn allowing(commands: &[&str]) -> Self {
         let target = Target {
             port: unused_port(),
             token: TOKEN.to_owned(),
         };
         let peer = OpenClaw::beside(&target);
-        peer.configure("gateway", &gateway_config(&target, peer.folder.path()));
+        peer.configure("gateway", &gateway_config(&target, peer.folder.path(), commands));
         let mut gateway = Self { peer, program: None };
         gateway.run().await;
         gateway
@@ -190,12 +198,12 @@ impl OpenClawGateway {
     }
 }
 
-fn gateway_config(target: &Target, folder: &Path) -> Value {
+fn gateway_config(target: &Target, folder: &Path, allowed: &[&str]) -> Value {
     json!({
         "gateway": {"mode": "local", "port": target.port, "bind": "loopback",
             "auth": {"mode": "token", "token": target.token},
             // Every pairing step is visible, as it is between two machines.
-            "nodes": {"pairing": {"autoApproveLocal": false, "sshVerify": false}}},
+            "nodes": {"pairing": {"autoApproveLocal": false, "sshVerify": false}, "commands": {"allow": allowed}}},
         "agents": {"defaults": {"heartbeat": {"every": "0m"}}},
         "tools": {"exec": {"notifyOnExit": false}},
         "discovery": {"mdns": {"mode": "off"}},
