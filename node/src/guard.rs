@@ -87,7 +87,9 @@ impl Owner {
         let answer = self.asks.ask(command, shown, self.consent.gateway(), patience).await;
         let by = match answer {
             Answer::Given(true, by) => by,
-            refused => return Err(Refused::by_answer(command, &because, refused)),
+            refused @ (Answer::Given(..) | Answer::Nobody(_) | Answer::TooMany | Answer::Failed(_)) => {
+                return Err(Refused::by_answer(command, &because, refused));
+            }
         };
         // The rule may have changed while somebody thought about it.
         match self.rules.decide(command, Timestamp::now()) {

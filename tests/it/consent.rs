@@ -264,8 +264,8 @@ async fn the_command_line_changes_its_own_part_only_and_refuses_what_it_does_not
     home.say(&["ask", "camera.*", "device.info", "--for", "90m"]).await;
     let listed: Value = serde_json::from_str(&home.say(&["rules", "--json"]).await).expect("JSON");
     let row = |command: &str| {
-        let rows = listed["rules"].as_array().expect("rows").iter();
-        rows.cloned().find(|row| row["command"] == command).expect("a row")
+        let mut rows = listed["rules"].as_array().expect("rows").iter();
+        rows.find(|row| row["command"] == command).cloned().expect("a row")
     };
     assert_eq!(
         (&row("camera.snap")["rule"], &row("camera.snap")["from"]),

@@ -130,8 +130,9 @@ async fn a_command_gives_its_output_and_exit_code_in_openclaws_shape() {
     let result = lab
         .run(json!({"command":["sh","-c","echo out; echo err >&2; exit 3"]}))
         .await;
-    let expected =
-        json!({"exitCode":3,"timedOut":false,"success":false,"stdout":"out\n","stderr":"err\n","error":null});
+    let expected = json!({
+        "exitCode": 3, "timedOut": false, "success": false, "stdout": "out\n", "stderr": "err\n", "stdoutBytes": 4, "stderrBytes": 4, "error": null,
+    });
     assert_eq!(result, expected);
     let result = lab.run(json!({"command":["true"],"cwd":"/","env":{"FOO":"bar"}})).await;
     assert_eq!((&result["success"], &result["exitCode"]), (&json!(true), &json!(0)));

@@ -67,7 +67,7 @@ pub(super) struct Reach {
     /// For wss://: the gateway's `tlsSha256` of `atoll gateway status`
     #[arg(long, global = true, value_name = "HEX", help_heading = "Reach")]
     pub(super) tls_fingerprint: Option<Fingerprint>,
-    /// How long to wait for an answer, e.g. 30s, or in milliseconds (default: 10s)
+    /// How long to wait for an answer, e.g. 30s or 500ms (default: 10s)
     #[arg(long, global = true, value_name = "TIME", value_parser = super::pictures::time, help_heading = "Reach")]
     timeout: Option<u64>,
     /// Print JSON, in the shape of OpenClaw's command of that name

@@ -1,7 +1,7 @@
 //! `atoll-node log`: what this device wrote down of the calls that came to it.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -54,13 +54,15 @@ impl Log {
         for line in lines.iter().skip(lines.len().saturating_sub(self.limit)) {
             self.show(&mut out, line)?;
         }
-        while self.follow {
+        if !self.follow {
+            return Ok(ExitCode::SUCCESS);
+        }
+        loop {
             std::thread::sleep(LOOK);
             for line in tail.more(ledger.path()) {
                 self.show(&mut out, &line)?;
             }
         }
-        Ok(ExitCode::SUCCESS)
     }
 
     fn show(&self, out: &mut impl Write, line: &str) -> io::Result<()> {
@@ -137,7 +139,7 @@ impl Tail {
         self.read();
         // What was begun anew is shorter than what was read; the old one has been read to its end.
         let length = std::fs::metadata(path).map_or(0, |data| data.len());
-        let read = self.file.as_mut().and_then(|file| file.seek(SeekFrom::Current(0)).ok());
+        let read = self.file.as_mut().and_then(|file| file.stream_position().ok());
         if read.is_none_or(|read| length < read) {
             self.file = File::open(path).ok();
             self.rest.clear();

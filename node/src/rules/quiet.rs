@@ -206,7 +206,8 @@ mod tests {
             let now = at("2026-03-28T00:00:00[Europe/Berlin]").checked_add(second.seconds()).expect("in range");
             if let Some(end) = quiet.end(&now) {
                 prop_assert!(end > now && end.timestamp().duration_since(now.timestamp()).as_hours() <= 24);
-                prop_assert_eq!(quiet.end(&end), None);
+                // An hour that is left out as summer begins may be all that lies between an end and the next beginning.
+                prop_assert!(end.time() != quiet.to || quiet.end(&end).is_none());
             } else {
                 let begins = quiet.beginning(&now);
                 // An hour that is left out as summer begins may be all of it.

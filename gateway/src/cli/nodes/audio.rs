@@ -23,13 +23,13 @@ pub(in crate::cli) enum Audio {
 #[derive(Debug, Args)]
 #[command(after_help = "Example: atoll nodes audio record --node laptop --duration 10s --out room.m4a")]
 pub(in crate::cli) struct Record {
-    /// The node: name, beginning of its id, address, or e.g. any,cmd=audio.record
+    /// The node: name, id, address, or e.g. any,cmd=audio.record
     #[arg(long)]
     node: String,
     /// How long, e.g. 3000, 10s or 1m; a minute at most
     #[arg(long, default_value = "3000", value_name = "TIME", value_parser = time)]
     duration: u64,
-    /// m4a, ogg, mp3 or wav, as far as the device has it [default: m4a, or what the device records]
+    /// m4a, ogg, mp3 or wav [default: m4a, or what the device records]
     #[arg(long)]
     format: Option<String>,
     /// File or folder here [default: named after node and time]
@@ -43,7 +43,7 @@ pub(in crate::cli) struct Record {
 #[derive(Debug, Args)]
 #[command(after_help = "Example: atoll nodes audio play --node kitchen bell.mp3")]
 pub(in crate::cli) struct Play {
-    /// The node: name, beginning of its id, address, or e.g. any,cmd=audio.play
+    /// The node: name, id, address, or e.g. any,cmd=audio.play
     #[arg(long)]
     node: String,
     /// The file here: WAV, MP3, Ogg, FLAC, M4A, AAC or WebM, two minutes at most
@@ -56,7 +56,7 @@ pub(in crate::cli) struct Play {
 #[derive(Debug, Args)]
 #[command(after_help = "Example: atoll nodes audio speak --node kitchen --language en 'Dinner is ready'")]
 pub(in crate::cli) struct Speak {
-    /// The node: name, beginning of its id, address, or e.g. any,cmd=audio.speak
+    /// The node: name, id, address, or e.g. any,cmd=audio.speak
     #[arg(long)]
     node: String,
     /// What to say

@@ -24,7 +24,7 @@ pub(in crate::cli) enum Clipboard {
 #[derive(Debug, Args)]
 #[command(after_help = "Example: atoll nodes clipboard read --node laptop")]
 pub(in crate::cli) struct ReadIt {
-    /// The node: name, beginning of its id, address, or e.g. any,cap=clipboard
+    /// The node: name, id, address, or e.g. any,cap=clipboard
     #[arg(long)]
     node: String,
     /// How long the node may take, milliseconds
@@ -35,7 +35,7 @@ pub(in crate::cli) struct ReadIt {
 #[derive(Debug, Args)]
 #[command(after_help = "Example: atoll nodes clipboard write --node laptop <notes.txt")]
 pub(in crate::cli) struct WriteIt {
-    /// The node: name, beginning of its id, address, or e.g. any,cap=clipboard
+    /// The node: name, id, address, or e.g. any,cap=clipboard
     #[arg(long)]
     node: String,
     /// The text [default: what comes on standard input]

@@ -11,11 +11,11 @@ use crate::cli::{CliError, Reach};
 #[derive(Debug, Args)]
 #[command(after_help = "Example: atoll nodes location --node phone --accuracy precise")]
 pub(in crate::cli) struct Location {
-    /// The node: name, beginning of its id, address, or e.g. any,cap=location
+    /// The node: name, id, address, or e.g. any,cap=location
     #[arg(long)]
     node: String,
-    /// How exactly; coarse is to a kilometre or so
-    #[arg(long, default_value = "balanced")]
+    /// coarse (a kilometre or so), balanced or precise
+    #[arg(long, default_value = "balanced", hide_possible_values = true)]
     accuracy: Accuracy,
     /// A place that was found this long ago will do, milliseconds
     #[arg(long, value_name = "MS")]

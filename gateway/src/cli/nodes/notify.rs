@@ -11,7 +11,7 @@ use crate::cli::{CliError, Reach};
 #[derive(Debug, Args)]
 #[command(after_help = "Example: atoll nodes notify --node laptop --title Build --body 'All tests pass'")]
 pub(in crate::cli) struct Notify {
-    /// The node: name, beginning of its id, address, or e.g. any,cmd=system.notify
+    /// The node: name, id, address, or e.g. any,cmd=system.notify
     #[arg(long)]
     node: String,
     /// The first line
@@ -23,11 +23,11 @@ pub(in crate::cli) struct Notify {
     /// A sound of that system, by its name
     #[arg(long)]
     sound: Option<String>,
-    /// How much it presses
-    #[arg(long, default_value = "active")]
+    /// How much it presses: passive, active or timeSensitive
+    #[arg(long, default_value = "active", hide_possible_values = true)]
     priority: Priority,
-    /// Where it is shown: as the system shows them, on the app's own page, or wherever it can be
-    #[arg(long, default_value = "auto")]
+    /// Shown by the system, on the app's page (overlay), or auto
+    #[arg(long, default_value = "auto", hide_possible_values = true)]
     delivery: Delivery,
     /// How long the node may take, milliseconds
     #[arg(long, default_value_t = 15_000, value_name = "MS")]

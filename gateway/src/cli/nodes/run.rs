@@ -48,7 +48,7 @@ how it ended: no gateway, the node is away, its policy or a person said no.")]
 pub(in crate::cli) struct Run {
     /// The node: name, beginning of its id, address, or e.g. any,os=linux
     node: Option<String>,
-    /// On every node that is meant, some at a time; the code is 0 if it is on all of them
+    /// On every node that is meant; the code is 0 if it is on all of them
     #[arg(long)]
     all: bool,
     /// The folder to run it in [default: the home folder there]
@@ -91,10 +91,12 @@ impl Run {
     pub(in crate::cli) async fn run(self, reach: &Reach) -> Result<(), CliError> {
         self.run_it(reach).await.map_err(|error| match error {
             ended @ CliError::Failed { .. } => ended,
-            error => CliError::Failed {
-                message: error.to_string(),
-                code: NOT_RUN,
-            },
+            error @ (CliError::Usage(_) | CliError::Unreachable(_) | CliError::Refused(_) | CliError::Local(_)) => {
+                CliError::Failed {
+                    message: error.to_string(),
+                    code: NOT_RUN,
+                }
+            }
         })
     }
 
@@ -122,7 +124,7 @@ impl Run {
             output: (!reach.json).then(Output::open),
         };
         let manner = ask::Manner::of_terminal(reach, &wish);
-        let result = match running.to_the_end(reach, manner).await {
+        let result = match running.until_its_end(reach, manner).await {
             Ok(result) => result,
             Err(error) => {
                 if let Some(output) = running.output {

@@ -58,7 +58,7 @@ async fn one(reach: &Reach, node: &Candidate, wish: &Wish, stop: &Stop) -> Ran {
             stop,
             output: None,
         };
-        running.to_the_end(reach, Manner::Notice).await
+        running.until_its_end(reach, Manner::Notice).await
     }
     .await;
     Ran {

@@ -68,7 +68,7 @@ pub(super) struct Running<'a> {
 
 impl Running<'_> {
     /// What the node says of its end.
-    pub(super) async fn to_the_end(&mut self, reach: &Reach, manner: Manner) -> Result<Value, CliError> {
+    pub(super) async fn until_its_end(&mut self, reach: &Reach, manner: Manner) -> Result<Value, CliError> {
         match self.once(None).await {
             Err(CliError::Refused(error)) if wants_approval(&error) => {
                 let approval = ask::approval(self, reach, manner).await?;
