@@ -26,7 +26,7 @@ pub(in crate::cli) struct Notify {
     /// How much it presses: passive, active or timeSensitive
     #[arg(long, default_value = "active", hide_possible_values = true)]
     priority: Priority,
-    /// Shown by the system, on the app's page (overlay), or auto
+    /// Shown by the system, by the app (overlay), or auto
     #[arg(long, default_value = "auto", hide_possible_values = true)]
     delivery: Delivery,
     /// How long the node may take, milliseconds
