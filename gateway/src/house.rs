@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use atoll_pairing::access::Policy;
-use atoll_pairing::access::commands::CommandPolicy;
+use atoll_pairing::access::commands::{CommandPolicy, Narrowing};
 use atoll_pairing::admission::{self, Verdict};
 use atoll_pairing::book::{CodeFault, Fresh, FreshToken};
 use atoll_pairing::identity::Identity;
 use atoll_pairing::lockout::{Locked, Lockouts, network_of};
 use atoll_pairing::proven::{Origin, Proven};
 use atoll_protocol::dialect::refusal::Refusal;
-use atoll_protocol::id::SetupId;
+use atoll_protocol::id::{AgentId, SetupId};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
@@ -25,7 +25,7 @@ use crate::cards::Cards;
 use crate::certificates::Known;
 use crate::channels::Channels;
 use crate::clock;
-use crate::config::{Config, ConfigStore};
+use crate::config::{Agent, Config, ConfigStore};
 use crate::deliver::{Accounts, Outbox};
 use crate::direct::Typed;
 use crate::exec::Commands;
@@ -135,7 +135,18 @@ pub(crate) fn policy_of(config: &Config) -> Policy {
             allow: commands.allow.clone(),
             deny: commands.deny.clone(),
         },
+        agents: config.agents.list.iter().filter_map(narrowed).collect(),
     }
+}
+
+/// An agent from which something was taken.
+fn narrowed(agent: &Agent) -> Option<(AgentId, Narrowing)> {
+    let commands = &agent.tools.nodes.commands;
+    let narrowing = Narrowing {
+        allow: commands.allow.clone(),
+        deny: commands.deny.clone(),
+    };
+    (!narrowing.is_open()).then(|| (agent.id.clone(), narrowing))
 }
 
 impl House {

@@ -4,6 +4,7 @@
 //! reached without a decision. Never looks at what a peer declared about itself: rights come from the book, from the
 //! channel's owner list or from the operating system.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use atoll_protocol::dialect::denial;
@@ -19,7 +20,7 @@ pub use action::{
     ApprovePairing, ChangeCode, ChangeCommands, ChangeDevice, Door, InvokeCommand, Method, MintCode, PairingView,
     RejectPairing, ResolveApproval, RotateToken,
 };
-use commands::{CommandDenied, CommandPolicy};
+use commands::{CommandDenied, CommandPolicy, Narrowing};
 pub use recorded::Recorded;
 
 /// Somebody who acts, and the rights it holds.
@@ -195,6 +196,8 @@ impl Principal {
 pub struct Policy {
     /// `gateway.nodes.commands`.
     pub commands: CommandPolicy,
+    /// What was taken from agents; those that are not named have everything.
+    pub agents: BTreeMap<AgentId, Narrowing>,
 }
 
 /// What an action demands of whoever wants it.
@@ -220,8 +223,8 @@ pub trait Action {
     /// What it demands of the owner's settings, after the principal was found fit.
     ///
     /// # Errors
-    /// The settings forbid it to everybody.
-    fn permitted(&self, _policy: &Policy) -> Result<(), Denied> {
+    /// The settings forbid it to everybody, or to this agent.
+    fn permitted(&self, _by: &Principal, _policy: &Policy) -> Result<(), Denied> {
         Ok(())
     }
 }
@@ -308,7 +311,7 @@ pub fn decide<A: Action>(
     now_ms: u64,
 ) -> Result<Granted<A>, Denied> {
     check_principal(principal, &action.needs())?;
-    action.permitted(policy)?;
+    action.permitted(principal, policy)?;
     Ok(Granted {
         action,
         principal: Arc::clone(principal),

@@ -236,6 +236,20 @@ async fn a_picture_that_is_typed_for_comes_without_any_model_or_says_why_not() {
 }
 
 #[tokio::test]
+async fn what_was_taken_from_an_agent_stays_the_persons() {
+    let taken_away = json!({"agents": {"list": [
+        {"id": "main", "tools": {"nodes": {"commands": {"deny": ["camera.snap"]}}}},
+    ]}});
+    let scene = studio(Api::OpenAi).config(&taken_away).start().await;
+    scene.write("look");
+    let said = scene.said("I see nothing").await;
+    assert!(said.text.contains("this agent may not use camera.snap"), "{}", said.text);
+    assert_eq!(photos(&scene).len(), 0);
+    scene.write("/snap laptop test");
+    photo(&scene).await;
+}
+
+#[tokio::test]
 async fn a_node_that_knows_base64_alone_gives_a_model_and_a_chat_the_same() {
     let phone = json!({"action": "camera_snap", "node": "phone"});
     let script = move |asked: &Asked| match asked.results.len() {

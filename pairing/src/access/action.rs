@@ -7,7 +7,7 @@ use atoll_protocol::id::{ApprovalId, DeviceId, PairingId, SetupId};
 use atoll_protocol::scope::{Role, Scope, Scopes};
 
 use super::commands::{CommandDenied, NodeFacts};
-use super::{Action, Denied, Needs, Policy};
+use super::{Action, Denied, Kind, Needs, Policy, Principal};
 use crate::book::Gift;
 use crate::digits::Digits;
 
@@ -101,12 +101,21 @@ impl Action for InvokeCommand {
         operator(scope)
     }
 
-    fn permitted(&self, policy: &Policy) -> Result<(), Denied> {
+    fn permitted(&self, by: &Principal, policy: &Policy) -> Result<(), Denied> {
         let about_approvals = self.command.starts_with("system.execApprovals.");
         match self.door {
-            Door::Invoke if about_approvals => Err(CommandDenied::ApprovalsFile(self.command.clone()).into()),
-            Door::ApprovalsFile if !about_approvals => Err(CommandDenied::WrongDoor(self.command.clone()).into()),
-            Door::Invoke | Door::ApprovalsFile => Ok(policy.commands.check(&self.facts, &self.command)?),
+            Door::Invoke if about_approvals => return Err(CommandDenied::ApprovalsFile(self.command.clone()).into()),
+            Door::ApprovalsFile if !about_approvals => return Err(CommandDenied::WrongDoor(self.command.clone()).into()),
+            Door::Invoke | Door::ApprovalsFile => policy.commands.check(&self.facts, &self.command)?,
+        }
+        match by.kind() {
+            Kind::Agent { agent, .. } => policy
+                .agents
+                .get(agent)
+                .map_or(Ok(()), |narrowing| Ok(narrowing.check(&self.command)?)),
+            Kind::Device(_) | Kind::SharedSecret | Kind::LocalOwner { .. } | Kind::Proxy { .. } | Kind::Sender { .. } => {
+                Ok(())
+            }
         }
     }
 }

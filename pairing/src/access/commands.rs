@@ -314,6 +314,34 @@ impl CommandPolicy {
     }
 }
 
+/// `tools.nodes.commands` of one agent: takes from what [`CommandPolicy`] lets through, and never adds to it. `deny` wins.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Narrowing {
+    /// Only these; none: all.
+    pub allow: Option<Vec<String>>,
+    /// Never these.
+    pub deny: Vec<String>,
+}
+
+impl Narrowing {
+    /// Whether it takes nothing away.
+    pub fn is_open(&self) -> bool {
+        self.allow.is_none() && self.deny.is_empty()
+    }
+
+    /// May the agent use this command?
+    ///
+    /// # Errors
+    /// [`CommandDenied::Agent`].
+    pub fn check(&self, command: &str) -> Result<(), CommandDenied> {
+        let is_allowed = self.allow.as_deref().is_none_or(|allow| names(allow, command));
+        if is_allowed && !names(&self.deny, command) {
+            return Ok(());
+        }
+        Err(CommandDenied::Agent(command.to_owned()))
+    }
+}
+
 /// The scopes that approving this surface takes.
 pub fn required_to_approve(surface: &Surface) -> Scopes {
     let runs_things = surface
@@ -380,6 +408,9 @@ pub enum CommandDenied {
     /// The approvals file's door leads nowhere else.
     #[error("{0} is not about the approvals file")]
     WrongDoor(String),
+    /// The owner took it from this agent.
+    #[error("this agent may not use {0} (tools.nodes.commands of the agent)")]
+    Agent(String),
 }
 
 impl CommandDenied {
@@ -387,7 +418,7 @@ impl CommandDenied {
     pub fn to_wire(&self) -> WireError {
         match self {
             Self::NotAllowed { command, platform, bar } => denial::command_not_allowed(command, platform, *bar),
-            Self::ApprovalsFile(command) | Self::WrongDoor(command) => {
+            Self::ApprovalsFile(command) | Self::WrongDoor(command) | Self::Agent(command) => {
                 WireError::invalid(self.to_string()).with_details(&json!({"command": command}))
             }
         }

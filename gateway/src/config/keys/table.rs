@@ -389,6 +389,10 @@ const AGENT: &[Key] = &[
     optional("tools", OBJECT, "What it may use, on top of what tools says."),
     optional("tools.allow", Kind::Texts, "Only these tools."),
     key("tools.deny", Kind::Texts, "[]", "Never these tools."),
+    optional("tools.nodes", OBJECT, "What it may do with nodes."),
+    optional("tools.nodes.commands", OBJECT, "Of what gateway.nodes.commands lets through."),
+    optional("tools.nodes.commands.allow", Kind::Texts, "Only these commands."),
+    key("tools.nodes.commands.deny", Kind::Texts, "[]", "Never these commands."),
 ];
 
 const LISTED_AGENT: &[Key] = &[

@@ -88,4 +88,25 @@ pub struct ToolPolicy {
     pub allow: Option<Vec<String>>,
     /// Never these; wins.
     pub deny: Vec<String>,
+    /// The tool `nodes`, and commands on nodes in general.
+    #[serde(default)]
+    pub nodes: AgentNodes,
+}
+
+/// `tools.nodes` of an agent.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub struct AgentNodes {
+    /// What it may use of what `gateway.nodes.commands` lets through.
+    #[serde(default)]
+    pub commands: AgentCommands,
+}
+
+/// `tools.nodes.commands` of an agent; `deny` wins.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub struct AgentCommands {
+    /// Only these; none means all.
+    pub allow: Option<Vec<String>>,
+    /// Never these.
+    #[serde(default)]
+    pub deny: Vec<String>,
 }

@@ -1,6 +1,11 @@
 //! Platforms by their labels, and what each lets through.
 
+use std::sync::Arc;
+
+use atoll_protocol::id::{AgentId, DeviceId, SessionKey};
+
 use super::*;
+use crate::access::{Door, InvokeCommand, Policy, Principal, decide};
 
 fn client(id: &str, platform: &str, family: &str) -> ClientInfo {
     ClientInfo {
@@ -180,6 +185,49 @@ fn what_can_be_used_now_is_what_a_call_would_be_let_through_for() {
     assert_eq!(open.usable(&facts), surface(&["camera", "system"], &["camera.snap"]));
     let refused = closed.check(&facts, "camera.snap").expect_err("not allowed").to_wire();
     assert!(refused.message.contains("gateway.nodes.commands.allow"), "{refused}");
+}
+
+#[test]
+fn a_policy_of_an_agent_only_takes_away_and_its_deny_wins() {
+    let list = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+    let agent = |allow: Option<&[&str]>, deny: &[&str]| Narrowing {
+        allow: allow.map(list),
+        deny: list(deny),
+    };
+    for (narrowing, snap, which, opened) in [
+        (agent(None, &[]), true, true, false),
+        (agent(None, &["camera.snap"]), false, true, false),
+        (agent(Some(&["camera.snap"]), &[]), true, false, false),
+        (agent(Some(&["camera.snap"]), &["camera.snap"]), false, false, false),
+        (agent(Some(&["camera.snap", "screen.record"]), &[]), true, false, false),
+        (agent(Some(&[]), &[]), false, false, false),
+    ] {
+        let node = client("node-host", "macos", "Mac");
+        let id = AgentId::new("main").expect("an id");
+        let policy = Policy {
+            commands: CommandPolicy {
+                allow: list(&["camera.snap"]),
+                deny: Vec::new(),
+            },
+            agents: [(id.clone(), narrowing.clone())].into(),
+        };
+        let by = |principal: Principal, command: &str| {
+            let action = InvokeCommand {
+                node: DeviceId::from_digest([7; 32]),
+                command: command.to_owned(),
+                facts: Arc::new(facts(&node, &["camera.snap", "system.which", "screen.record"])),
+                door: Door::Invoke,
+            };
+            decide(&Arc::new(principal), action, &policy, 0).is_ok()
+        };
+        let session = SessionKey::new("agent:main:main").expect("a key");
+        let agent = |command: &str| by(Principal::agent(id.clone(), session.clone()), command);
+        let results = (agent("camera.snap"), agent("system.which"), agent("screen.record"));
+        assert_eq!(results, (snap, which, opened), "{narrowing:?}");
+        let other = AgentId::new("other").expect("an id");
+        assert!(by(Principal::agent(other, session.clone()), "camera.snap"), "another agent");
+        assert!(by(Principal::sender("telegram", "main", "1", true), "camera.snap"), "a person");
+    }
 }
 
 #[test]
