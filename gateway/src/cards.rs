@@ -227,6 +227,7 @@ impl Words {
             command: &self.command,
             cwd: &self.cwd,
             asked_by: &self.asked_by,
+            why: approval.question.warning.as_deref(),
             may_always: approval.question.offers_always,
             expires: &self.expires,
         }
@@ -247,6 +248,11 @@ fn outcome(approval: &Approval) -> card::Outcome<'_> {
         } => card::Outcome::Nobody,
         State::Pending | State::Expired { .. } => card::Outcome::Expired,
     }
+}
+
+/// The ids of the owners, as their platform has them.
+pub(crate) fn owner_ids(config: &Config) -> Vec<String> {
+    owners(config).into_iter().map(|place| place.chat).collect()
 }
 
 /// The owners' own chats with the bot. Their ids are chat ids there.

@@ -184,6 +184,7 @@ async fn run(house: &House, asker: &Asker, named: &str, what: What) -> Done {
         timeout: None,
         cancel: running.cancel.clone(),
         clock: None,
+        read: None,
     };
     let reply = house.exec.run(wanted).await;
     Ok(told(&reply))

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use atoll_agent::port::{Caller, Exec, ExecHost, ExecRequest, ToolReply, TurnClock};
+use atoll_agent::taint::Taint;
 use atoll_pairing::access::Principal;
 use atoll_pairing::approval::{Approval, Ended, NewApproval, Question, Requester, Spend, State};
 use atoll_pairing::identity::Identity;
@@ -22,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::approvals::{Approvals, Refused};
 use crate::cards::NOBODY;
 use crate::clock;
-use crate::config::{ExecAsk, ExecSecurity};
+use crate::config::{ExecAsk, ExecSecurity, Untrusted};
 use crate::hub::LiveNode;
 use crate::journal::calls::ToolKey;
 use crate::ring::{Before, Call, CallRefused, Ring};
@@ -77,6 +78,8 @@ pub(crate) struct Wanted {
     pub(crate) cancel: CancellationToken,
     /// The time of the turn that wants it, which a question stops.
     pub(crate) clock: Option<TurnClock>,
+    /// What its conversation has read that is not the owner's.
+    pub(crate) read: Option<Taint>,
 }
 
 /// Why a command did not run, or not to its end.
@@ -136,7 +139,8 @@ impl Commands {
         }
         let (prepared, verdict) = self.prepare(wanted).await?;
         let backing = if wanted.typed { Backing::Typed } else { Backing::None };
-        match policy::decide(self.mode(), &verdict, backing) {
+        let decision = policy::decide(self.mode(), &verdict, backing);
+        match policy::after_reading(decision, wanted.read.is_some(), backing) {
             Decision::Refuse(refusal) => Err(NotRun::No(refusal.to_string())),
             Decision::Run { plan: false } => self.send(wanted, &prepared, None).await,
             Decision::Run { plan: true } => {
@@ -158,6 +162,12 @@ impl Commands {
             (ExecSecurity::Allowlist, ExecAsk::Off) => policy::Mode::Allowlist,
             (ExecSecurity::Allowlist | ExecSecurity::Full, ExecAsk::OnMiss) => policy::Mode::Ask,
         }
+    }
+
+    /// What was read, where `tools.untrusted` says that it counts.
+    pub(crate) fn heeded(&self, read: Option<Taint>) -> Option<Taint> {
+        let setting = self.ring.config.current().tools.untrusted;
+        read.filter(|_| setting == Untrusted::Ask)
     }
 
     fn fallback(&self) -> policy::Fallback {
@@ -228,8 +238,8 @@ impl Commands {
             system_run_plan: Some(prepared.plan.into()),
             security: security.to_owned(),
             ask: ask.to_owned(),
-            warning: None,
-            offers_always: prepared.covered,
+            warning: wanted.read.map(why),
+            offers_always: prepared.covered && wanted.read.is_none(),
         };
         let new = NewApproval {
             id,
@@ -250,7 +260,8 @@ impl Commands {
     /// What `tools.exec.askFallback` says, where nobody could or did answer. Whoever withdrew the question wants nothing any more.
     async fn without_answer(&self, wanted: &Wanted, reason: Ended) -> Result<Option<Json>, NotRun> {
         let fallback = self.fallback();
-        if reason != Ended::Withdrawn && fallback != policy::Fallback::Deny {
+        // What somebody else may have asked for needs a person's yes, and nothing stands for it.
+        if reason != Ended::Withdrawn && fallback != policy::Fallback::Deny && wanted.read.is_none() {
             let (prepared, verdict) = self.prepare(wanted).await?;
             if policy::runs_unanswered(fallback, &verdict) {
                 tracing::warn!(run = %wanted.key.run, "nobody answered; tools.exec.askFallback lets it go to its host");
@@ -393,8 +404,13 @@ fn prepared_of(question: &Question) -> Prepared {
     }
 }
 
+/// What a person should know who is asked.
+pub(crate) fn why(read: Taint) -> String {
+    format!("This conversation has read {read}, which may ask for this in your name.")
+}
+
 /// Why there is no answer.
-fn unanswered(reason: Ended) -> &'static str {
+pub(crate) fn unanswered(reason: Ended) -> &'static str {
     match reason {
         Ended::Timeout => "nobody approved it in time",
         Ended::NoRoute => NOBODY,
@@ -418,12 +434,12 @@ fn words_of((security, ask): (ExecSecurity, ExecAsk)) -> (&'static str, &'static
 }
 
 /// The same key always gives the same id, so that a restarted turn finds its question again. Short enough for a button.
-fn approval_id(key: &ToolKey) -> ApprovalId {
+pub(crate) fn approval_id(key: &ToolKey) -> ApprovalId {
     ApprovalId::new(digest(key, 8)).expect("a digest is a short id")
 }
 
 /// The same key always gives the same id, so that a restarted turn finds its call again.
-fn call_id(key: &ToolKey) -> CallId {
+pub(crate) fn call_id(key: &ToolKey) -> CallId {
     CallId::new(digest(key, 16)).expect("a digest is a short id")
 }
 
@@ -487,6 +503,7 @@ impl Exec for Commands {
             timeout: request.timeout_seconds.map(Duration::from_secs),
             cancel: caller.cancel.clone(),
             clock: Some(caller.clock.clone()),
+            read: self.heeded(caller.read),
         };
         self.run(wanted).await
     }

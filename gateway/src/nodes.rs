@@ -1,5 +1,7 @@
 //! The ring of devices as an agent's tool `nodes` sees it.
 
+mod consent;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -15,6 +17,8 @@ use atoll_protocol::scope::Role;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use self::consent::Consent;
+use crate::exec::Commands;
 use crate::journal::calls::{CallRow, CallState, ToolKey};
 use crate::media;
 use crate::pictures::Pictures;
@@ -23,19 +27,22 @@ use crate::ring::{Before, Call, CallRefused, Ring};
 /// One turn's view of the ring.
 pub(crate) struct AgentNodes {
     ring: Ring,
+    exec: Commands,
     pictures: Pictures,
     any: AtomicBool,
 }
 
 impl AgentNodes {
     /// The ring as it is now. A node that is away counts: right after a start none is here yet, and a call to one says so.
-    pub(crate) async fn new(ring: Ring, pictures: Pictures) -> Self {
+    pub(crate) async fn new(exec: Commands, pictures: Pictures) -> Self {
+        let ring = exec.ring.clone();
         let look = ring
             .book
             .read(|book, _| book.records().any(|record| record.role(Role::Node).is_some()));
         let any = look.await.unwrap_or_default();
         Self {
             ring,
+            exec,
             pictures,
             any: AtomicBool::new(any),
         }
@@ -75,7 +82,7 @@ impl Nodes for AgentNodes {
             },
             cancel: &caller.cancel,
         };
-        match once.invoke(node, command).await {
+        match self.decided(&once, caller, node, command).await {
             Ok(Some(payload)) => self.told(&payload).await,
             Ok(None) => ToolReply::ok("ok"),
             Err(error) => error.reply(),
@@ -84,6 +91,34 @@ impl Nodes for AgentNodes {
 }
 
 impl AgentNodes {
+    /// Runs it, after a person's yes where the conversation has read what is not the owner's.
+    async fn decided(
+        &self,
+        once: &Once<'_>,
+        caller: &Caller,
+        node: &str,
+        command: NodeCommand,
+    ) -> Result<Option<Json>, NotInvoked> {
+        if let Some(end) = once.known().await? {
+            return end;
+        }
+        let node = once.find(node).await?;
+        if let Some(read) = self
+            .exec
+            .heeded(caller.read)
+            .filter(|_| consent::is_needed(&command.name))
+        {
+            let consent = Consent {
+                exec: &self.exec,
+                caller,
+                key: &once.key,
+                node,
+            };
+            consent.ask(&command, read).await?;
+        }
+        once.make(node, command).await
+    }
+
     /// A result in words, with its pictures beside it.
     async fn told(&self, payload: &Json) -> ToolReply {
         let found = self.pictures.of(payload).await;
@@ -110,16 +145,27 @@ pub(crate) struct Once<'a> {
 impl Once<'_> {
     /// Its result; what has bytes is in the store by then.
     pub(crate) async fn invoke(&self, node: &str, command: NodeCommand) -> Result<Option<Json>, NotInvoked> {
-        match self.ring.before(&self.key, self.cancel).await? {
-            None => {}
-            Some(Before::Open(end)) => return Ok(end.map_err(CallRefused::Failed)?),
-            Some(Before::Ended(row)) => return of_row(*row),
+        if let Some(end) = self.known().await? {
+            return end;
         }
-        let node: DeviceId = self
-            .ring
-            .find(Some(node))
-            .await
-            .map_err(|error| NotInvoked::Node(error.to_string()))?;
+        self.make(self.find(node).await?, command).await
+    }
+
+    /// How it went or goes, if it was sent before.
+    async fn known(&self) -> Result<Option<Result<Option<Json>, NotInvoked>>, NotInvoked> {
+        Ok(match self.ring.before(&self.key, self.cancel).await? {
+            None => None,
+            Some(Before::Open(end)) => Some(end.map_err(|failure| CallRefused::Failed(failure).into())),
+            Some(Before::Ended(row)) => Some(of_row(*row)),
+        })
+    }
+
+    async fn find(&self, node: &str) -> Result<DeviceId, NotInvoked> {
+        let found = self.ring.find(Some(node)).await;
+        found.map_err(|error| NotInvoked::Node(error.to_string()))
+    }
+
+    async fn make(&self, node: DeviceId, command: NodeCommand) -> Result<Option<Json>, NotInvoked> {
         let timeout = command
             .timeout
             .unwrap_or(limits::CALL_DEADLINE)
@@ -138,6 +184,8 @@ impl Once<'_> {
 pub(crate) enum NotInvoked {
     /// Nobody, or more than one, is meant.
     Node(String),
+    /// A person said no, or nobody answered.
+    No(String),
     /// It was not made, or failed.
     Call(CallRefused),
     /// It had failed before a restart, and this was written down.
@@ -160,6 +208,7 @@ impl NotInvoked {
     pub(crate) fn reply(self) -> ToolReply {
         match self {
             Self::Node(text) => failed(text),
+            Self::No(reason) => failed(format!("not run: {reason}")),
             Self::Call(CallRefused::Failed(failure)) => ToolReply {
                 uncertain: failure.is_uncertain(),
                 ..ToolReply::error(failure.to_string())

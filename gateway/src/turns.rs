@@ -210,7 +210,7 @@ impl Turns {
         let watch = Arc::new(Broadcaster::new(self.hub.clone(), row.new.agent.clone()));
         let ports = Ports {
             exec: Arc::new(self.exec.clone()),
-            nodes: Arc::new(crate::nodes::AgentNodes::new(self.exec.ring.clone(), self.pictures.clone()).await),
+            nodes: Arc::new(crate::nodes::AgentNodes::new(self.exec.clone(), self.pictures.clone()).await),
             watch: watch.clone() as Arc<dyn Watch>,
             models: self.models.clone(),
             meanwhile: Arc::new(self.clone()),

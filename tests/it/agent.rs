@@ -182,6 +182,7 @@ impl Session {
             session: SessionKey::new("agent:main:main").expect("an id"),
             input: input.to_owned(),
             direct: true,
+            owners: Vec::new(),
             models: models.into_iter().map(Arc::new).collect(),
             workspace: None,
             tools,

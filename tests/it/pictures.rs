@@ -236,6 +236,63 @@ async fn a_picture_that_is_typed_for_comes_without_any_model_or_says_why_not() {
 }
 
 #[tokio::test]
+async fn what_has_read_a_picture_asks_for_the_next_one_and_a_no_is_a_no() {
+    let scene = studio(Api::OpenAi).start().await;
+    scene.write("look");
+    photo(&scene).await;
+    scene.said("I see Some").await;
+    scene.write("look once more");
+    let card = scene.said("has read a picture").await;
+    assert!(card.text.contains("camera.snap"), "{}", card.text);
+    assert_eq!(photos(&scene).len(), 1, "nothing was taken before anybody answered");
+    scene.press(&scene.owner, &card, "Deny");
+    scene.said("not run: denied by").await;
+    assert_eq!(photos(&scene).len(), 1);
+    // A new conversation has read nothing.
+    scene.write("/new");
+    scene.said("A new conversation begins").await;
+    scene.write("look");
+    scene
+        .telegram
+        .wait_for("the second photo", || (photos(&scene).len() == 2).then_some(()))
+        .await;
+}
+
+#[tokio::test]
+async fn what_was_read_is_not_forgotten_by_a_restart_nor_is_the_question() {
+    let mut scene = studio(Api::OpenAi).start().await;
+    scene.write("look");
+    photo(&scene).await;
+    scene.said("I see Some").await;
+    scene.mesh.kill().await;
+    scene.mesh.run().await;
+    scene.write("look once more");
+    let card = scene.said("has read a picture").await;
+    scene.mesh.kill().await;
+    scene.mesh.run().await;
+    scene.press(&scene.owner, &card, "Allow once");
+    scene
+        .telegram
+        .wait_for("the second photo", || (photos(&scene).len() == 2).then_some(()))
+        .await;
+}
+
+#[tokio::test]
+async fn an_owner_can_do_without_those_questions() {
+    let scene = studio(Api::OpenAi)
+        .config(&json!({"tools": {"untrusted": "off"}}))
+        .start()
+        .await;
+    for count in 1..=2 {
+        scene.write("look");
+        scene
+            .telegram
+            .wait_for("a photo", || (photos(&scene).len() == count).then_some(()))
+            .await;
+    }
+}
+
+#[tokio::test]
 async fn what_was_taken_from_an_agent_stays_the_persons() {
     let taken_away = json!({"agents": {"list": [
         {"id": "main", "tools": {"nodes": {"commands": {"deny": ["camera.snap"]}}}},
@@ -243,7 +300,11 @@ async fn what_was_taken_from_an_agent_stays_the_persons() {
     let scene = studio(Api::OpenAi).config(&taken_away).start().await;
     scene.write("look");
     let said = scene.said("I see nothing").await;
-    assert!(said.text.contains("this agent may not use camera.snap"), "{}", said.text);
+    assert!(
+        said.text.contains("this agent may not use camera.snap"),
+        "{}",
+        said.text
+    );
     assert_eq!(photos(&scene).len(), 0);
     scene.write("/snap laptop test");
     photo(&scene).await;
@@ -295,6 +356,8 @@ async fn a_node_that_knows_base64_alone_gives_a_model_and_a_chat_the_same() {
 
     // Bytes that break off are one picture that nobody sees, and a turn that goes on.
     scene.write("look again");
+    let card = scene.said("has read a picture").await;
+    scene.press(&scene.owner, &card, "Allow once");
     let call = phone.invoked("camera.snap").await;
     let torn = json!({"format": "jpg", "base64": STANDARD.encode(&picture[..400])});
     phone.succeed(&call, &torn).await.expect("taken");

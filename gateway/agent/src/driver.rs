@@ -18,6 +18,7 @@ use crate::model::error::ModelError;
 use crate::model::{Album, ModelConfig, ModelRequest, Models};
 use crate::port::{CallKey, Caller, Exec, Meanwhile, Nodes, Pictures, ToolReply, TurnClock, Watch};
 use crate::prompt::{BootstrapFile, SystemPrompt, system_prompt};
+use crate::taint;
 use crate::tool::workspace::Workspace;
 use crate::tool::{ExecDefaults, ToolDescriptor, ToolPolicy, Toolbox};
 use crate::transcript::{AppendError, Transcript, Writer};
@@ -45,6 +46,8 @@ pub struct TurnSpec {
     pub input: String,
     /// One person is waiting for an answer.
     pub direct: bool,
+    /// Ids of people whose words are the owner's where several speak.
+    pub owners: Vec<String>,
     /// The primary model and its fallbacks.
     pub models: Vec<Arc<ModelConfig>>,
     /// The agent's folder.
@@ -336,6 +339,7 @@ impl Driver {
             session: self.spec.session.clone(),
             cancel: self.tool_cancel.clone(),
             clock: self.clock.clone(),
+            read: taint::of(self.turn.messages().iter().map(|message| &**message), &self.spec.owners),
         };
         let toolbox = self.toolbox.clone();
         self.work = async move {

@@ -8,6 +8,7 @@ pub mod message;
 pub mod model;
 pub mod port;
 pub mod prompt;
+pub mod taint;
 pub mod tool;
 pub mod transcript;
 pub mod turn;

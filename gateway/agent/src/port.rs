@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::message::Media;
+use crate::taint::Taint;
 
 /// Names one tool call for ever: the same key after a restart means the same call, so that it is never run twice.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -33,6 +34,8 @@ pub struct Caller {
     pub cancel: CancellationToken,
     /// The time of its turn.
     pub clock: TurnClock,
+    /// What the conversation has read by now that is not its owner's.
+    pub read: Option<Taint>,
 }
 
 /// The time of a turn, as those who work for it see it: they can stop it while they wait for a person. Cheap to clone.

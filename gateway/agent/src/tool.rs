@@ -6,7 +6,7 @@ mod exec;
 mod nodes;
 mod output;
 mod read;
-mod untrusted;
+pub(crate) mod untrusted;
 pub mod workspace;
 mod write;
 

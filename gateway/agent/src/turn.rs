@@ -453,6 +453,11 @@ impl Turn {
         }));
     }
 
+    /// The whole conversation, this turn's part included.
+    pub fn messages(&self) -> &[Arc<Message>] {
+        &self.messages
+    }
+
     fn own(&self) -> &[Arc<Message>] {
         &self.messages[self.own.min(self.messages.len())..]
     }

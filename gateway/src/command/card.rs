@@ -27,6 +27,8 @@ pub struct Question<'a> {
     pub cwd: &'a str,
     /// Who asks: an agent and its session, or an operator.
     pub asked_by: &'a str,
+    /// Why it is asked though it would run unasked otherwise.
+    pub why: Option<&'a str>,
     /// Whether it can be allowed for ever; shell text cannot.
     pub may_always: bool,
     /// When it expires, in words, e.g. `in 30 minutes`.
@@ -127,12 +129,16 @@ fn buttons(question: &Question<'_>, complete: bool) -> Vec<Vec<Button>> {
 
 fn body(question: &Question<'_>, shown: &Shown) -> String {
     let marker = fence_for(&shown.text);
-    format!(
-        "{marker}\n{}\n{marker}\nIn {}, asked by {}.",
-        shown.text,
-        code(question.cwd),
-        fact(question.asked_by)
-    )
+    let place = if question.cwd.is_empty() {
+        format!("Asked by {}.", fact(question.asked_by))
+    } else {
+        format!("In {}, asked by {}.", code(question.cwd), fact(question.asked_by))
+    };
+    let why = question
+        .why
+        .map(|why| format!("\n⚠️ {}", fact(why)))
+        .unwrap_or_default();
+    format!("{marker}\n{}\n{marker}\n{place}{why}", shown.text)
 }
 
 /// A command made visible.
@@ -234,6 +240,7 @@ mod tests {
             command,
             cwd: "/home/ann",
             asked_by: "agent main",
+            why: None,
             may_always: true,
             expires: "in 30 minutes",
         }
@@ -261,6 +268,16 @@ mod tests {
             assert!(text.contains(part), "{part} in {text}");
         }
         assert_eq!(buttons, ["ap:7f3c:o", "ap:7f3c:a", "ap:7f3c:d"]);
+        let warned = Question {
+            why: Some("It has read a picture."),
+            cwd: "",
+            ..question(&id, "camera.snap {}")
+        };
+        let text = parts(card(&warned)).0;
+        assert!(
+            text.contains("⚠️ It has read a picture.") && !text.contains("In `"),
+            "{text}"
+        );
         let shell = Question {
             may_always: false,
             ..question(&id, "ls | wc")

@@ -99,6 +99,14 @@ impl fmt::Display for Refusal {
     }
 }
 
+/// What a conversation does that has read what is not its owner's: what would run unasked is asked about, unless a person typed it.
+pub(crate) fn after_reading(decision: Decision, has_read: bool, backing: Backing) -> Decision {
+    match decision {
+        Decision::Run { .. } if has_read && backing == Backing::None => Decision::Ask,
+        other @ (Decision::Run { .. } | Decision::Ask | Decision::Refuse(_)) => other,
+    }
+}
+
 /// The one place where a command is let through.
 pub(crate) fn decide(mode: Mode, host: &HostVerdict, backing: Backing) -> Decision {
     if let HostVerdict::Deny(reason) = host {
@@ -193,6 +201,26 @@ mod tests {
             decide(Mode::Deny, &HostVerdict::Ask, Backing::Typed),
             Decision::Run { plan: true }
         );
+    }
+
+    #[test]
+    fn what_was_read_turns_a_run_into_a_question_and_nothing_else() {
+        let run = Decision::Run { plan: false };
+        let no = Decision::Refuse(Refusal::ModeDeny);
+        for (decision, has_read, backing, expected) in [
+            (run.clone(), false, Backing::None, run.clone()),
+            (run.clone(), true, Backing::None, Decision::Ask),
+            (Decision::Run { plan: true }, true, Backing::None, Decision::Ask),
+            (run.clone(), true, Backing::Typed, run.clone()),
+            (Decision::Ask, true, Backing::None, Decision::Ask),
+            (no.clone(), true, Backing::None, no.clone()),
+        ] {
+            assert_eq!(
+                after_reading(decision.clone(), has_read, backing),
+                expected,
+                "{decision:?}"
+            );
+        }
     }
 
     #[test]

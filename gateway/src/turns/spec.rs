@@ -47,6 +47,7 @@ impl Turns {
             session: row.new.session.clone(),
             input: said.text,
             direct: is_direct,
+            owners: crate::cards::owner_ids(&config),
             models: models(&config, &config.models_of(agent))?,
             workspace: Some(workspace),
             tools: tools(&config, agent),

@@ -105,7 +105,9 @@ impl Action for InvokeCommand {
         let about_approvals = self.command.starts_with("system.execApprovals.");
         match self.door {
             Door::Invoke if about_approvals => return Err(CommandDenied::ApprovalsFile(self.command.clone()).into()),
-            Door::ApprovalsFile if !about_approvals => return Err(CommandDenied::WrongDoor(self.command.clone()).into()),
+            Door::ApprovalsFile if !about_approvals => {
+                return Err(CommandDenied::WrongDoor(self.command.clone()).into());
+            }
             Door::Invoke | Door::ApprovalsFile => policy.commands.check(&self.facts, &self.command)?,
         }
         match by.kind() {
@@ -113,9 +115,11 @@ impl Action for InvokeCommand {
                 .agents
                 .get(agent)
                 .map_or(Ok(()), |narrowing| Ok(narrowing.check(&self.command)?)),
-            Kind::Device(_) | Kind::SharedSecret | Kind::LocalOwner { .. } | Kind::Proxy { .. } | Kind::Sender { .. } => {
-                Ok(())
-            }
+            Kind::Device(_)
+            | Kind::SharedSecret
+            | Kind::LocalOwner { .. }
+            | Kind::Proxy { .. }
+            | Kind::Sender { .. } => Ok(()),
         }
     }
 }

@@ -227,6 +227,7 @@ fn spec(run: &str) -> TurnSpec {
         session: SessionKey::new("agent:main:main").expect("an id"),
         input: "please".to_owned(),
         direct: true,
+        owners: Vec::new(),
         models: vec![model("one"), model("two")],
         workspace: None,
         tools: ToolPolicy::default(),

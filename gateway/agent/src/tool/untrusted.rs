@@ -1,7 +1,7 @@
 //! Marks text that came from a device, so that a model can tell data from the owner's words.
 
 /// Wraps text between markers that it cannot forge: their id is random.
-pub(super) fn wrapped(source: &str, text: &str) -> String {
+pub(crate) fn wrapped(source: &str, text: &str) -> String {
     let id = uuid::Uuid::new_v4().simple().to_string();
     let id = &id[..16];
     // Tokens of chat templates, and our own marker, have no meaning inside.
@@ -11,4 +11,9 @@ pub(super) fn wrapped(source: &str, text: &str) -> String {
     format!(
         "<<<EXTERNAL_UNTRUSTED_CONTENT id=\"{id}\" source=\"{source}\">>>\n{text}\n<<<END_EXTERNAL_UNTRUSTED_CONTENT id=\"{id}\">>>"
     )
+}
+
+/// Whether a text holds something that a node gave.
+pub(crate) fn is_of_a_node(text: &str) -> bool {
+    text.contains("<<<EXTERNAL_UNTRUSTED_CONTENT id=\"") && text.contains("\" source=\"node\">>>")
 }

@@ -109,6 +109,12 @@ const ROOT: &[Key] = &[
     optional("tools", OBJECT, "What agents may use."),
     optional("tools.allow", Kind::Texts, "Only these tools; without it, all."),
     key("tools.deny", Kind::Texts, "[]", "Never these tools; wins over allow."),
+    key(
+        "tools.untrusted",
+        Kind::Words(&["ask", "off"]),
+        "\"ask\"",
+        "After reading what is not the owner's.",
+    ),
     optional("tools.exec", OBJECT, "The tool that runs commands."),
     key(
         "tools.exec.host",
@@ -390,7 +396,11 @@ const AGENT: &[Key] = &[
     optional("tools.allow", Kind::Texts, "Only these tools."),
     key("tools.deny", Kind::Texts, "[]", "Never these tools."),
     optional("tools.nodes", OBJECT, "What it may do with nodes."),
-    optional("tools.nodes.commands", OBJECT, "Of what gateway.nodes.commands lets through."),
+    optional(
+        "tools.nodes.commands",
+        OBJECT,
+        "Of what gateway.nodes.commands lets through.",
+    ),
     optional("tools.nodes.commands.allow", Kind::Texts, "Only these commands."),
     key("tools.nodes.commands.deny", Kind::Texts, "[]", "Never these commands."),
 ];

@@ -11,6 +11,18 @@ pub struct Tools {
     pub deny: Vec<String>,
     /// The tool that runs commands.
     pub exec: Exec,
+    /// What a conversation may do once it has read what is not its owner's.
+    pub untrusted: Untrusted,
+}
+
+/// `tools.untrusted`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Untrusted {
+    /// A person is asked about commands on devices.
+    Ask,
+    /// The same as before.
+    Off,
 }
 
 /// `tools.exec`.

@@ -107,7 +107,9 @@ fn the_refusal_of_a_command_has_the_words_that_clients_show() {
     );
     let bar = |facts: &NodeFacts, command| match policy.check(facts, command).expect_err("withheld") {
         CommandDenied::NotAllowed { bar, .. } => bar,
-        other @ (CommandDenied::ApprovalsFile(_) | CommandDenied::WrongDoor(_)) => panic!("{other}"),
+        other @ (CommandDenied::ApprovalsFile(_) | CommandDenied::WrongDoor(_) | CommandDenied::Agent(_)) => {
+            panic!("{other}")
+        }
     };
     assert_eq!(bar(&facts(&node, &[]), "location.get"), CommandBar::NothingDeclared);
     assert_eq!(
@@ -225,8 +227,14 @@ fn a_policy_of_an_agent_only_takes_away_and_its_deny_wins() {
         let results = (agent("camera.snap"), agent("system.which"), agent("screen.record"));
         assert_eq!(results, (snap, which, opened), "{narrowing:?}");
         let other = AgentId::new("other").expect("an id");
-        assert!(by(Principal::agent(other, session.clone()), "camera.snap"), "another agent");
-        assert!(by(Principal::sender("telegram", "main", "1", true), "camera.snap"), "a person");
+        assert!(
+            by(Principal::agent(other, session.clone()), "camera.snap"),
+            "another agent"
+        );
+        assert!(
+            by(Principal::sender("telegram", "main", "1", true), "camera.snap"),
+            "a person"
+        );
     }
 }
 

@@ -1,0 +1,122 @@
+//! Whether a conversation has read words that are not its owner's: what a device, a picture or somebody else says may ask for things in the
+//! owner's name. Pure: the messages themselves tell, so that no restart and no later turn forgets it; a new conversation has none.
+
+use std::fmt;
+
+use crate::message::{Message, Part, ToolResult, User};
+use crate::tool::untrusted;
+
+/// What was read first that the owner did not write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taint {
+    /// What a tool gave of a device's, of a program's or of a file's.
+    Output,
+    /// A picture, which may have writing in it.
+    Picture,
+    /// A message that somebody else wrote.
+    Quotation,
+    /// A person in a group who is not an owner.
+    Somebody,
+}
+
+impl fmt::Display for Taint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Output => "the output of a device or a program",
+            Self::Picture => "a picture",
+            Self::Quotation => "a message that somebody else wrote",
+            Self::Somebody => "a message of somebody who is not an owner",
+        })
+    }
+}
+
+/// How a quotation begins that is not to be trusted.
+pub const QUOTATION: &str = "[Untrusted context:";
+
+/// The first such thing in these messages; none: all that was read is the owner's or the house's own. `owners` are ids of people.
+pub fn of<'a>(messages: impl IntoIterator<Item = &'a Message>, owners: &[String]) -> Option<Taint> {
+    messages.into_iter().find_map(|message| match message {
+        Message::User(user) => said(user, owners),
+        Message::ToolResult(result) => given(result),
+        Message::Assistant(_) => None,
+    })
+}
+
+fn given(result: &ToolResult) -> Option<Taint> {
+    if result.content.iter().any(|part| part.as_media().is_some()) {
+        return Some(Taint::Picture);
+    }
+    let text = result.text();
+    let ran = result.tool == "exec" && !text.starts_with("not run: ");
+    (ran || untrusted::is_of_a_node(&text)).then_some(Taint::Output)
+}
+
+fn said(user: &User, owners: &[String]) -> Option<Taint> {
+    let lines = user.content.iter().filter_map(Part::as_text).flat_map(str::lines);
+    lines.into_iter().find_map(|line| {
+        if line.starts_with(QUOTATION) {
+            return Some(Taint::Quotation);
+        }
+        let (_, id) = line.strip_prefix('[')?.split_once(']')?.0.rsplit_once("(id ")?;
+        let id = id.strip_suffix(')')?;
+        (!owners.iter().any(|owner| owner == id)).then_some(Taint::Somebody)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{Assistant, Media};
+
+    fn result(tool: &str, text: &str) -> Message {
+        Message::ToolResult(ToolResult {
+            call: "c".to_owned(),
+            tool: tool.to_owned(),
+            content: vec![Part::Text(text.to_owned())],
+            is_error: false,
+            uncertain: false,
+        })
+    }
+
+    fn user(text: &str) -> Message {
+        Message::User(User::text(text))
+    }
+
+    #[test]
+    fn everything_that_the_owner_did_not_write_is_noticed_and_nothing_else() {
+        let picture = Media {
+            handle: "h".to_owned(),
+            name: String::new(),
+            mime: String::new(),
+            size: 1,
+            view: None,
+        };
+        let shown = Message::ToolResult(ToolResult {
+            call: "c".to_owned(),
+            tool: "nodes".to_owned(),
+            content: vec![Part::Media(picture)],
+            is_error: false,
+            uncertain: false,
+        });
+        let owners = ["42".to_owned()];
+        for (message, expected) in [
+            (user("take a picture"), None),
+            (user("[Ann (id 42)] take a picture"), None),
+            (user("[Eve (id 43)] take a picture"), Some(Taint::Somebody)),
+            (user("one\n[Eve (id 43)] two"), Some(Taint::Somebody)),
+            (user("[Untrusted context: x]\n> run rm\n\nwhy?"), Some(Taint::Quotation)),
+            (result("nodes", &untrusted::wrapped("nodes", "{}")), None),
+            (result("nodes", &untrusted::wrapped("node", "{}")), Some(Taint::Output)),
+            (result("exec", &untrusted::wrapped("node", "x")), Some(Taint::Output)),
+            (result("exec", "x"), Some(Taint::Output)),
+            (result("exec", "not run: denied by Ann"), None),
+            (result("read", "my notes"), None),
+            (shown, Some(Taint::Picture)),
+            (Message::Assistant(Assistant::default()), None),
+        ] {
+            assert_eq!(of([&message], &owners), expected, "{message:?}");
+            let later = user("and now?");
+            assert_eq!(of([&later, &message, &later], &owners), expected, "it stays");
+        }
+    }
+}
