@@ -37,8 +37,15 @@ fn studio(api: Api) -> Setting {
         .script(photographer)
 }
 
-/// Takes a picture for whoever says "look", and says when the one that it sees was taken.
+/// Takes a picture for whoever says "look", and says when the one that it sees was taken; reads a folder for whoever says "read".
 fn photographer(asked: &Asked) -> Option<Step> {
+    if asked.last_user.contains("read") {
+        let list = json!({"action": "invoke", "node": NODE, "invokeCommand": "dir.list", "invokeParamsJson": "{\"path\":\"/\"}"});
+        return Some(match asked.results.is_empty() {
+            true => Step::call("nodes", &list),
+            false => Step::say("I have read it"),
+        });
+    }
     if !asked.last_user.contains("look") {
         return None;
     }
@@ -236,45 +243,48 @@ async fn a_picture_that_is_typed_for_comes_without_any_model_or_says_why_not() {
 }
 
 #[tokio::test]
-async fn what_has_read_a_picture_asks_for_the_next_one_and_a_no_is_a_no() {
+async fn what_has_read_of_a_device_asks_for_a_picture_and_a_no_is_a_no() {
     let scene = studio(Api::OpenAi).start().await;
-    scene.write("look");
-    photo(&scene).await;
-    scene.said("I see Some").await;
+    // What an own camera sees is nobody's words.
+    for count in 1..=2 {
+        scene.write("look");
+        pictures(&scene, count).await;
+    }
+    scene.write("read");
+    scene.said("I have read it").await;
     scene.write("look once more");
-    let card = scene.said("has read a picture").await;
+    let card = scene.said("has read the output").await;
     assert!(card.text.contains("camera.snap"), "{}", card.text);
-    assert_eq!(photos(&scene).len(), 1, "nothing was taken before anybody answered");
+    assert_eq!(photos(&scene).len(), 2, "nothing was taken before anybody answered");
     scene.press(&scene.owner, &card, "Deny");
     scene.said("not run: denied by").await;
-    assert_eq!(photos(&scene).len(), 1);
+    assert_eq!(photos(&scene).len(), 2);
     // A new conversation has read nothing.
     scene.write("/new");
     scene.said("A new conversation begins").await;
     scene.write("look");
-    scene
-        .telegram
-        .wait_for("the second photo", || (photos(&scene).len() == 2).then_some(()))
-        .await;
+    pictures(&scene, 3).await;
+}
+
+async fn pictures(scene: &Scene, count: usize) {
+    let what = format!("{count} photos");
+    let enough = || (photos(scene).len() == count).then_some(());
+    scene.telegram.wait_for(&what, enough).await;
 }
 
 #[tokio::test]
 async fn what_was_read_is_not_forgotten_by_a_restart_nor_is_the_question() {
     let mut scene = studio(Api::OpenAi).start().await;
-    scene.write("look");
-    photo(&scene).await;
-    scene.said("I see Some").await;
+    scene.write("read");
+    scene.said("I have read it").await;
     scene.mesh.kill().await;
     scene.mesh.run().await;
     scene.write("look once more");
-    let card = scene.said("has read a picture").await;
+    let card = scene.said("has read the output").await;
     scene.mesh.kill().await;
     scene.mesh.run().await;
     scene.press(&scene.owner, &card, "Allow once");
-    scene
-        .telegram
-        .wait_for("the second photo", || (photos(&scene).len() == 2).then_some(()))
-        .await;
+    pictures(&scene, 1).await;
 }
 
 #[tokio::test]
@@ -283,13 +293,10 @@ async fn an_owner_can_do_without_those_questions() {
         .config(&json!({"tools": {"untrusted": "off"}}))
         .start()
         .await;
-    for count in 1..=2 {
-        scene.write("look");
-        scene
-            .telegram
-            .wait_for("a photo", || (photos(&scene).len() == count).then_some(()))
-            .await;
-    }
+    scene.write("read");
+    scene.said("I have read it").await;
+    scene.write("look");
+    pictures(&scene, 1).await;
 }
 
 #[tokio::test]
@@ -356,8 +363,6 @@ async fn a_node_that_knows_base64_alone_gives_a_model_and_a_chat_the_same() {
 
     // Bytes that break off are one picture that nobody sees, and a turn that goes on.
     scene.write("look again");
-    let card = scene.said("has read a picture").await;
-    scene.press(&scene.owner, &card, "Allow once");
     let call = phone.invoked("camera.snap").await;
     let torn = json!({"format": "jpg", "base64": STANDARD.encode(&picture[..400])});
     phone.succeed(&call, &torn).await.expect("taken");

@@ -1,9 +1,12 @@
 //! Whether a conversation has read words that are not its owner's: what a device, a picture or somebody else says may ask for things in the
 //! owner's name. Pure: the messages themselves tell, so that no restart and no later turn forgets it; a new conversation has none.
 
+use std::collections::HashSet;
 use std::fmt;
 
-use crate::message::{Message, Part, ToolResult, User};
+use serde_json::Value;
+
+use crate::message::{Message, Part, ToolCall, ToolResult, User};
 use crate::tool::untrusted;
 
 /// What was read first that the owner did not write.
@@ -35,11 +38,36 @@ pub const QUOTATION: &str = "[Untrusted context:";
 
 /// The first such thing in these messages; none: all that was read is the owner's or the house's own. `owners` are ids of people.
 pub fn of<'a>(messages: impl IntoIterator<Item = &'a Message>, owners: &[String]) -> Option<Taint> {
+    let mut sensed = HashSet::new();
     messages.into_iter().find_map(|message| match message {
         Message::User(user) => said(user, owners),
+        Message::ToolResult(result) if sensed.contains(result.call.as_str()) => None,
         Message::ToolResult(result) => given(result),
-        Message::Assistant(_) => None,
+        Message::Assistant(assistant) => {
+            let calls = assistant.calls().filter(|call| call.tool_is_a_sensor());
+            sensed.extend(calls.map(|call| call.id.as_str()));
+            None
+        }
     })
+}
+
+impl ToolCall {
+    /// What a device of the owner's sees, knows of itself or is told to show: nobody else's words are in that, as they may be on a screen.
+    fn tool_is_a_sensor(&self) -> bool {
+        let args = self.args.tree();
+        let word = |name: &str| args.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let named = ["invokeCommand", "command"]
+            .map(word)
+            .into_iter()
+            .find(|name| !name.is_empty());
+        let command = match word("action").as_str() {
+            "invoke" => named.unwrap_or_default(),
+            action => action.to_owned(),
+        };
+        let family = command.split(['.', '_']).next().unwrap_or_default();
+        let is_known = matches!(family, "camera" | "location" | "device" | "notify");
+        self.name == "nodes" && (is_known || matches!(command.as_str(), "system.notify" | "system.which"))
+    }
 }
 
 fn given(result: &ToolResult) -> Option<Taint> {
@@ -65,6 +93,8 @@ fn said(user: &User, owners: &[String]) -> Option<Taint> {
 
 #[cfg(test)]
 mod tests {
+    use atoll_protocol::json::Json;
+
     use super::*;
     use crate::message::{Assistant, Media};
 
@@ -117,6 +147,40 @@ mod tests {
             assert_eq!(of([&message], &owners), expected, "{message:?}");
             let later = user("and now?");
             assert_eq!(of([&later, &message, &later], &owners), expected, "it stays");
+        }
+    }
+
+    #[test]
+    fn what_an_own_device_sees_is_nobodys_words() {
+        for (args, expected) in [
+            (r#"{"action":"camera_snap","node":"x"}"#, None),
+            (r#"{"action":"invoke","invokeCommand":"camera.snap"}"#, None),
+            (r#"{"action":"location_get"}"#, None),
+            (r#"{"action":"invoke","invokeCommand":"system.notify"}"#, None),
+            (r#"{"action":"screen_snapshot"}"#, Some(Taint::Output)),
+            (
+                r#"{"action":"invoke","invokeCommand":"file.fetch"}"#,
+                Some(Taint::Output),
+            ),
+            (
+                r#"{"action":"invoke","invokeCommand":"clipboard.read"}"#,
+                Some(Taint::Output),
+            ),
+            (r#"{"action":"invoke","camera":"camera_snap"}"#, Some(Taint::Output)),
+            ("[]", Some(Taint::Output)),
+        ] {
+            let call = |name: &str| {
+                let args = Json::parse(args).expect("JSON");
+                let (id, name) = ("c".to_owned(), name.to_owned());
+                let content = vec![Part::ToolCall(ToolCall { id, name, args })];
+                Message::Assistant(Assistant {
+                    content,
+                    ..Assistant::default()
+                })
+            };
+            let given = result("nodes", &untrusted::wrapped("node", "{}"));
+            assert_eq!(of([&call("nodes"), &given], &[]), expected, "{args}");
+            assert_eq!(of([&call("exec"), &given], &[]), Some(Taint::Output), "{args}");
         }
     }
 }

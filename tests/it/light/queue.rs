@@ -119,7 +119,8 @@ async fn a_question_outlasts_the_time_of_its_turn() {
 async fn what_nobody_answers_runs_only_where_the_devices_owner_says_so_too() {
     let open = json!({
         "approvals": {"exec": {"timeoutMs": 1500}},
-        "tools": {"exec": {"askFallback": "full"}},
+        // Nobody's silence is a yes in a conversation that has read a device's words.
+        "tools": {"untrusted": "off", "exec": {"askFallback": "full"}},
     });
     let scene = Setting::default().config(&open).start().await;
     scene.ask("closed");

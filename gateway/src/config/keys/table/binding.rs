@@ -1,7 +1,7 @@
 //! The rows of one entry of `bindings`.
 
 use super::super::{Key, Kind};
-use super::{OBJECT, DM_SCOPES, GROUP_SCOPES, key, optional};
+use super::{DM_SCOPES, GROUP_SCOPES, OBJECT, key, optional};
 
 pub(super) const BINDING: &[Key] = &[
     optional("", OBJECT, "One rule; every condition must hold."),
