@@ -1,4 +1,4 @@
-//! `atoll nodes run` as a person types it, on real nodes.
+//! `atoll nodes run` and `atoll nodes top` as a person types them.
 
 use std::process::Output;
 
@@ -7,6 +7,8 @@ use atoll_tests::wait::{until, within};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader, Lines};
 use tokio::process::Child;
+
+pub(crate) mod top;
 
 atoll_tests::over_every_pipe! {
     its_output_comes_as_it_is_written_and_its_code_is_passed_on,

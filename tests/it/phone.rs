@@ -12,6 +12,7 @@ mod camera;
 mod looks;
 mod pairing;
 mod screen;
+mod terminal;
 
 /// A mesh whose gateway let a phone in, and the browser of that phone.
 struct Phone {

@@ -159,7 +159,10 @@ impl Mesh {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(built("atoll"));
+        self.environment_of(Command::new(built("atoll")))
+    }
+
+    fn environment_of(&self, mut command: Command) -> Command {
         isolate(&mut command, self.state.path());
         command
             .env("ATOLL_STATE_DIR", self.state.path())
@@ -237,6 +240,20 @@ impl Mesh {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         command.kill_on_drop(true).spawn().expect("a program that was built")
+    }
+
+    /// [`Mesh::cli`], begun on a terminal of its own: what is written to it is typed, what is read from it is seen.
+    ///
+    /// # Panics
+    /// When there is no `script`, which gives programs a terminal.
+    pub fn cli_on_terminal(&self, arguments: &[&str]) -> Child {
+        let typed = format!("exec '{}' {}", built("atoll").display(), arguments.join(" "));
+        let mut command = self.environment_of(Command::new("script"));
+        command
+            .env_remove("ATOLL_GATEWAY_TOKEN")
+            .args(["-qefc", &typed, "/dev/null"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        command.spawn().expect("script")
     }
 
     /// [`Mesh::cli`] with a command that succeeds and prints JSON.

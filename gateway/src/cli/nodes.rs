@@ -6,6 +6,7 @@ mod clipboard;
 mod location;
 mod notify;
 mod run;
+mod top;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -34,6 +35,8 @@ pub(super) enum Nodes {
     Invoke(Invoke),
     /// Run a program on a node, as if it ran here
     Run(run::Run),
+    /// How every node is doing, drawn again as it changes
+    Top(top::Top),
     /// Calls that are open, and those that ended lately
     Calls(calls::Calls),
     /// Call a call off: one that runs is stopped, one that waits for its node is never made
@@ -125,6 +128,7 @@ impl Nodes {
                 }
             }
             Self::Invoke(invoke) => invoke.run(reach, &mut client).await,
+            Self::Top(top) => top.run(reach, &mut client).await,
             Self::Calls(calls) => calls.run(reach, &mut client).await,
             Self::Cancel { call } => {
                 let call = open_call(&mut client, &call).await?;
