@@ -15,6 +15,7 @@ mod group;
 mod hex;
 mod installed;
 pub mod location;
+pub mod mcp;
 pub mod notify;
 pub mod owned;
 mod params;

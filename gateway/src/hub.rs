@@ -15,6 +15,7 @@ use atoll_protocol::capability::Surface;
 use atoll_protocol::frame::{ClientInfo, Frame, Invoke};
 use atoll_protocol::id::{CallId, DeviceId};
 use atoll_protocol::json::Json;
+use atoll_protocol::plugin_tool::PluginTool;
 use atoll_protocol::scope::{Role, Scope, Scopes};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -111,6 +112,8 @@ pub(crate) struct LiveNode {
     pub(crate) host_stats: Option<Json>,
     /// What it says that it does not offer, and why.
     pub(crate) missing_commands: Option<Json>,
+    /// What it publishes beside its commands, as it says.
+    pub(crate) tools: Arc<[PluginTool]>,
     /// Which memory of calls it has; none before it said so, and where it has none.
     pub(crate) memory: Option<Arc<str>>,
 }
@@ -229,6 +232,7 @@ enum Request {
     Granted(DeviceId, Surface, BTreeSet<String>, oneshot::Sender<()>),
     HostStats(DeviceId, Json),
     MissingCommands(DeviceId, Json),
+    Tools(DeviceId, Arc<[PluginTool]>),
     Devices(oneshot::Sender<Vec<LiveDevice>>),
     Awaited(DeviceId, oneshot::Sender<Option<Arc<LiveNode>>>),
     Presence(oneshot::Sender<Json>),
@@ -371,6 +375,11 @@ impl Hub {
     /// A node reported its load.
     pub(crate) async fn host_stats(&self, node: DeviceId, stats: Json) {
         self.tell(Request::HostStats(node, stats)).await;
+    }
+
+    /// A node published its tools; gone with its link.
+    pub(crate) async fn tools(&self, node: DeviceId, tools: Arc<[PluginTool]>) {
+        self.tell(Request::Tools(node, tools)).await;
     }
 
     /// One node, once blobs can be fetched from it over another link than this one.

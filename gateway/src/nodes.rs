@@ -1,4 +1,4 @@
-//! The ring of devices as an agent's tool `nodes` sees it.
+//! The ring of devices as an agent's tool `nodes` sees it, and the tools that devices publish.
 
 mod consent;
 
@@ -7,14 +7,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use atoll_agent::port::{Caller, NodeCommand, Nodes, ToolReply};
+use atoll_agent::port::{Caller, NodeCommand, NodeTool, NodeTools, Nodes, ToolReply};
 use atoll_pairing::access::Principal;
 use atoll_protocol::error::WireError;
 use atoll_protocol::id::DeviceId;
 use atoll_protocol::json::Json;
 use atoll_protocol::limits;
+use atoll_protocol::plugin_tool::MCP_CALL;
 use atoll_protocol::scope::Role;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use self::consent::Consent;
@@ -22,7 +23,11 @@ use crate::exec::Commands;
 use crate::journal::calls::{CallRow, CallState, ToolKey};
 use crate::media;
 use crate::pictures::Pictures;
+use crate::ring::tools::NodeTool as Published;
 use crate::ring::{Before, Call, CallRefused, Ring};
+
+/// How long a published tool may take: as long as OpenClaw gives it.
+const TOOL_DEADLINE: Duration = Duration::from_secs(120);
 
 /// One turn's view of the ring.
 pub(crate) struct AgentNodes {
@@ -30,6 +35,7 @@ pub(crate) struct AgentNodes {
     exec: Commands,
     pictures: Pictures,
     any: AtomicBool,
+    published: Vec<Published>,
 }
 
 impl AgentNodes {
@@ -40,11 +46,13 @@ impl AgentNodes {
             .book
             .read(|book, _| book.records().any(|record| record.role(Role::Node).is_some()));
         let any = look.await.unwrap_or_default();
+        let published = ring.tools().await;
         Self {
             ring,
             exec,
             pictures,
             any: AtomicBool::new(any),
+            published,
         }
     }
 }
@@ -56,7 +64,8 @@ impl Nodes for AgentNodes {
     }
 
     async fn list(&self) -> Json {
-        json!({"nodes": self.ring.rows().await}).into()
+        let rows = self.ring.rows().await;
+        json!({"nodes": rows.into_iter().map(without_tools).collect::<Vec<_>>()}).into()
     }
 
     async fn describe(&self, node: &str) -> Result<Json, String> {
@@ -66,23 +75,18 @@ impl Nodes for AgentNodes {
             .row(node)
             .await
             .ok_or_else(|| "that node has just been removed".to_owned())?;
-        Ok(row.into())
+        Ok(without_tools(row).into())
     }
 
     async fn invoke(&self, caller: &Caller, node: &str, command: NodeCommand) -> ToolReply {
         if command.name.starts_with("system.run") || command.name.starts_with("system.execApprovals") {
             return failed("use the tool exec with host=node for commands".to_owned());
         }
-        let once = Once {
-            ring: &self.ring,
-            principal: Arc::new(Principal::agent(caller.agent.clone(), caller.session.clone())),
-            key: ToolKey {
-                run: caller.key.run.clone(),
-                tool_call: caller.key.tool_call.clone(),
-            },
-            cancel: &caller.cancel,
-        };
-        match self.decided(&once, caller, node, command).await {
+        if command.name == MCP_CALL {
+            return failed("tools of MCP servers have names of their own; use those".to_owned());
+        }
+        let meant = async { Ok((meant(&self.ring, node).await?, command)) };
+        match self.decided(caller, meant).await {
             Ok(Some(payload)) => self.told(&payload).await,
             Ok(None) => ToolReply::ok("ok"),
             Err(error) => error.reply(),
@@ -90,19 +94,44 @@ impl Nodes for AgentNodes {
     }
 }
 
+#[async_trait]
+impl NodeTools for AgentNodes {
+    fn offered(&self) -> Vec<NodeTool> {
+        let offered = |tool: &Published| NodeTool {
+            name: tool.name.clone(),
+            node: tool.node_name.clone(),
+            server: tool.mcp.server.to_string(),
+            tool: tool.mcp.tool.to_string(),
+            description: tool.description.clone(),
+            parameters: tool.parameters.clone(),
+        };
+        self.published.iter().map(offered).collect()
+    }
+
+    async fn call(&self, caller: &Caller, name: &str, arguments: Json) -> ToolReply {
+        let there = async { self.published_call(name, &arguments).map_err(NotInvoked::Node) };
+        match self.decided(caller, there).await {
+            Ok(payload) => {
+                ToolReply::ok(payload.map_or_else(|| "ok".to_owned(), |payload| payload.as_str().to_owned()))
+            }
+            Err(error) => error.reply(),
+        }
+    }
+}
+
 impl AgentNodes {
-    /// Runs it, after a person's yes where the conversation has read what is not the owner's.
+    /// Runs it, after a person's yes where the conversation has read what is not the owner's. What is meant is looked for only if it was
+    /// not made before.
     async fn decided(
         &self,
-        once: &Once<'_>,
         caller: &Caller,
-        node: &str,
-        command: NodeCommand,
+        look: impl Future<Output = Result<(DeviceId, NodeCommand), NotInvoked>>,
     ) -> Result<Option<Json>, NotInvoked> {
+        let once = self.once(caller);
         if let Some(end) = once.known().await? {
             return end;
         }
-        let node = once.find(node).await?;
+        let (node, command) = look.await?;
         if let Some(read) = self
             .exec
             .heeded(caller.read)
@@ -117,6 +146,34 @@ impl AgentNodes {
             consent.ask(&command, read).await?;
         }
         once.make(node, command).await
+    }
+
+    fn once<'a>(&'a self, caller: &'a Caller) -> Once<'a> {
+        Once {
+            ring: &self.ring,
+            principal: Arc::new(Principal::agent(caller.agent.clone(), caller.session.clone())),
+            key: ToolKey {
+                run: caller.key.run.clone(),
+                tool_call: caller.key.tool_call.clone(),
+            },
+            cancel: &caller.cancel,
+        }
+    }
+
+    /// The call that a published tool stands for, while it is there.
+    fn published_call(&self, name: &str, arguments: &Json) -> Result<(DeviceId, NodeCommand), String> {
+        let tool =
+            self.published.iter().find(|tool| tool.name == name).ok_or_else(|| {
+                format!("There is no tool {name:?} now; its device may be away, or does not offer it.")
+            })?;
+        self.ring.check_tool(tool)?;
+        let params = json!({"server": tool.mcp.server, "tool": tool.mcp.tool, "arguments": arguments});
+        let command = NodeCommand {
+            name: MCP_CALL.to_owned(),
+            params: Some(params.into()),
+            timeout: Some(TOOL_DEADLINE),
+        };
+        Ok((tool.node, command))
     }
 
     /// A result in words, with its pictures beside it.
@@ -148,7 +205,7 @@ impl Once<'_> {
         if let Some(end) = self.known().await? {
             return end;
         }
-        self.make(self.find(node).await?, command).await
+        self.make(meant(self.ring, node).await?, command).await
     }
 
     /// How it went or goes, if it was sent before.
@@ -158,11 +215,6 @@ impl Once<'_> {
             Some(Before::Open(end)) => Some(end.map_err(|failure| CallRefused::Failed(failure).into())),
             Some(Before::Ended(row)) => Some(of_row(*row)),
         })
-    }
-
-    async fn find(&self, node: &str) -> Result<DeviceId, NotInvoked> {
-        let found = self.ring.find(Some(node)).await;
-        found.map_err(|error| NotInvoked::Node(error.to_string()))
     }
 
     async fn make(&self, node: DeviceId, command: NodeCommand) -> Result<Option<Json>, NotInvoked> {
@@ -179,10 +231,15 @@ impl Once<'_> {
     }
 }
 
+async fn meant(ring: &Ring, node: &str) -> Result<DeviceId, NotInvoked> {
+    let found = ring.find(Some(node)).await;
+    found.map_err(|error| NotInvoked::Node(error.to_string()))
+}
+
 /// Why there is no result.
 #[derive(Debug)]
 pub(crate) enum NotInvoked {
-    /// Nobody, or more than one, is meant.
+    /// Nobody, or more than one, is meant; or what is meant is not there.
     Node(String),
     /// A person said no, or nobody answered.
     No(String),
@@ -232,6 +289,12 @@ fn of_row(row: CallRow) -> Result<Option<Json>, NotInvoked> {
         text,
         uncertain: row.state == CallState::Uncertain,
     })
+}
+
+/// Published tools are offered by themselves.
+fn without_tools(mut row: Value) -> Value {
+    row.as_object_mut().map(|row| row.remove("nodePluginTools"));
+    row
 }
 
 fn failed(text: String) -> ToolReply {

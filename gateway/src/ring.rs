@@ -36,7 +36,7 @@ use crate::select::{self, Candidate, SelectError};
 
 mod blobs;
 mod leaving;
-
+pub(crate) mod tools;
 use blobs::{is_laden, names_blobs};
 pub(crate) use leaving::Leaving;
 
@@ -457,7 +457,9 @@ impl Ring {
             .ok()
             .flatten()?;
         record.role(Role::Node)?;
-        Some(row(&record, self.hub.node(node).as_deref(), &self.policy().commands))
+        let (live, policy) = (self.hub.node(node), self.policy().commands);
+        let row = row(&record, live.as_deref(), &policy);
+        Some(tools::in_full(row, live.as_deref(), &policy))
     }
 
     /// A node that is linked now.
@@ -532,7 +534,7 @@ fn row(record: &DeviceRecord, live: Option<&LiveNode>, policy: &CommandPolicy) -
         "nodeId": record.id, "displayName": record.display_name(), "platform": client.platform,
         "version": client.version, "clientId": client.id, "clientMode": client.mode,
         "deviceFamily": client.device_family, "caps": usable.caps, "commands": usable.commands,
-        "sessionHost": false, "nodePluginTools": [], "paired": true, "connected": live.is_some(),
+        "sessionHost": false, "nodePluginTools": tools::in_brief(live, policy), "paired": true, "connected": live.is_some(),
         "approvedAtMs": record.surface_approved_ms, "lastSeenAtMs": record.last_seen_ms, "lastSeenReason": "connect",
         "approvalState": "approved",
     });

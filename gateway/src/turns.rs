@@ -208,9 +208,11 @@ impl Turns {
             Err(reason) => return failed(reason),
         };
         let watch = Arc::new(Broadcaster::new(self.hub.clone(), row.new.agent.clone()));
+        let nodes = Arc::new(crate::nodes::AgentNodes::new(self.exec.clone(), self.pictures.clone()).await);
         let ports = Ports {
             exec: Arc::new(self.exec.clone()),
-            nodes: Arc::new(crate::nodes::AgentNodes::new(self.exec.clone(), self.pictures.clone()).await),
+            nodes: Arc::clone(&nodes) as _,
+            node_tools: nodes,
             watch: watch.clone() as Arc<dyn Watch>,
             models: self.models.clone(),
             meanwhile: Arc::new(self.clone()),

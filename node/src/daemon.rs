@@ -13,6 +13,7 @@ use atoll_capabilities::clipboard::Clipboard;
 use atoll_capabilities::device::Device;
 use atoll_capabilities::file::Files;
 use atoll_capabilities::location::Location;
+use atoll_capabilities::mcp::Mcp;
 use atoll_capabilities::notify::Notify;
 use atoll_capabilities::screen::Screens;
 use atoll_capabilities::system_run::SystemRun;
@@ -41,6 +42,7 @@ use crate::guard::{Guarded, Owner};
 use crate::roam::{Better, Roam};
 use crate::serve::{Ended, FAREWELL, Next as Successor, Session, Told, serve};
 use crate::state::{Gateways, Known, Lock, Phase, StateDir, StateError, Status, Way, unix_ms};
+use crate::tools::Tools;
 
 mod face;
 mod seek;
@@ -140,8 +142,9 @@ pub enum RunError {
 pub async fn run(config: Config, stop: CancellationToken, notify: impl FnMut(Notice) + Send) -> Result<(), RunError> {
     let mut daemon = Daemon::start(config, stop, notify)?;
     daemon.begin_beacon();
+    daemon.tools().start(&daemon.mcp);
     let ended = daemon.dial_for_ever().await;
-    daemon.desk.close(FAREWELL).await;
+    tokio::join!(daemon.desk.close(FAREWELL), daemon.mcp.close(FAREWELL));
     let phase = if ended.is_ok() { Phase::Stopped } else { Phase::Failed };
     daemon.write_status(phase, |status| {
         status.last_error = ended.as_ref().err().map(ToString::to_string);
@@ -176,6 +179,7 @@ struct Daemon<N> {
     rules: watch::Receiver<u64>,
     /// Looks after the owner's file.
     _follow: AbortOnDropHandle<()>,
+    mcp: Arc<Mcp>,
     desk: Desk,
     /// Links that others have taken the place of.
     left: JoinSet<()>,
@@ -202,10 +206,11 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
         let owner = Arc::new(Owner::new(state.path(), consent.clone(), config.ways.clone()));
         owner.asks.board().clear();
         let rules = owner.rules.changes();
+        let mcp = Arc::new(Mcp::new(state.path()));
         let desk = Desk::new(
             identity.device_id(),
             config.dialect,
-            capabilities(&state, &consent, &owner, &config.name),
+            capabilities(&state, &consent, &owner, &config.name, Arc::clone(&mcp)),
         );
         let follow = tokio::spawn(async move { owner.rules.follow().await });
         notify(Notice::Started {
@@ -230,6 +235,7 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
             identity,
             gateways,
             consent,
+            mcp,
             left: JoinSet::new(),
             backoff: Backoff::default(),
             beacon: None,
@@ -369,6 +375,7 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
                 declared: held.declared,
                 rules: self.rules.clone(),
             },
+            tools: self.tools().anew(),
         };
         let began = Instant::now();
         let (notify, face, consent) = (&mut self.notify, &self.face, &self.consent);
@@ -396,6 +403,10 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
             self.backoff.reset();
         }
         Ok(ended)
+    }
+
+    fn tools(&self) -> Tools {
+        Tools::of(&self.mcp, self.desk.surface())
     }
 
     /// Only where the address leaves the pipe open, and only from the second best.
@@ -511,7 +522,13 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
 }
 
 /// What this device can do.
-pub(crate) fn capabilities(state: &StateDir, consent: &Arc<Consent>, owner: &Arc<Owner>, name: &str) -> Capabilities {
+pub(crate) fn capabilities(
+    state: &StateDir,
+    consent: &Arc<Consent>,
+    owner: &Arc<Owner>,
+    name: &str,
+    mcp: Arc<Mcp>,
+) -> Capabilities {
     let cameras = Cameras::new(state.path(), HelperProgram::this());
     let screens = Screens::new(state.path(), HelperProgram::this());
     let all: Capabilities = vec![
@@ -524,6 +541,7 @@ pub(crate) fn capabilities(state: &StateDir, consent: &Arc<Consent>, owner: &Arc
         Arc::new(Location::new(state.path())),
         Arc::new(Clipboard::here()),
         Arc::new(Audio::new(state.path())),
+        mcp,
     ];
     let guarded = |capability| Arc::new(Guarded::new(capability, owner.clone())) as _;
     all.into_iter().map(guarded).collect()

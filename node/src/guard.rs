@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use atoll_capabilities::blob::{Blobs, NewBlob, NewStream};
+use atoll_capabilities::mcp;
 use atoll_capabilities::{Call, Capability, Description};
 use atoll_protocol::blob::BlobHandle;
 use atoll_protocol::error::CallError;
@@ -21,7 +22,7 @@ use crate::ask::board::Board;
 use crate::ask::{Answer, Asks, Ways, about};
 use crate::consent::Consent;
 use crate::ledger::{Entry, Ledger};
-use crate::rules::document::is_closed;
+use crate::rules::document::{is_closed, mcp_tool};
 use crate::rules::limits::Limits;
 use crate::rules::{Decision, Rules};
 
@@ -68,7 +69,7 @@ impl Owner {
 
     /// Whether a call may run, after asking where that is wanted; gives where it is written or who said so.
     async fn admit(&self, call: &Call) -> Result<String, Refused> {
-        let command = call.command.as_str();
+        let command = &ruled_name(call);
         let (because, asks) = match self.rules.decide(command, Timestamp::now()) {
             Decision::Allow { because } => (because, false),
             Decision::Ask { because } => (because, true),
@@ -177,6 +178,11 @@ impl From<Refused> for CallError {
     }
 }
 
+/// What the rules call what a call does: its command, or the tool of an MCP server that it is for.
+fn ruled_name(call: &Call) -> String {
+    mcp::called(call).map_or_else(|| call.command.clone(), |(server, tool)| mcp_tool(&server, &tool))
+}
+
 /// OpenClaw's code for a command that its owner keeps off.
 fn refusal(command: &str) -> &'static str {
     match command.split('.').next() {
@@ -221,7 +227,7 @@ impl Guarded {
             }
         }
         call.deadline = call.deadline.saturating_sub(began.elapsed());
-        let command = call.command.clone();
+        let command = ruled_name(&call);
         call.blobs = call.blobs.map(|blobs| {
             let (owner, command) = (self.owner.clone(), command.clone());
             Arc::new(Stoppable { blobs, owner, command }) as _

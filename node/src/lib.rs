@@ -2,8 +2,8 @@
 //!
 //! [`pair`] comes in by an invitation; [`find`] looks for a gateway when none is named; [`daemon`] dials for ever and hands each link
 //! to `serve`; `desk` owns the calls and `blobs` their bytes, which outlive links; [`consent`] checks what a
-//! gateway says a person approved; `rules` is what the owner allows, [`ask`] asks him, `guard` keeps both before each call, and `ledger` writes calls down; [`state`] owns the
-//! folder on disk. Knows nothing of channels, agents or sessions.
+//! gateway says a person approved; `rules` is what the owner allows, [`ask`] asks him, `guard` keeps both before each call, and `ledger` writes calls down; `tools` publishes
+//! what this node's MCP servers offer; [`state`] owns the folder on disk. Knows nothing of channels, agents or sessions.
 
 pub mod ask;
 mod backoff;
@@ -24,4 +24,5 @@ mod roam;
 mod rules;
 mod serve;
 pub mod state;
+mod tools;
 mod worker;

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use atoll_capabilities::mcp::Mcp;
 use atoll_pairing::dial::{Dial, DialError, Dialled, Speak, Target, dial};
 use atoll_pairing::invitation::{ForeignInvitation, Invitation, NativeInvitation};
 use atoll_pairing::proven::Offered;
@@ -72,10 +73,11 @@ pub async fn pair(state_dir: PathBuf, name: &str, invitation: &Invitation) -> Re
     };
     let consent = Arc::new(Consent::new(identity.device_id()));
     let owner = Arc::new(Owner::new(state.path(), consent.clone(), Ways::default()));
+    let mcp = Arc::new(Mcp::new(state.path()));
     let desk = Desk::new(
         identity.device_id(),
         dialect,
-        capabilities(&state, &consent, &owner, name),
+        capabilities(&state, &consent, &owner, name, mcp),
     );
     let (addresses, speak) = match invitation {
         Invitation::Native(native) => (&native.addresses, speak_native(native)),

@@ -16,7 +16,7 @@ use atoll_protocol::frame::{Frame, Outcome};
 use atoll_protocol::id::CallId;
 use atoll_protocol::limits;
 use futures_util::future::FutureExt;
-use tokio::sync::mpsc::{self, PermitIterator};
+use tokio::sync::mpsc::{self, Permit, PermitIterator};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, interval, sleep_until, timeout};
@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::desk::{Desk, NEWS_FRAMES, node_event};
 use crate::roam::Better;
+use crate::tools::Tools;
 
 mod leaving;
 mod search;
@@ -73,17 +74,16 @@ pub(crate) struct Session<'a> {
     pub(crate) stop: &'a CancellationToken,
     /// What may take its place.
     pub(crate) next: Next,
+    /// What it is told of the tools of this node.
+    pub(crate) tools: Tools,
 }
 
 /// What a turn of the loop is about.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one at a time, and a box would cost each frame an allocation"
-)]
 enum Turn<'a> {
     Stop,
     Received(Result<Received, LinkError>),
     Work(PermitIterator<'a, Frame>, Vec<Frame>),
+    Published(Permit<'a, Frame>, Frame),
     Stats,
     Quiet,
     Found(Found),
@@ -132,12 +132,14 @@ async fn serve_calls(
     let mut stats = interval(STATS);
     let (quiet, is_quiet) = watch::channel(false);
     let mut search = Search::new(session.next, is_quiet, desk);
+    let mut tools = session.tools;
     let ended = loop {
         quiet.send_replace(desk.running() == 0 && line.offers.0.is_empty());
         let turn = tokio::select! {
             () = session.stop.cancelled() => Turn::Stop,
             received = line.rx.recv() => Turn::Received(received),
             (room, frames) = work(&line.outbox, desk, &mut line.offers) => Turn::Work(room, frames),
+            (room, frame) = tools.next(&line.outbox) => Turn::Published(room, frame),
             _ = stats.tick() => Turn::Stats,
             () = sleep_until(line.silence.next()) => Turn::Quiet,
             found = search.next() => Turn::Found(found),
@@ -152,10 +154,12 @@ async fn serve_calls(
             Turn::Found(Found::Better(better)) => break Ended::Moved(better),
             Turn::Received(Ok(received)) => {
                 line.silence.heard();
+                tools.heard(&received);
                 route(received, desk, &line.outbox, &mut line.offers, &mut tell);
             }
             Turn::Received(Err(error)) => break Ended::Lost(error),
             Turn::Work(room, frames) => room.zip(frames).for_each(|(place, frame)| place.send(frame)),
+            Turn::Published(room, frame) => room.send(frame),
             Turn::Stats => {
                 line.say(stats_event(session.folder));
                 tell(Told::Running(desk.running()));

@@ -7,6 +7,7 @@
 //! - [`calls`]: the call table, a state machine for both ends
 //! - [`method`]: parameters and replies of the gateway's methods
 //! - [`plan`]: what a person approves before a command runs
+//! - [`plugin_tool`]: tools that a node publishes beside its commands
 //! - [`capability`], [`scope`], [`id`], [`json`], [`error`], [`limits`]: the words they are made of
 
 pub mod blob;
@@ -21,5 +22,6 @@ pub mod json;
 pub mod limits;
 pub mod method;
 pub mod plan;
+pub mod plugin_tool;
 pub mod scope;
 mod strict;

@@ -126,3 +126,15 @@ pub const STREAM_TRAILER: usize = 1024;
 
 /// One blob, bytes. More: the fetch ends with an error that says so.
 pub const BLOB: u64 = 2 * 1024 * 1024 * 1024;
+
+/// Tools that one node may publish. More: left out, and both ends say so in their logs. So with all of these.
+pub const PLUGIN_TOOLS: usize = 128;
+
+/// The schema of a published tool's arguments, bytes.
+pub const PLUGIN_TOOL_SCHEMA: usize = 32 * 1024;
+
+/// What a published tool says of itself, bytes.
+pub const PLUGIN_TOOL_TEXT: usize = 4 * 1024;
+
+/// All that one node publishes of tools, bytes. They travel in one frame.
+pub const PLUGIN_TOOL_BYTES: usize = 512 * 1024;

@@ -156,6 +156,7 @@ impl Session {
         let ports = Ports {
             exec: Arc::new(House),
             nodes: Arc::new(House),
+            node_tools: Arc::new(()),
             watch: texts.clone(),
             models: Arc::new(HttpModels::new(Duration::from_secs(2)).expect("a client")),
             meanwhile: Arc::new(House),

@@ -14,6 +14,7 @@ mod hostile;
 mod invoke;
 mod kill;
 mod light;
+mod mcp;
 mod mutated;
 mod nodes_cli;
 mod openclaw;

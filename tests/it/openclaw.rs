@@ -11,6 +11,8 @@ use crate::{camera, connect, invoke, pairing, screen, shape};
 
 mod cameras;
 
+mod mcp;
+
 async fn owner(target: &Target) -> Wire {
     Wire::connect(target, operator(&target.token, &ALL_SCOPES), None)
         .await

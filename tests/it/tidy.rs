@@ -26,7 +26,7 @@ const DIRECTIONS: [(&str, &[&str]); 7] = [
 ];
 
 /// Things outside and the crates that may name them, so that each has one place where it can be replaced.
-const OWNERS: [(&str, &[&str]); 21] = [
+const OWNERS: [(&str, &[&str]); 22] = [
     ("quinn", &["atoll-pairing"]),
     ("rustls", &["atoll-pairing"]),
     ("tokio-rustls", &["atoll-pairing"]),
@@ -35,6 +35,7 @@ const OWNERS: [(&str, &[&str]); 21] = [
     ("ed25519-dalek", &["atoll-pairing"]),
     ("mdns-sd", &["atoll-pairing"]),
     ("process-wrap", &["atoll-capabilities"]),
+    ("rmcp", &["atoll-capabilities"]),
     ("nokhwa", &["atoll-capabilities"]),
     ("x11rb", &["atoll-capabilities"]),
     ("xcap", &["atoll-capabilities"]),

@@ -111,6 +111,12 @@ impl OpenClaw {
         Program::start("openclaw node run --pair", command)
     }
 
+    /// [`OpenClaw::node`] with this configuration.
+    pub fn node_with(&self, name: &str, config: &Value) -> Program {
+        self.configure("node", config);
+        self.node(name)
+    }
+
     /// Their headless node, on its way to the target.
     pub fn node(&self, name: &str) -> Program {
         let mut command = self.command("node");
@@ -210,6 +216,18 @@ fn gateway_config(target: &Target, folder: &Path, allowed: &[&str]) -> Value {
         "logging": {"file": folder.join("gateway.log")},
         "update": {"checkOnStart": false},
     })
+}
+
+/// How to start an MCP server that is made with the official SDK, which their program brings along.
+pub fn official_mcp_server() -> Value {
+    let (node, openclaw) = installed();
+    let modules = openclaw
+        .ancestors()
+        .nth(2)
+        .expect("it lies in a folder of modules")
+        .to_path_buf();
+    let script = crate::tree::root().join("tests/programs/mcp_server.mjs");
+    json!({"command": node, "args": [script, modules]})
 }
 
 /// A port that is free now. Their gateway cannot be asked to choose one itself.

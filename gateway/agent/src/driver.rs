@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::message::{Message, ToolCall, User};
 use crate::model::error::ModelError;
 use crate::model::{Album, ModelConfig, ModelRequest, Models};
-use crate::port::{CallKey, Caller, Exec, Meanwhile, Nodes, Pictures, ToolReply, TurnClock, Watch};
+use crate::port::{CallKey, Caller, Exec, Meanwhile, NodeTools, Nodes, Pictures, ToolReply, TurnClock, Watch};
 use crate::prompt::{BootstrapFile, SystemPrompt, system_prompt};
 use crate::taint;
 use crate::tool::workspace::Workspace;
@@ -71,6 +71,8 @@ pub struct Ports {
     pub exec: Arc<dyn Exec>,
     /// Devices.
     pub nodes: Arc<dyn Nodes>,
+    /// What devices publish.
+    pub node_tools: Arc<dyn NodeTools>,
     /// Whoever watches.
     pub watch: Arc<dyn Watch>,
     /// Models.
@@ -168,12 +170,13 @@ impl Driver {
             exec: Arc::clone(&ports.exec),
             exec_defaults: spec.exec.clone(),
             nodes: Arc::clone(&ports.nodes),
+            node_tools: Arc::clone(&ports.node_tools),
         };
         let tools: Arc<[ToolDescriptor]> = toolbox.offered().into();
         let setup = Setup {
             run: spec.run.clone(),
             direct: spec.direct,
-            offered: tools.iter().map(|tool| tool.name.to_owned()).collect(),
+            offered: tools.iter().map(|tool| tool.name.to_string()).collect(),
             models: spec.models.iter().map(|model| model.name.to_string()).collect(),
             limits: spec.limits,
         };

@@ -171,6 +171,46 @@ pub trait Pictures: Send + Sync {
     async fn view(&self, handle: &str) -> Option<Vec<u8>>;
 }
 
+/// A tool that a device publishes. All but the name are the device's own words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeTool {
+    /// The name for models, with `__` in it; no other tool has it.
+    pub name: String,
+    /// What people call its device.
+    pub node: String,
+    /// What the device's owner calls its server.
+    pub server: String,
+    /// What the server calls it.
+    pub tool: String,
+    /// What the server says of it.
+    pub description: String,
+    /// JSON Schema of its arguments.
+    pub parameters: Option<Json>,
+}
+
+/// The tools that devices publish.
+#[async_trait]
+pub trait NodeTools: Send + Sync {
+    /// Those that the turn can be offered; the same through all of it.
+    fn offered(&self) -> Vec<NodeTool>;
+
+    /// Calls one. Where it worked, the text of the reply is the result in the words of the Model Context Protocol, JSON. Twice with one
+    /// [`CallKey`] is once.
+    async fn call(&self, caller: &Caller, name: &str, arguments: Json) -> ToolReply;
+}
+
+/// No device publishes anything.
+#[async_trait]
+impl NodeTools for () {
+    fn offered(&self) -> Vec<NodeTool> {
+        Vec::new()
+    }
+
+    async fn call(&self, _: &Caller, name: &str, _: Json) -> ToolReply {
+        ToolReply::error(format!("There is no tool {name:?}."))
+    }
+}
+
 /// What a person says while a turn runs.
 #[async_trait]
 pub trait Meanwhile: Send + Sync {

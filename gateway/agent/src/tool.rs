@@ -5,11 +5,13 @@ mod edit;
 mod exec;
 mod nodes;
 mod output;
+mod published;
 mod read;
 pub(crate) mod untrusted;
 pub mod workspace;
 mod write;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use atoll_protocol::json::Json;
@@ -18,14 +20,14 @@ use serde_json::Value;
 
 pub use exec::ExecDefaults;
 
-use crate::port::{Caller, Exec, Nodes, ToolReply};
+use crate::port::{Caller, Exec, NodeTools, Nodes, ToolReply};
 use workspace::Workspace;
 
 /// A tool, as a model is told of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ToolDescriptor {
     /// Its name.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// What it is for; the first line is a summary.
     pub description: String,
     /// JSON Schema of its arguments.
@@ -46,6 +48,14 @@ impl ToolPolicy {
     pub fn permits(&self, tool: &str) -> bool {
         let named = |list: &[String]| list.iter().any(|entry| names(entry, tool));
         !named(&self.deny) && self.allow.as_deref().is_none_or(named)
+    }
+
+    /// Whether a tool that a device publishes may be used: named itself, by the beginning of its name with a `*`, or as one of
+    /// `group:nodes`. Whoever is denied `nodes` is denied all of them.
+    pub fn permits_published(&self, tool: &str) -> bool {
+        let named = |list: &[String]| list.iter().any(|entry| published::names(entry, tool));
+        let denies_nodes = self.deny.iter().any(|entry| names(entry, "nodes"));
+        !denies_nodes && !named(&self.deny) && self.allow.as_deref().is_none_or(named)
     }
 }
 
@@ -73,6 +83,8 @@ pub struct Toolbox {
     pub exec_defaults: ExecDefaults,
     /// Devices.
     pub nodes: Arc<dyn Nodes>,
+    /// What devices publish.
+    pub node_tools: Arc<dyn NodeTools>,
 }
 
 impl Toolbox {
@@ -87,16 +99,27 @@ impl Toolbox {
         if self.workspace.is_some() {
             tools.extend([read::descriptor(), write::descriptor(), edit::descriptor()]);
         }
-        tools.retain(|tool| self.policy.permits(tool.name));
+        tools.retain(|tool| self.policy.permits(&tool.name));
+        let published = self.node_tools.offered();
+        let permitted = published
+            .iter()
+            .filter(|tool| self.policy.permits_published(&tool.name));
+        tools.extend(permitted.map(published::descriptor));
         tools
     }
 
     /// Runs a tool to its end. A tool that was offered once may be asked for later, so only the policy is checked here.
     pub async fn run(&self, caller: &Caller, name: &str, args: &Json) -> ToolReply {
-        if !self.policy.permits(name) {
+        let is_published = published::is_name(name);
+        let is_permitted = match is_published {
+            true => self.policy.permits_published(name),
+            false => self.policy.permits(name),
+        };
+        if !is_permitted {
             return ToolReply::error(format!("The tool {name:?} is not permitted here."));
         }
         let reply = match (name, &self.workspace) {
+            _ if is_published => published::run(&*self.node_tools, caller, name, args).await,
             ("exec", _) => exec::run(&*self.exec, &self.exec_defaults, caller, args).await,
             ("nodes", _) => nodes::run(&*self.nodes, caller, args).await,
             ("read" | "write" | "edit", Some(workspace)) => file_tool(name, Arc::clone(workspace), args).await,

@@ -13,6 +13,7 @@ use atoll_protocol::capability::Surface;
 use atoll_protocol::frame::{Event, Frame, StateVersion};
 use atoll_protocol::id::DeviceId;
 use atoll_protocol::json::Json;
+use atoll_protocol::plugin_tool::PluginTool;
 use atoll_protocol::scope::{Role, Scope};
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -51,6 +52,7 @@ struct Link {
     seq: u64,
     host_stats: Option<Json>,
     missing_commands: Option<Json>,
+    tools: Arc<[PluginTool]>,
     /// Which memory of calls its node has.
     memory: Option<Arc<str>>,
     streams: Option<Streams>,
@@ -217,6 +219,7 @@ impl Owner {
             }
             Request::HostStats(node, stats) => self.report(node, |link| link.host_stats = Some(stats)),
             Request::MissingCommands(node, missing) => self.report(node, |link| link.missing_commands = Some(missing)),
+            Request::Tools(node, tools) => self.report(node, |link| link.tools = tools),
             Request::Devices(reply) => drop(reply.send(self.devices())),
             Request::Awaited(node, reply) => self.awaited(node, reply, now),
             Request::Presence(reply) => drop(reply.send(self.presence())),
@@ -245,6 +248,7 @@ impl Owner {
             seq: 0,
             host_stats: None,
             missing_commands: None,
+            tools: Arc::default(),
             memory: None,
             streams: None,
         };
@@ -467,6 +471,7 @@ impl Owner {
             connected_at_ms: link.connected_at_ms,
             host_stats: link.host_stats.clone(),
             missing_commands: link.missing_commands.clone(),
+            tools: Arc::clone(&link.tools),
             memory: link.memory.clone(),
         })
     }

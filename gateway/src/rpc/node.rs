@@ -1,11 +1,14 @@
 //! `node.*`: what is in the ring, what an approved command is, and what nodes report. Calls are in `invocation.rs`.
 
+use std::sync::Arc;
+
 use atoll_pairing::link::stream::Chunk;
 use atoll_protocol::dialect::denial;
 use atoll_protocol::error::WireError;
 use atoll_protocol::id::DeviceId;
 use atoll_protocol::method::NoParams;
-use atoll_protocol::method::node::{NodeNamed, NodeRename, StreamEnd, StreamPart};
+use atoll_protocol::method::node::{NodeNamed, NodeRename, PluginToolsUpdate, StreamEnd, StreamPart};
+use atoll_protocol::plugin_tool;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
@@ -87,12 +90,20 @@ pub(super) async fn skills(house: &House, ask: Ask) -> Answer {
     done(json!({"nodeId": node, "skills": params.skills}))
 }
 
-/// Tools of nodes are not used yet; the list is taken note of so that nodes do not retry.
+/// The tools of a node, all of them each time; taken before its surface is approved, and offered to nobody until then. The answer names
+/// those that were taken.
 pub(super) async fn plugin_tools(house: &House, ask: Ask) -> Answer {
-    let node = ask.caller.principal.device_id();
-    let params: atoll_protocol::method::node::PluginToolsUpdate = ask.read()?;
-    let _ = house;
-    done(json!({"nodeId": node, "tools": params.tools}))
+    let changed = || denial::pairing_changed(denial::Interrupted::Dispatch);
+    let node = ask.caller.principal.device_id().ok_or_else(changed)?;
+    let params: PluginToolsUpdate = ask.read()?;
+    let (tools, left_out) = plugin_tool::kept(params.tools);
+    if let Some((name, why)) = left_out.first() {
+        let count = left_out.len();
+        tracing::warn!(node = %node.short(), count, first = name, "tools of a node are left out: {why}");
+    }
+    let tools: Arc<[_]> = tools.into();
+    house.hub.tools(node, Arc::clone(&tools)).await;
+    done(json!({"nodeId": node, "tools": tools[..]}))
 }
 
 pub(super) async fn runner_inventory(house: &House, ask: Ask) -> Answer {

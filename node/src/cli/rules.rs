@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use atoll_capabilities::Capabilities;
+use atoll_capabilities::mcp::Mcp;
 use clap::Args;
 use jiff::{SignedDuration, Timestamp, Unit};
 use serde_json::{Value, json};
@@ -16,7 +17,7 @@ use crate::consent::Consent;
 use crate::daemon::capabilities;
 use crate::guard::Owner;
 use crate::rules::document::{InForce, Rule, covers};
-use crate::rules::edit::{Change, check_names, edit, nearest};
+use crate::rules::edit::{Change, check_names, edit, is_known, nearest};
 use crate::state::StateDir;
 
 /// Longest time of a rule: what lasts longer is a rule for ever that somebody forgets.
@@ -57,6 +58,7 @@ fn time(text: &str) -> Result<SignedDuration, String> {
 pub(super) struct Device {
     pub(super) owner: Arc<Owner>,
     pub(super) capabilities: Capabilities,
+    mcp: Arc<Mcp>,
 }
 
 impl Device {
@@ -64,11 +66,16 @@ impl Device {
         let state = StateDir::open(&folder.path()?)?;
         let consent = Arc::new(Consent::new(state.identity()?.device_id()));
         let owner = Arc::new(Owner::new(state.path(), consent.clone(), Ways::default()));
-        let capabilities = capabilities(&state, &consent, &owner, "");
-        Ok(Self { owner, capabilities })
+        let mcp = Arc::new(Mcp::new(state.path()));
+        let capabilities = capabilities(&state, &consent, &owner, "", Arc::clone(&mcp));
+        Ok(Self {
+            owner,
+            capabilities,
+            mcp,
+        })
     }
 
-    /// Every command of it, those that cannot work included.
+    /// Every command of it, those that cannot work included, and the rules' names for its MCP servers.
     fn known(&self) -> Vec<String> {
         let described = self.capabilities.iter().map(|it| it.describe());
         let names = described.flat_map(|it| {
@@ -79,7 +86,8 @@ impl Device {
                 .chain(missing)
                 .collect::<Vec<_>>()
         });
-        let mut names: Vec<String> = names.collect();
+        let servers = self.mcp.servers().map(|server| format!("mcp.{server}"));
+        let mut names: Vec<String> = names.chain(servers).collect();
         names.sort();
         names.dedup();
         names
@@ -89,7 +97,7 @@ impl Device {
     pub(super) fn strange(&self) -> Vec<String> {
         let known = self.known();
         let named = self.owner.rules.names().into_iter();
-        let strange = named.filter(|name| !known.iter().any(|command| covers(name, command)));
+        let strange = named.filter(|name| !is_known(name, &known));
         strange
             .map(|name| {
                 let meant = nearest(&name, &known).map(|nearest| format!("; is {nearest} meant?"));

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use atoll_protocol::plugin_tool::MCP_CALL;
 use jiff::{Timestamp, Zoned};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
@@ -14,6 +15,9 @@ use super::quiet::Quiet;
 
 /// Families whose commands run only where the owner's file says so.
 const CLOSED: [&str; 5] = ["camera", "screen", "location", "clipboard", "audio"];
+
+/// The family of the command that calls tools of MCP servers, and of those in rules.
+const MCP_FAMILY: &str = "mcp";
 
 /// Rules that lie under one another for a time. More: the file is refused.
 const DEPTH: usize = 8;
@@ -209,8 +213,15 @@ pub(crate) struct InForce {
 }
 
 impl Document {
-    /// The rule for a command: its own, else that of the nearest family above it, else the default.
+    /// The rule for a command: its own, else that of the nearest family above it, else the default. What denies all tools of MCP servers
+    /// denies each.
     pub(crate) fn rule(&self, command: &str, now: Timestamp) -> InForce {
+        if is_mcp_tool(command) {
+            let all = self.rule(MCP_CALL, now);
+            if all.rule == Rule::Deny {
+                return all;
+            }
+        }
         for name in names(command) {
             let entry = self.commands.get(name).and_then(|entry| entry.at(now));
             if let Some(entry) = entry {
@@ -274,8 +285,26 @@ pub(crate) fn covers(name: &str, command: &str) -> bool {
     names(command).any(|own| own == name)
 }
 
-/// A command and the families that it is in, nearest first.
+/// The name that a tool of an MCP server has in rules.
+pub(crate) fn mcp_tool(server: &str, tool: &str) -> String {
+    format!("{MCP_FAMILY}.{server}.{tool}")
+}
+
+/// Whether a name in rules is that of a tool of an MCP server, or of such a server.
+pub(crate) fn is_mcp_tool(name: &str) -> bool {
+    let is_inside = families(name).skip(1).any(|family| family == MCP_FAMILY);
+    is_inside && families(MCP_CALL).all(|family| family != name)
+}
+
+/// A command and the families that it is in, nearest first. A tool of an MCP server is called by a command, which is then one of these.
 fn names(command: &str) -> impl Iterator<Item = &str> {
+    let call = is_mcp_tool(command).then(|| families(MCP_CALL));
+    let is_tool = call.is_some();
+    let own = families(command).take_while(move |name| !is_tool || families(MCP_CALL).all(|family| family != *name));
+    own.chain(call.into_iter().flatten())
+}
+
+fn families(command: &str) -> impl Iterator<Item = &str> {
     std::iter::successors(Some(command), |name| name.rsplit_once('.').map(|(family, _)| family))
 }
 
@@ -301,6 +330,7 @@ mod tests {
         let mixed = json!({"commands": {
             "camera": "ask", "camera.snap": "allow", "audio.*": "deny", "mcp": "ask", "mcp.files": "deny", "mcp.files.list": "allow",
         }});
+        let tools = |all: &str, files: &str| json!({"commands": {"mcp.tools.call.v1": all, "mcp.files": files}});
         for (written, command, rule, from) in [
             (json!({}), "camera.snap", Rule::Deny, None),
             (json!({}), "screen.record", Rule::Deny, None),
@@ -316,7 +346,29 @@ mod tests {
             (mixed.clone(), "mcp.mail.send", Rule::Ask, Some("mcp")),
             (mixed.clone(), "mcp.files.read", Rule::Deny, Some("mcp.files")),
             (mixed.clone(), "mcp.files.list", Rule::Allow, Some("mcp.files.list")),
+            (mixed.clone(), "mcp.tools.call.v1", Rule::Ask, Some("mcp")),
             (mixed, "mcpx.a", Rule::Allow, None),
+            (json!({}), "mcp.files.list", Rule::Allow, None),
+            (
+                tools("ask", "allow"),
+                "mcp.mail.send",
+                Rule::Ask,
+                Some("mcp.tools.call.v1"),
+            ),
+            (tools("ask", "allow"), "mcp.files.list", Rule::Allow, Some("mcp.files")),
+            (
+                tools("deny", "allow"),
+                "mcp.files.list",
+                Rule::Deny,
+                Some("mcp.tools.call.v1"),
+            ),
+            (tools("allow", "deny"), "mcp.files.list", Rule::Deny, Some("mcp.files")),
+            (
+                tools("allow", "deny"),
+                "mcp.tools.call.v1",
+                Rule::Allow,
+                Some("mcp.tools.call.v1"),
+            ),
         ] {
             let found = document(written.clone()).rule(command, at(0));
             assert_eq!((found.rule, found.from.as_deref()), (rule, from), "{written} {command}");

@@ -7,7 +7,7 @@ use atoll_capabilities::owned::read_trusted;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use super::document::{Document, Entry, Rule, covers, plain};
+use super::document::{Document, Entry, Rule, covers, is_mcp_tool, plain};
 use crate::state::{StateError, replace};
 
 /// Why nothing was changed.
@@ -110,9 +110,7 @@ fn apply(tree: &mut Value, name: &str, change: Change, now: Timestamp) {
 /// # Errors
 /// [`EditError::Unknown`] with the nearest of `known`.
 pub(crate) fn check_names(names: &[String], known: &[String]) -> Result<(), EditError> {
-    let strange = names
-        .iter()
-        .find(|name| !known.iter().any(|command| covers(plain(name), command)));
+    let strange = names.iter().find(|name| !is_known(plain(name), known));
     match strange {
         None => Ok(()),
         Some(name) => Err(EditError::Unknown {
@@ -122,6 +120,12 @@ pub(crate) fn check_names(names: &[String], known: &[String]) -> Result<(), Edit
                 .unwrap_or_default(),
         }),
     }
+}
+
+/// Whether a name is one of these or of a family of them, or is a tool of an MCP server that is: which tools that has, only it knows.
+pub(crate) fn is_known(name: &str, known: &[String]) -> bool {
+    let is_in = |server: &str| is_mcp_tool(server) && covers(server, name);
+    known.iter().any(|one| covers(name, one) || is_in(one))
 }
 
 /// The command or family that a wrong name is like.
@@ -263,6 +267,16 @@ mod tests {
         let known = names(&["camera.snap", "camera.clip", "system.run"]);
         for good in ["camera", "camera.*", "camera.snap", "system.run", "system"] {
             assert!(check_names(&names(&[good]), &known).is_ok(), "{good}");
+        }
+        let with_servers = names(&["mcp.tools.call.v1", "mcp.files"]);
+        for (name, is_one) in [
+            ("mcp.files", true),
+            ("mcp.files.list", true),
+            ("mcp", true),
+            ("mcp.fils.list", false),
+            ("mcp.tools.call.v2", false),
+        ] {
+            assert_eq!(is_known(name, &with_servers), is_one, "{name}");
         }
         for (wrong, meant) in [
             ("camera.snp", "is camera.snap meant?"),

@@ -9,6 +9,7 @@ use crate::json::Json;
 use crate::limits;
 use crate::method::device::PairingDecision;
 use crate::method::{Int, Text};
+use crate::plugin_tool::PluginTool;
 use crate::strict::{closed, open, words};
 
 words! {
@@ -181,8 +182,8 @@ closed! {
 
     /// `node.pluginTools.update`, from a node.
     pub struct PluginToolsUpdate {
-        /// `{pluginId, name, description, …}` each.
-        tools: Vec<Json>;
+        /// All of them; those of before are gone.
+        tools: Vec<PluginTool>;
     }
 
     /// `node.runnerInventory.update`, from a node.

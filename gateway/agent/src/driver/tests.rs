@@ -66,6 +66,7 @@ impl World {
         Ports {
             exec: self.clone(),
             nodes: self.clone(),
+            node_tools: Arc::new(()),
             watch: self.clone(),
             models: self.clone(),
             meanwhile: self.clone(),
@@ -419,7 +420,7 @@ async fn a_turn_that_a_reset_has_overtaken_appends_nothing() {
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be_used_now_is_not_offered_and_what_is_denied_never_is() {
     let names: Script = |request, _| {
-        let names: Vec<&str> = request.tools.iter().map(|tool| tool.name).collect();
+        let names: Vec<&str> = request.tools.iter().map(|tool| &*tool.name).collect();
         says(&format!("[{}]", names.join(" ")))
     };
     let mut world = World::new(names);

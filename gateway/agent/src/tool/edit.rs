@@ -21,7 +21,7 @@ struct Args {
 
 pub(super) fn descriptor() -> ToolDescriptor {
     ToolDescriptor {
-        name: "edit",
+        name: "edit".into(),
         description: "Replace one exact text in a file of the workspace.".to_owned(),
         parameters: json!({
             "type": "object",

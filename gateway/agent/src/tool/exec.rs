@@ -84,7 +84,7 @@ pub(super) fn descriptor(defaults: &ExecDefaults, any_node: bool) -> Option<Tool
     let description = "Run a shell command and return its output and exit code.\n\
         It may wait for the owner's approval. A command is never run on another machine than the one asked for.";
     Some(ToolDescriptor {
-        name: "exec",
+        name: "exec".into(),
         description: description.to_owned(),
         parameters,
     })

@@ -44,7 +44,7 @@ pub(super) fn descriptor() -> ToolDescriptor {
     properties["invokeParamsJson"] =
         json!({"type": "string", "description": "For invoke: the parameters, a JSON object as text."});
     ToolDescriptor {
-        name: "nodes",
+        name: "nodes".into(),
         description: description.to_owned(),
         parameters: json!({"type": "object", "properties": properties, "required": ["action"]}),
     }

@@ -25,7 +25,7 @@ struct Args {
 
 pub(super) fn descriptor() -> ToolDescriptor {
     ToolDescriptor {
-        name: "read",
+        name: "read".into(),
         description: "Read a text file of the workspace.".to_owned(),
         parameters: json!({
             "type": "object",

@@ -188,6 +188,30 @@ fn what_is_denied_is_not_allowed_by_anything() {
     }
 }
 
+#[test]
+fn whoever_may_not_use_nodes_gets_none_of_their_tools() {
+    let list = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+    for (allow, deny, is_permitted) in [
+        (None, list(&[]), true),
+        (None, list(&["nodes"]), false),
+        (None, list(&["group:nodes"]), false),
+        (None, list(&["laptop__docs__*"]), false),
+        (None, list(&["laptop__docs__write"]), true),
+        (Some(list(&["read", "nodes"])), list(&[]), false),
+        (Some(list(&["group:nodes"])), list(&[]), true),
+        (Some(list(&["*"])), list(&["group:openclaw"]), false),
+        (Some(list(&["laptop__*"])), list(&["nodes"]), false),
+        (Some(list(&["laptop__*"])), list(&[]), true),
+    ] {
+        let policy = ToolPolicy { allow, deny };
+        assert_eq!(
+            policy.permits_published("laptop__docs__read"),
+            is_permitted,
+            "{policy:?}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn a_long_output_keeps_head_and_tail_and_says_where_the_rest_is() {
     let place = Place::new();

@@ -3,7 +3,11 @@
 /// Wraps text between markers that it cannot forge: their id is random.
 pub(crate) fn wrapped(source: &str, text: &str) -> String {
     let id = uuid::Uuid::new_v4().simple().to_string();
-    let id = &id[..16];
+    marked(&id[..16], source, text)
+}
+
+/// The same with an id that is known: for what must be the same text in each turn.
+pub(super) fn marked(id: &str, source: &str, text: &str) -> String {
     // Tokens of chat templates, and our own marker, have no meaning inside.
     let text = text
         .replace("<|", "<\u{200b}|")

@@ -17,7 +17,7 @@ struct Args {
 
 pub(super) fn descriptor() -> ToolDescriptor {
     ToolDescriptor {
-        name: "write",
+        name: "write".into(),
         description: "Write a whole file of the workspace, making its folders.".to_owned(),
         parameters: json!({
             "type": "object",
