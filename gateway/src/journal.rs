@@ -362,8 +362,11 @@ impl Journal {
     /// [`JournalError::Closed`]; closing twice is no error.
     pub async fn close(&self) {
         let (answer, answered) = oneshot::channel();
-        // Either fails only when it is closed already.
-        let _ = self.readers.send(Ask::Close).await;
+        let (said, closed) = oneshot::channel();
+        // Each fails only when it is closed already.
+        if self.readers.send(Ask::Close(said)).await.is_ok() {
+            let _ = closed.await;
+        }
         if self.order(Order::Close(answer)).await.is_ok() {
             let _ = answered.await;
         }

@@ -1,5 +1,5 @@
 //! Asks whoever is at the device whether a call may run: in every way that there is at once, and the first answer wins. Owns how long, how
-//! many, and that nothing is left standing; how a person is reached, each [`Way`] knows.
+//! many, and that nothing is left standing; how a person is reached, each `Way` knows.
 
 use std::fmt;
 use std::sync::Arc;

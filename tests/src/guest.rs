@@ -1,6 +1,6 @@
 //! A virtual machine beside this one, with a real node in it and what the host has not got: Debian's kernel, whose module `vivid` is a camera.
 //! Emulated, so it needs nothing of the host but a processor, and is slow. `scripts/test` makes what it boots (`scripts/vm.sh`). It sees
-//! the programs of the host, read only, and the host's loopback address as [`HOST`].
+//! the programs of the host, read only, and the host's loopback address as `HOST`.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

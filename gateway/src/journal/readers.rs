@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use rusqlite::Connection;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// Reads at once. More wait in the queue.
 pub(super) const READERS: usize = 2;
@@ -12,10 +12,12 @@ pub(super) const READERS: usize = 2;
 /// What a thread is told.
 pub(super) enum Ask {
     /// One read, which answers by itself and catches its own panic.
-    Read(Box<dyn FnOnce(&Connection) + Send>),
-    /// Take no more, finish what waits, end.
-    Close,
+    Read(Read),
+    /// Take no more, say so, finish what waits, end.
+    Close(oneshot::Sender<()>),
 }
+
+pub(super) type Read = Box<dyn FnOnce(&Connection) + Send>;
 
 /// Starts one thread for each connection.
 pub(super) fn start(connections: Vec<Connection>, queue: mpsc::Receiver<Ask>) -> std::io::Result<()> {
@@ -31,14 +33,21 @@ pub(super) fn start(connections: Vec<Connection>, queue: mpsc::Receiver<Ask>) ->
 }
 
 fn run(conn: &Connection, queue: &Mutex<mpsc::Receiver<Ask>>) {
-    while let Some(ask) = next(queue) {
-        match ask {
-            Ask::Read(read) => read(conn),
-            Ask::Close => queue.lock().unwrap_or_else(PoisonError::into_inner).close(),
-        }
+    while let Some(read) = next(queue) {
+        read(conn);
     }
 }
 
-fn next(queue: &Mutex<mpsc::Receiver<Ask>>) -> Option<Ask> {
-    queue.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv()
+/// Whoever holds the queue closes it, since another would wait for the lock until one more read comes.
+fn next(queue: &Mutex<mpsc::Receiver<Ask>>) -> Option<Read> {
+    let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
+    loop {
+        match queue.blocking_recv()? {
+            Ask::Read(read) => return Some(read),
+            Ask::Close(closed) => {
+                queue.close();
+                let _ = closed.send(());
+            }
+        }
+    }
 }

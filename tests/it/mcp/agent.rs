@@ -74,8 +74,13 @@ async fn an_agent_calls_tools_of_a_device_and_its_words_stay_marked() {
         .expect("a marker before");
     assert!(!body[marker..words].contains("END_EXTERNAL"), "its words are inside");
 
+    // What a device said before may have asked for this.
     scene.write("call picture");
+    let card = scene.said("has read the output").await;
+    scene.press(&scene.owner, &card, "Allow once");
     scene.said("[image/png of 3000 bytes omitted]").await;
+    scene.write("/new");
+    scene.said("A new conversation begins").await;
     scene.write("call wrong");
     scene.said("it went wrong").await;
     let calls = scene
