@@ -83,6 +83,16 @@ pub struct Mesh {
     pipe: Pipe,
 }
 
+/// A port that is free for TCP and UDP and stays so while its gateway is away: systems give none of these to whoever asks for any port.
+fn lasting_port() -> u16 {
+    let is_free = |port: &u16| {
+        let address = ("127.0.0.1", *port);
+        std::net::TcpListener::bind(address).is_ok() && std::net::UdpSocket::bind(address).is_ok()
+    };
+    let chance = || 10_000 + u16::try_from(uuid::Uuid::new_v4().as_u128() % 22_000).expect("small");
+    std::iter::repeat_with(chance).find(is_free).expect("one of many")
+}
+
 impl Mesh {
     /// A gateway with the default configuration, ready.
     pub async fn start() -> Self {
@@ -108,7 +118,7 @@ impl Mesh {
         std::fs::write(state.path().join("atoll.json"), text).expect("a writable folder");
         let mut mesh = Self {
             state,
-            port: 0,
+            port: lasting_port(),
             environment,
             gateway: None,
             pipe: Pipe::Ws,
