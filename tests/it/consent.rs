@@ -101,12 +101,14 @@ impl Home {
     }
 
     pub(crate) async fn no_question(&self) {
-        until("no question to wait", async || {
-            self.asks().await.is_empty().then_some(())
+        let folder = self.node.state().join("asks");
+        // An answer lies there until the node has taken it.
+        until("nothing to be left of questions", async || {
+            let left = std::fs::read_dir(&folder).expect("a folder").count();
+            (left == 0).then_some(())
         })
         .await;
-        let left = std::fs::read_dir(self.node.state().join("asks")).expect("a folder");
-        assert_eq!(left.count(), 0, "nothing is left of it");
+        assert!(self.asks().await.is_empty());
     }
 }
 
