@@ -2,6 +2,7 @@
 //! who may come in ([`atoll_pairing::admission`]) nor what a frame means ([`crate::rpc`], [`crate::hub`]).
 
 use std::convert::Infallible;
+use std::fmt;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
@@ -233,12 +234,32 @@ async fn carry(house: Arc<House>, opened: Opened) {
         outgoing,
         link: linked.link,
     };
-    let reason = tokio::select! {
-        reason = reader.run(&mut rx) => reason,
-        reason = write(&mut tx, &mut queue, &peer) => reason,
+    let end = tokio::select! {
+        end = reader.run(&mut rx) => end,
+        end = write(&mut tx, &mut queue) => end,
         never = blobs => match never {},
     };
-    tracing::debug!(link = linked.link.0, %reason, "a link ended");
+    // Both halves hear of it when streams are misused; whichever is first ends the link.
+    if let End::Failed(error) = &end {
+        note(&peer, error);
+    }
+    tracing::debug!(link = linked.link.0, %end, "a link ended");
+}
+
+/// Why a link ended.
+#[derive(Debug)]
+enum End {
+    Meant(String),
+    Failed(LinkError),
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Meant(reason) => f.write_str(reason),
+            Self::Failed(error) => write!(f, "{error}"),
+        }
+    }
 }
 
 /// Lets blobs be fetched from a node, and lets it fetch those that its calls name. Nobody else has any here.
@@ -336,12 +357,12 @@ async fn welcome(
 }
 
 /// Sends what is queued, in order, until the link is to end.
-async fn write(tx: &mut LinkTx, queue: &mut Queued, peer: &str) -> String {
+async fn write(tx: &mut LinkTx, queue: &mut Queued) -> End {
     let cut = queue.cut();
     let (code, reason) = tokio::select! {
         biased;
         why = cut => why,
-        reason = write_all(tx, queue, peer) => return reason,
+        end = write_all(tx, queue) => return end,
     };
     let _ = tokio::time::timeout(LAST_WORDS, async {
         while let Some((outgoing, _room)) = queue.try_next() {
@@ -354,32 +375,31 @@ async fn write(tx: &mut LinkTx, queue: &mut Queued, peer: &str) -> String {
     })
     .await;
     tx.close(code, &reason).await;
-    reason
+    End::Meant(reason)
 }
 
 /// What waits together leaves together; then a little of the streams.
-async fn write_all(tx: &mut LinkTx, queue: &mut Queued, peer: &str) -> String {
+async fn write_all(tx: &mut LinkTx, queue: &mut Queued) -> End {
     loop {
         let mut next = tokio::select! {
             biased;
             next = queue.next() => match next {
                 Some(next) => Some(next),
-                None => return "nobody speaks to it any more".to_owned(),
+                None => return End::Meant("nobody speaks to it any more".to_owned()),
             },
             () = tx.streams_due() => None,
         };
         while let Some((outgoing, _room)) = next {
-            if let Err(reason) = write_one(tx, outgoing).await {
-                return reason;
+            if let Err(end) = write_one(tx, outgoing).await {
+                return end;
             }
             next = queue.try_next();
         }
         if let Err(error) = tx.feed_streams().await {
-            note(peer, &error);
-            return error.to_string();
+            return End::Failed(error);
         }
         if let Err(error) = tx.flush().await {
-            return error.to_string();
+            return End::Failed(error);
         }
     }
 }
@@ -392,16 +412,16 @@ fn note(peer: &str, error: &LinkError) {
 }
 
 /// The error says why it was the last one.
-async fn write_one(tx: &mut LinkTx, outgoing: Outgoing) -> Result<(), String> {
+async fn write_one(tx: &mut LinkTx, outgoing: Outgoing) -> Result<(), End> {
     let sent = match outgoing {
         Outgoing::Frame(frame) => feed(tx, &frame).await,
         Outgoing::Text(text) => tx.feed_text(text).await,
         Outgoing::Close { code, reason } => {
             tx.close(code, &reason).await;
-            return Err(reason);
+            return Err(End::Meant(reason));
         }
     };
-    sent.map_err(|error| error.to_string())
+    sent.map_err(End::Failed)
 }
 
 /// A reply too large for the language becomes an error reply; anything else that is too large is dropped, and said so.
@@ -427,7 +447,7 @@ struct Reader {
 
 impl Reader {
     /// Routes what comes. A peer with too much under way is read no further until something of it ends.
-    async fn run(&self, rx: &mut LinkRx) -> String {
+    async fn run(&self, rx: &mut LinkRx) -> End {
         let room = Arc::new(Semaphore::new(limits::OPERATOR_REQUESTS));
         loop {
             let frame = match rx.recv().await {
@@ -444,7 +464,7 @@ impl Reader {
             match (self.caller.principal.role(), frame) {
                 (_, Frame::Request(request)) => {
                     let Ok(permit) = room.clone().acquire_owned().await else {
-                        return "closed".to_owned();
+                        return End::Meant("closed".to_owned());
                     };
                     let (house, caller, outgoing) = (self.house.clone(), self.caller.clone(), self.outgoing.clone());
                     let stop = house.turns.stop.clone();
@@ -474,17 +494,14 @@ impl Reader {
     }
 
     /// The link is over, or will be as soon as the peer has been told why.
-    async fn ended(&self, error: LinkError) -> String {
-        // Where streams were misused the writer hangs up, and says so.
-        if !matches!(error, LinkError::Misused(_)) {
+    async fn ended(&self, error: LinkError) -> End {
+        if let LinkError::Frame(wrong) = &error {
             note(&self.caller.principal.label(), &error);
-        }
-        if let LinkError::Frame(error) = &error {
-            self.outgoing.cut(1002, &error.to_string());
+            self.outgoing.cut(1002, &wrong.to_string());
             // The writer says so and ends the link.
             return std::future::pending().await;
         }
-        error.to_string()
+        End::Failed(error)
     }
 
     /// False when the link ends with it.
