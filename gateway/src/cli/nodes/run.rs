@@ -82,6 +82,10 @@ impl Stop {
         stop
     }
 
+    fn is_asked(&self) -> bool {
+        self.0.is_cancelled()
+    }
+
     async fn asked(&self) {
         self.0.cancelled().await;
     }

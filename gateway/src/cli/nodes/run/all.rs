@@ -6,7 +6,7 @@ use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 
 use super::ask::Manner;
-use super::call::{Place, Running, Wish};
+use super::call::{Place, Running, Wish, stopped};
 use super::{Stop, described, ended};
 use crate::cli::client::Client;
 use crate::cli::output::{self, text};
@@ -48,6 +48,9 @@ async fn one(reach: &Reach, node: &Candidate, wish: &Wish, stop: &Stop) -> Ran {
     let place = Place::of(node);
     let began = Instant::now();
     let result = async {
+        if stop.is_asked() {
+            return Err(stopped());
+        }
         if !node.connected {
             return Err(CliError::Unreachable("away".to_owned()));
         }
