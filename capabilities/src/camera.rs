@@ -84,6 +84,12 @@ impl Capability for Cameras {
         description
     }
 
+    fn listens(&self, call: &Call) -> bool {
+        let is_wanted = || Clip::read(call.params.as_ref()).is_ok_and(|asked| asked.audio);
+        let is_there = |settings: Settings| sound::arguments(&settings.microphone, CAMERA).is_ok();
+        call.command == CLIP && is_wanted() && settings::load(&self.inner.folder).is_ok_and(is_there)
+    }
+
     async fn invoke(&self, call: Call) -> Result<Option<Json>, CallError> {
         let (inner, cancel) = (self.inner.clone(), call.cancel.clone());
         let work = async {
@@ -173,7 +179,9 @@ impl Inner {
         let until = until(call.deadline, clip_time(asked.stream.duration));
         let settings = self.load().await?;
         let (device, _turn) = self.take(&settings, &asked.stream.which, until).await?;
-        let sound = asked.audio.then(|| sound::arguments(&settings.microphone, CAMERA));
+        let sound = asked
+            .audio
+            .then(|| sound::unless(call.silent, &settings.microphone, CAMERA));
         let recipe = Recipe {
             fps: asked.stream.fps,
             duration: asked.stream.duration,

@@ -65,6 +65,8 @@ pub struct Call {
     pub progress: mpsc::Sender<Said>,
     /// Carries bytes beside the result; none where everything has to be in it.
     pub blobs: Option<Arc<dyn blob::Blobs>>,
+    /// Why the microphone stays off in this call, where it does.
+    pub silent: Option<String>,
 }
 
 /// A family of commands on this device.
@@ -72,6 +74,11 @@ pub struct Call {
 pub trait Capability: Send + Sync {
     /// What is on offer.
     fn describe(&self) -> Description;
+
+    /// Whether this call, as it is, also takes what the microphone hears.
+    fn listens(&self, _call: &Call) -> bool {
+        false
+    }
 
     /// Runs one call to its end. Dropping the future kills whatever it started.
     ///

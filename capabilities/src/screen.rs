@@ -84,6 +84,12 @@ impl Capability for Screens {
         description
     }
 
+    fn listens(&self, call: &Call) -> bool {
+        let is_wanted = || Record::read(call.params.as_ref()).is_ok_and(|asked| asked.audio);
+        let is_there = |settings: Settings| sound::arguments(&settings.microphone, SCREEN).is_ok();
+        call.command == RECORD && is_wanted() && settings::load(&self.inner.folder).is_ok_and(is_there)
+    }
+
     async fn invoke(&self, call: Call) -> Result<Option<Json>, CallError> {
         let (inner, cancel) = (self.inner.clone(), call.cancel.clone());
         let work = async {
@@ -164,7 +170,9 @@ impl Inner {
         let work = self.begin().await?;
         let source = work.way.source(asked.index)?;
         let _turn = work.turn(RECORD, asked.index, until).await?;
-        let sound = asked.audio.then(|| sound::arguments(&work.settings.microphone, SCREEN));
+        let sound = asked
+            .audio
+            .then(|| sound::unless(call.silent, &work.settings.microphone, SCREEN));
         let recipe = Recipe {
             fps: asked.fps,
             duration: asked.duration,

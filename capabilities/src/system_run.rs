@@ -149,6 +149,7 @@ async fn run(inner: Arc<Inner>, call: Call) -> Result<Json, CallError> {
         progress,
         command: _,
         blobs: _,
+        silent: _,
     } = call;
     let began = tokio::time::Instant::now();
     let admitted = blocking(move || inner.admit(params.as_ref(), plan.as_ref(), &id)).await?;

@@ -196,6 +196,7 @@ impl Desk {
             cancel: cancel.clone(),
             progress,
             blobs: (self.dialect == Dialect::Native).then(|| Arc::clone(&self.shelf) as _),
+            silent: None,
         };
         self.running.insert(invoke.call, Running { cancel, seq: 0, exec });
         let work = worker::work(Arc::clone(capability), call, listener, self.reporter.clone());

@@ -14,6 +14,7 @@ use atoll_capabilities::{Call, Capability, Description};
 use atoll_protocol::blob::BlobHandle;
 use atoll_protocol::error::CallError;
 use atoll_protocol::json::Json;
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -21,13 +22,19 @@ use tokio::time::Instant;
 use crate::ask::board::Board;
 use crate::ask::{Answer, Asks, Ways, about};
 use crate::consent::Consent;
-use crate::ledger::{Entry, Ledger};
+use crate::ledger::{Entry, Ledger, Shared};
 use crate::rules::document::{is_closed, mcp_tool};
 use crate::rules::limits::Limits;
 use crate::rules::{Decision, Rules};
 
 /// What a question leaves of a call's time, at most.
 const WORK: Duration = Duration::from_secs(2);
+
+/// What a call does besides that takes what the microphone hears.
+const SOUND: &str = "audio.record";
+
+/// How long the reason waits for whoever watches a stream that was stopped.
+const LAST_WORD: Duration = Duration::from_secs(30);
 
 /// The use of a family is shown again when it has not been for this long.
 const SHOWN_AGAIN: Duration = Duration::from_secs(60);
@@ -68,8 +75,7 @@ impl Owner {
     }
 
     /// Whether a call may run, after asking where that is wanted; gives where it is written or who said so.
-    async fn admit(&self, call: &Call) -> Result<String, Refused> {
-        let command = &ruled_name(call);
+    async fn admit(&self, command: &str, call: &Call) -> Result<String, Refused> {
         let (because, asks) = match self.rules.decide(command, Timestamp::now()) {
             Decision::Allow { because } => (because, false),
             Decision::Ask { because } => (because, true),
@@ -113,6 +119,16 @@ impl Owner {
                 full.to_string(),
             )
         })
+    }
+
+    /// Resolves when its owner keeps one of these off.
+    async fn stopped(&self, uses: &[String]) -> CallError {
+        let one = async |command: &String| stopped(command, &self.rules.stopped(command).await);
+        let mut all: FuturesUnordered<_> = uses.iter().map(one).collect();
+        match all.next().await {
+            Some(error) => error,
+            None => std::future::pending().await,
+        }
     }
 
     /// Shows that a family is being used which looks, listens or tells where one is.
@@ -211,36 +227,60 @@ impl Guarded {
         Self { capability, owner }
     }
 
-    async fn work(&self, mut call: Call, entry: &mut Entry) -> Result<Option<Json>, CallError> {
+    async fn work(&self, mut call: Call, entry: &Shared) -> Result<Option<Json>, CallError> {
         let began = Instant::now();
         let cancel = call.cancel.clone();
+        let command = ruled_name(&call);
         let admitted = tokio::select! {
             biased;
             () = cancel.cancelled() => return Err(CallError::new("CANCELLED", "the call was cancelled before anybody allowed it")),
-            admitted = self.owner.admit(&call) => admitted,
+            admitted = self.admit(&command, &mut call) => admitted,
         };
         match admitted {
-            Ok(because) => entry.allowed(because),
+            Ok(because) => entry.change(|entry| entry.allowed(because)),
             Err(refused) => {
-                entry.denied(refused.because.clone());
+                entry.change(|entry| entry.denied(refused.because.clone()));
                 return Err(refused.into());
             }
         }
         call.deadline = call.deadline.saturating_sub(began.elapsed());
-        let command = ruled_name(&call);
+        let is_heard = call.silent.is_none() && self.capability.listens(&call);
+        let uses: Vec<_> = std::iter::once(command)
+            .chain(is_heard.then(|| SOUND.to_owned()))
+            .collect();
+        uses.iter().for_each(|command| self.owner.show_use(command));
         call.blobs = call.blobs.map(|blobs| {
-            let (owner, command) = (self.owner.clone(), command.clone());
-            Arc::new(Stoppable { blobs, owner, command }) as _
+            let (owner, command, entry) = (self.owner.clone(), uses[0].clone(), entry.clone());
+            Arc::new(Stoppable {
+                blobs,
+                owner,
+                command,
+                entry,
+            }) as _
         });
-        self.owner.show_use(&command);
         // Dropping the work kills whatever it started.
         tokio::select! {
             biased;
-            why = self.owner.rules.stopped(&command) => {
-                entry.stopped();
-                Err(stopped(&command, &why))
+            error = self.owner.stopped(&uses) => {
+                entry.change(Entry::stopped);
+                Err(error)
             }
             done = self.capability.invoke(call) => done,
+        }
+    }
+
+    /// The call, and then its sound, which may be kept off alone.
+    async fn admit(&self, command: &str, call: &mut Call) -> Result<String, Refused> {
+        let because = self.owner.admit(command, call).await?;
+        if !self.capability.listens(call) {
+            return Ok(because);
+        }
+        match self.owner.admit(SOUND, call).await {
+            Ok(sound) => Ok(format!("{because}; sound: {sound}")),
+            Err(refused) => {
+                call.silent = Some(refused.why);
+                Ok(format!("{because}; no sound: {}", refused.because))
+            }
         }
     }
 }
@@ -262,9 +302,9 @@ impl Capability for Guarded {
 
     async fn invoke(&self, call: Call) -> Result<Option<Json>, CallError> {
         let gateway = self.owner.consent.gateway_id();
-        let mut entry = self.owner.ledger.open(call.id.as_str(), &call.command, gateway);
-        let result = self.work(call, &mut entry).await;
-        entry.ended(&result);
+        let entry = Shared::new(self.owner.ledger.open(call.id.as_str(), &call.command, gateway));
+        let result = self.work(call, &entry).await;
+        entry.change(|entry| entry.ended(&result));
         result
     }
 }
@@ -275,6 +315,7 @@ struct Stoppable {
     blobs: Arc<dyn Blobs>,
     owner: Arc<Owner>,
     command: String,
+    entry: Shared,
 }
 
 #[async_trait]
@@ -285,17 +326,23 @@ impl Blobs for Stoppable {
 
     fn offer_stream(&self, stream: NewStream) -> BlobHandle {
         let (give, parts) = mpsc::channel(1);
-        let (owner, command) = (self.owner.clone(), self.command.clone());
+        let (owner, uses, entry) = (self.owner.clone(), [self.command.clone()], self.entry.clone());
         let whole = stream.parts;
+        // The call is over; what it began is written down when this is.
         tokio::spawn(async move {
             let forwarding = forward(whole, &give);
-            let why = tokio::select! {
+            let error = tokio::select! {
                 biased;
-                why = owner.rules.stopped(&command) => why,
-                () = forwarding => return,
+                error = owner.stopped(&uses) => error,
+                broken = forwarding => {
+                    entry.change(|entry| broken.iter().for_each(|error| entry.broke(error)));
+                    return;
+                }
             };
-            // Whoever does not read has seen the last of it all the same.
-            let _ = give.try_send(Err(stopped(&command, &why)));
+            entry.change(Entry::stopped);
+            drop(entry);
+            // Whoever reads nothing for so long has seen the last of it all the same.
+            let _ = tokio::time::timeout(LAST_WORD, give.send(Err(error))).await;
         });
         self.blobs.offer_stream(NewStream {
             name: stream.name,
@@ -311,17 +358,19 @@ impl Blobs for Stoppable {
 
 type Part = Result<Vec<u8>, CallError>;
 
-/// Until there is no more, or nobody who wants it. Takes a part only when there is room, so that what waits is the newest.
-async fn forward(mut parts: mpsc::Receiver<Part>, give: &mpsc::Sender<Part>) {
-    loop {
-        let Ok(room) = give.reserve().await else { return };
-        tokio::select! {
+/// Until there is no more, or nobody who wants it; gives why it broke off, if it did. Takes a part only when there is room, so that what
+/// waits is the newest.
+async fn forward(mut parts: mpsc::Receiver<Part>, give: &mpsc::Sender<Part>) -> Option<CallError> {
+    let mut broken = None;
+    while let Ok(room) = give.reserve().await {
+        let part = tokio::select! {
             biased;
-            () = give.closed() => return,
-            part = parts.recv() => match part {
-                Some(part) => room.send(part),
-                None => return,
-            },
-        }
+            () = give.closed() => break,
+            part = parts.recv() => part,
+        };
+        let Some(part) = part else { break };
+        broken = part.as_ref().err().cloned();
+        room.send(part);
     }
+    broken
 }

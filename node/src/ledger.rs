@@ -178,6 +178,13 @@ impl Entry {
     /// It was stopped in the middle.
     pub(crate) fn stopped(&mut self) {
         self.is_stopped = true;
+        "stopped".clone_into(&mut self.record.end);
+    }
+
+    /// What it began, and what went on after it, broke off.
+    pub(crate) fn broke(&mut self, error: &CallError) {
+        "failed".clone_into(&mut self.record.end);
+        self.record.code = Some(error.code.clone());
     }
 
     /// It ended so.
@@ -191,6 +198,20 @@ impl Entry {
         };
         end.clone_into(&mut self.record.end);
         self.record.code = result.as_ref().err().map(|error| error.code.clone());
+    }
+}
+
+/// An entry of a call and of what goes on after it; written when the last of them is over.
+#[derive(Debug, Clone)]
+pub(crate) struct Shared(Arc<Mutex<Entry>>);
+
+impl Shared {
+    pub(crate) fn new(entry: Entry) -> Self {
+        Self(Arc::new(Mutex::new(entry)))
+    }
+
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Entry)) {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 

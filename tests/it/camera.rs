@@ -18,7 +18,7 @@ atoll_tests::over_every_pipe! {
     a_camera_that_hangs_costs_one_call_and_leaves_no_process,
 }
 
-mod broken;
+pub(crate) mod broken;
 mod cli;
 pub(crate) mod moving;
 
@@ -33,7 +33,13 @@ pub(crate) fn gateway_allows() -> Value {
 
 /// What a node's owner has to allow.
 pub(crate) fn owner_allows(cameras: Value) -> Value {
-    let commands = ["camera.list", "camera.snap", "camera.clip", "camera.stream"];
+    let commands = [
+        "camera.list",
+        "camera.snap",
+        "camera.clip",
+        "camera.stream",
+        "audio.record",
+    ];
     let commands: serde_json::Map<String, Value> = commands
         .iter()
         .map(|name| ((*name).to_owned(), json!("allow")))
@@ -46,6 +52,8 @@ pub(crate) struct Studio {
     pub(crate) mesh: Mesh,
     pub(crate) node: Node,
     id: String,
+    /// Where the node's processes put what they do not keep.
+    scratch: tempfile::TempDir,
 }
 
 impl Studio {
@@ -60,12 +68,19 @@ impl Studio {
     /// Under the rules of both owners.
     pub(crate) async fn under(pipe: Pipe, config: Value, rules: Value) -> Self {
         let mesh = Mesh::with(&config).await.over(pipe);
+        let scratch = tempfile::tempdir().expect("a temporary folder");
         let mut node = Node::prepare(&mesh.target(), "studio", &[]).over(pipe);
+        node = node.with_environment(&[("TMPDIR", scratch.path().to_string_lossy())]);
         node.rules(&rules);
         node.run();
         let node = mesh.admit("studio", node).await;
         let id = mesh.connected("studio").await;
-        Self { mesh, node, id }
+        Self {
+            mesh,
+            node,
+            id,
+            scratch,
+        }
     }
 
     pub(crate) async fn invoke(&mut self, command: &str, params: Value, timeout_ms: u64) -> Result<Value, Value> {
@@ -102,6 +117,11 @@ impl Studio {
     pub(crate) async fn is_tidy(&mut self) {
         until("every process that the node started to be gone", async || {
             self.children().is_empty().then_some(())
+        })
+        .await;
+        until("no file to be left behind", async || {
+            let left = std::fs::read_dir(self.scratch.path()).expect("a folder").count();
+            (left == 0).then_some(())
         })
         .await;
     }
@@ -229,8 +249,7 @@ async fn a_program_of_the_owner_takes_the_picture(pipe: Pipe) {
 }
 
 async fn a_camera_that_hangs_costs_one_call_and_leaves_no_process(pipe: Pipe) {
-    let cameras =
-        json!({"testPattern": true, "commands": [{"id": "stuck", "snap": ["sh", "-c", "sleep 1000 & sleep 1000"]}]});
+    let cameras = json!({"testPattern": true, "commands": [{"id": "stuck", "snap": ["sh", "-c", "echo photo > $0; sleep 1000 & sleep 1000", "{file}"]}]});
     let mut studio = Studio::new(pipe, cameras).await;
     let began = Instant::now();
     let error = studio

@@ -100,6 +100,14 @@ impl Home {
         question["id"].as_str().expect("an id").to_owned()
     }
 
+    /// The lines of the device's log.
+    pub(crate) async fn log(&self) -> Vec<Value> {
+        let text = self.say(&["log", "--json"]).await;
+        text.lines()
+            .map(|line| serde_json::from_str(line).expect("a record"))
+            .collect()
+    }
+
     pub(crate) async fn no_question(&self) {
         let folder = self.node.state().join("asks");
         // An answer lies there until the node has taken it.

@@ -39,6 +39,7 @@ impl Room {
             cancel: CancellationToken::new(),
             progress: mpsc::channel(1).0,
             blobs: None,
+            silent: None,
         }
     }
 

@@ -33,6 +33,7 @@ fn call(command: &str, deadline: Duration) -> (Call, CancellationToken) {
         cancel: cancel.clone(),
         progress: mpsc::channel(1).0,
         blobs: None,
+        silent: None,
     };
     (call, cancel)
 }

@@ -8,6 +8,7 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use atoll_protocol::error::CallError;
+use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{ChildStdin, Command};
 use tokio::sync::mpsc;
@@ -87,6 +88,8 @@ pub(super) struct Helper {
     heard: mpsc::Receiver<Result<Message, WireError>>,
     last_words: Arc<Mutex<Vec<u8>>>,
     _listening: [AbortOnDropHandle<()>; 2],
+    /// Where it and its programs put what they make on the way. This process's, since the helper may be killed at any time.
+    _scratch: TempDir,
 }
 
 impl Helper {
@@ -99,7 +102,12 @@ impl Helper {
         let broken =
             |error: &dyn std::fmt::Display| subject.unavailable(format!("the {word} helper does not start: {error}"));
         let words = job(given).map_err(|error| broken(&error))?;
-        let mut group = Group::spawn(program.command()).map_err(|error| broken(&error))?;
+        let scratch = tempfile::tempdir().map_err(|error| broken(&error))?;
+        let mut command = program.command();
+        for name in ["TMPDIR", "TMP", "TEMP"] {
+            command.env(name, scratch.path());
+        }
+        let mut group = Group::spawn(command).map_err(|error| broken(&error))?;
         let child = group.child();
         let pipes = (child.stdin().take(), child.stdout().take(), child.stderr().take());
         let (Some(mut stdin), Some(stdout), Some(stderr)) = pipes else {
@@ -120,6 +128,7 @@ impl Helper {
             heard,
             last_words,
             _listening: listening,
+            _scratch: scratch,
         })
     }
 

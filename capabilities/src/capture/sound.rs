@@ -52,6 +52,11 @@ pub(crate) fn arguments(microphone: &Microphone, subject: Subject) -> Result<Vec
     }
 }
 
+/// [`arguments`], unless there is a reason for the microphone to stay off.
+pub(crate) fn unless(silent: Option<String>, microphone: &Microphone, subject: Subject) -> Result<Vec<String>, String> {
+    silent.map_or_else(|| arguments(microphone, subject), Err)
+}
+
 fn has_pulse() -> bool {
     let folder = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     folder.is_some_and(|folder| folder.join("pulse/native").exists())

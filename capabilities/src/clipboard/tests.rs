@@ -32,6 +32,7 @@ async fn ask(clipboard: &Clipboard, command: &str, params: Value, deadline: Dura
         cancel: CancellationToken::new(),
         progress: mpsc::channel(1).0,
         blobs: None,
+        silent: None,
     };
     Ok(clipboard.invoke(call).await?.expect("a result").tree())
 }

@@ -87,6 +87,7 @@ impl Device {
             cancel: CancellationToken::new(),
             progress: mpsc::channel(1).0,
             blobs,
+            silent: None,
         };
         let result = self.files.invoke(call).await.expect("a result");
         result.expect("a payload").tree()

@@ -46,6 +46,7 @@ impl Place {
             cancel: CancellationToken::new(),
             progress: mpsc::channel(1).0,
             blobs: None,
+            silent: None,
         };
         let got = self.location.invoke(call).await?;
         Ok(got.expect("a place").tree())

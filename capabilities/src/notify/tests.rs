@@ -22,6 +22,7 @@ fn call(params: Value, deadline: Duration) -> Call {
         cancel: CancellationToken::new(),
         progress: mpsc::channel(1).0,
         blobs: None,
+        silent: None,
     }
 }
 

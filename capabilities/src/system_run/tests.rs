@@ -88,6 +88,7 @@ fn call(command: &str, params: Value, plan: Option<SignedPlan>) -> (Call, mpsc::
         cancel: CancellationToken::new(),
         progress,
         blobs: None,
+        silent: None,
     };
     (call, receiver)
 }

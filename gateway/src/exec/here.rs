@@ -85,6 +85,7 @@ impl Here {
             cancel: cancel.child_token(),
             progress,
             blobs: None,
+            silent: None,
         };
         self.system_run
             .invoke(call)

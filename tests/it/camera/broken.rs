@@ -146,7 +146,12 @@ async fn a_full_disk_is_one_clear_error_and_no_beginning_of_a_clip() {
     let id = mesh.connected("studio").await;
     let inside = format!("/proc/{}/root{}", node.program().pid(), node.state().display());
     let ballast = Path::new(&inside).join("ballast");
-    let mut studio = Studio { mesh, node, id };
+    let mut studio = Studio {
+        mesh,
+        node,
+        id,
+        scratch: tempfile::tempdir().expect("a temporary folder"),
+    };
     let short = json!({"durationMs": 500, "fps": 10, "includeAudio": false});
 
     fill(&ballast);

@@ -65,14 +65,6 @@ async fn commands_rest_in_quiet_hours_over_midnight_by_the_clock_on_the_wall() {
     home.list().await.expect("morning");
 }
 
-/// The lines of the device's log.
-async fn log(home: &Home) -> Vec<Value> {
-    let text = home.say(&["log", "--json"]).await;
-    text.lines()
-        .map(|line| serde_json::from_str(line).expect("a record"))
-        .collect()
-}
-
 #[tokio::test]
 async fn the_device_writes_down_what_came_to_it_and_nothing_of_what_was_said() {
     let rules = json!({"commands": {"camera.list": "allow", "camera.snap": "ask", "device": "deny"}});
@@ -94,7 +86,7 @@ async fn the_device_writes_down_what_came_to_it_and_nothing_of_what_was_said() {
     words(operator.answer(&call).await).expect_err("stopped");
 
     let rows = until("every call to be written down", async || {
-        let rows = log(&home).await;
+        let rows = home.log().await;
         (rows.len() == 5).then_some(rows)
     })
     .await;

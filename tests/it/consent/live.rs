@@ -5,6 +5,7 @@ use atoll_tests::wait::{until, within};
 use serde_json::{Value, json};
 
 use super::{Home, words};
+use crate::camera::broken::{reason, watch};
 
 atoll_tests::over_every_pipe! {
     an_allow_is_declared_at_once_and_works_when_the_gateways_owner_approves,
@@ -75,6 +76,47 @@ async fn an_allow_is_declared_at_once_and_works_when_the_gateways_owner_approves
     assert_eq!(home.node.program().pid(), process);
 }
 
+#[tokio::test]
+async fn a_clip_has_sound_only_while_the_microphone_may_be_used_and_ends_with_it() {
+    let tone = ["-re", "-f", "lavfi", "-i", "sine"];
+    let rules = json!({"camera": {"testPattern": true, "microphone": tone}, "commands": {"camera.clip": "allow"}});
+    let home = Home::new(Pipe::Quic, rules).await;
+    let clip = async |duration: u64| {
+        let asked = json!({"deviceId": "test", "durationMs": duration, "fps": 5, "maxWidth": 64});
+        home.begin("camera.clip", asked).await
+    };
+    let (mut operator, call) = clip(300).await;
+    let silent = words(operator.answer(&call).await).expect("a clip all the same");
+    let why = silent["audioMissing"].as_str().expect("a reason");
+    assert!(silent["hasAudio"] == false && why.contains("audio.record"), "{why}");
+
+    home.say(&["allow", "audio.record"]).await;
+    let (mut operator, call) = clip(300).await;
+    let loud = words(operator.answer(&call).await).expect("a clip");
+    assert!(loud["hasAudio"] == true, "{}", loud["audioMissing"]);
+
+    home.say(&["ask", "audio.record"]).await;
+    let (mut operator, call) = clip(15_000).await;
+    let question = home.question().await;
+    home.say(&["answer", &question, "yes"]).await;
+    home.no_question().await;
+    home.say(&["deny", "audio"]).await;
+    let why = words(operator.answer(&call).await).expect_err("stopped");
+    assert!(why.contains("audio.record was stopped in the middle"), "{why}");
+    let log = home.log().await;
+    for (row, because) in log
+        .iter()
+        .zip(["no sound: default: deny", "sound: audio.record: allow", "yes by"])
+    {
+        let said = row["because"].as_str().expect("text");
+        assert!(
+            said.starts_with("camera.clip: allow; ") && said.contains(because),
+            "{said}"
+        );
+    }
+    assert_eq!(log[2]["end"], "stopped", "{log:?}");
+}
+
 /// Bytes of a live stream that come from now on.
 async fn flows(response: &mut reqwest::Response) {
     let mut seen = 0;
@@ -93,6 +135,7 @@ async fn a_live_picture_outlives_a_change_of_other_rules_and_ends_with_a_deny() 
     let stream = words(operator.call("node.invoke", request).await).expect("a stream");
     let id = stream["blob"]["id"].as_str().expect("a handle");
     let url = format!("{}/media/{id}", home.mesh.target().http());
+    let mut told = watch(url.parse().expect("an address")).await;
     let asking = reqwest::Client::new().get(url).bearer_auth(TOKEN).send();
     let mut response = within("the stream", asking).await.expect("an answer");
     flows(&mut response).await;
@@ -102,4 +145,9 @@ async fn a_live_picture_outlives_a_change_of_other_rules_and_ends_with_a_deny() 
     home.say(&["deny", "camera"]).await;
     let ending = async { while let Ok(Some(_)) = response.chunk().await {} };
     within("the stream to end with the rule", ending).await;
+    let why = within("the reason", reason(&mut told)).await;
+    assert!(why.contains("camera.stream was stopped in the middle"), "{why}");
+    let written = until("what became of it to be written down", async || home.log().await.pop()).await;
+    let facts = ["command", "decision", "end"].map(|field| written[field].as_str().expect("text"));
+    assert_eq!(facts, ["camera.stream", "allowed", "stopped"]);
 }
