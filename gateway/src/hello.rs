@@ -45,11 +45,13 @@ const CAPABILITIES: [&str; 2] = [media::STREAMS_CAPABILITY, "published-model-cat
 pub(crate) async fn build(house: &House, admitted: &Admitted, connection: &str) -> HelloOk {
     let principal = &admitted.principal;
     let token = admitted.grant.as_ref().and_then(|grant| grant.token.as_ref());
+    let certificate = house.certificates.borrow().shown.fingerprint.to_string();
     HelloOk {
         server: Server {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             conn_id: connection.to_owned(),
             boot_id: Some(house.boot.to_string()),
+            tls_sha256: Some(certificate),
             ..Server::default()
         },
         features: Features {

@@ -1,6 +1,7 @@
 //! Bytes beside calls, on the real programs: files of a node to the command line and back, links that break in the middle, who may
 //! have them, and what they cost.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -78,6 +79,15 @@ impl Shared {
         let complaint = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{}: {complaint}", output.status);
         serde_json::from_slice(&output.stdout).expect("JSON")
+    }
+
+    /// `atoll nodes put`.
+    async fn put(&self, from: &Path, name: &str) {
+        let to = format!("desk:{}", self.there(name).display());
+        let from = from.display().to_string();
+        let output = self.mesh.cli_within(LONG, &["nodes", "put", &from, &to]).await;
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{}: {complaint}", output.status);
     }
 
     async fn invoke(&self, operator: &mut Wire, command: &str, params: Value) -> Result<Value, Value> {
@@ -201,6 +211,38 @@ async fn break_in_the_middle(pipe: Pipe) {
         passed as usize / MIB,
         SIZE / MIB
     );
+    let before = cutter.passed();
+    cutter.cut_after(10 * MIB as u64);
+    shared.put(&shared.here("copy"), "back").await;
+    assert!(!cutter.will_cut(), "it was cut");
+    assert!(digest(&shared.there("back")) == digest(&shared.there("film")));
+    let passed = cutter.passed() - before;
+    assert!(passed < (SIZE + 8 * MIB) as u64, "{} MiB passed", passed as usize / MIB);
+}
+
+#[tokio::test]
+async fn a_terminal_shows_how_far_a_file_is_on_its_way_between_gateway_and_node() {
+    let mesh = Mesh::start().await;
+    let cutter = Cutter::start(mesh.target().port).await;
+    cutter.slow_down(20 * MIB as u64);
+    let shared = Shared::at(mesh, &format!("ws://127.0.0.1:{}", cutter.port())).await;
+    write(&shared.there("film"), 32 * MIB);
+    let (there, here) = (
+        format!("desk:{}", shared.there("film").display()),
+        shared.here("copy").display().to_string(),
+    );
+    let back = format!("desk:{}", shared.there("back").display());
+    for (words, way) in [
+        (["nodes", "get", &there, &here], "to the gateway"),
+        (["nodes", "put", &here, &back], "to the node"),
+    ] {
+        let ended = shared.mesh.cli_on_terminal(&words).wait_with_output().await;
+        let shown = String::from_utf8_lossy(&ended.expect("it ends").stdout).into_owned();
+        let steps = shown.split('\r').filter(|frame| frame.contains(way));
+        let seen: HashSet<_> = steps.filter_map(|frame| frame.split(" %").next()).collect();
+        assert!(seen.len() > 2, "{words:?}: {shown}");
+    }
+    assert!(digest(&shared.there("back")) == digest(&shared.there("film")));
 }
 
 async fn a_gateway_that_is_killed_in_the_middle_leaves_nothing_half_and_serves_the_next(pipe: Pipe) {

@@ -10,6 +10,7 @@ use atoll_tests::lan::Lan;
 use atoll_tests::mesh::{Mesh, TOKEN};
 use atoll_tests::program::Program;
 use atoll_tests::wait::{PATIENCE, until, until_time, within};
+use atoll_tests::wire::{ALL_SCOPES, Wire, operator};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -278,6 +279,10 @@ async fn what_is_published_is_what_is_shown_and_the_owners_certificate_takes_its
         .expect("a fingerprint")
         .to_owned();
     assert_eq!(status["tlsSha256"], format!("sha256:{made}"));
+    let (_wire, hello) = Wire::connect(&mesh.target(), operator(TOKEN, &ALL_SCOPES), None)
+        .await
+        .expect("let in");
+    assert_eq!(hello["server"]["tlsSha256"], status["tlsSha256"]);
     assert_eq!(page["port"], mesh.target().port);
     assert!(page["deviceKey"].as_str().is_some_and(|key| key.len() == 43), "{page}");
     assert!(

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -21,10 +22,12 @@ pub struct Cutter {
 
 #[derive(Debug)]
 struct State {
-    /// Bytes from clients so far.
+    /// Bytes so far, both ways.
     passed: AtomicU64,
     /// The connection that carries the byte of this number is cut, once.
     cut_at: AtomicU64,
+    /// How long a piece takes at least, nanoseconds.
+    pause: AtomicU64,
 }
 
 impl Cutter {
@@ -38,6 +41,7 @@ impl Cutter {
         let state = Arc::new(State {
             passed: AtomicU64::new(0),
             cut_at: AtomicU64::new(u64::MAX),
+            pause: AtomicU64::new(0),
         });
         let task = tokio::spawn(accept(listener, port, state.clone()));
         Self { port: own, state, task }
@@ -48,12 +52,18 @@ impl Cutter {
         self.port
     }
 
-    /// Bytes that came from clients so far.
+    /// Bytes that came so far, both ways.
     pub fn passed(&self) -> u64 {
         self.state.passed.load(Ordering::SeqCst)
     }
 
-    /// Cuts the connection that carries the next so many bytes from clients, once.
+    /// Lets no more than so many bytes a second through from now on, each way of each connection.
+    pub fn slow_down(&self, bytes: u64) {
+        let pause = 1_000_000_000 * PIECE as u64 / bytes;
+        self.state.pause.store(pause, Ordering::SeqCst);
+    }
+
+    /// Cuts the connection that carries the next so many bytes, once.
     pub fn cut_after(&self, bytes: u64) {
         self.state.cut_at.store(self.passed() + bytes, Ordering::SeqCst);
     }
@@ -81,18 +91,22 @@ async fn accept(listener: TcpListener, port: u16, state: Arc<State>) {
         tokio::spawn(async move {
             // Whichever way ends takes the other with it.
             tokio::select! {
-                () = carry(near_rx, far_tx, Some(&state)) => {}
-                () = carry(far_rx, near_tx, None) => {}
+                () = carry(near_rx, far_tx, &state) => {}
+                () = carry(far_rx, near_tx, &state) => {}
             }
         });
     }
 }
 
-async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, counted: Option<&State>) {
+async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, state: &State) {
     let mut piece = vec![0; PIECE];
     while let Ok(read @ 1..) = from.read(&mut piece).await {
-        if counted.is_some_and(|state| state.count(read as u64)) || to.write_all(&piece[..read]).await.is_err() {
+        if state.count(read as u64) || to.write_all(&piece[..read]).await.is_err() {
             return;
+        }
+        let pause = Duration::from_nanos(state.pause.load(Ordering::SeqCst));
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
         }
     }
 }

@@ -2,9 +2,12 @@
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
-use atoll_protocol::blob::BlobHandle;
+use atoll_protocol::blob::{BlobHandle, FIELD};
+use atoll_protocol::calls::Said;
 use atoll_protocol::error::CallError;
 use atoll_protocol::json::Json;
 use base64::Engine;
@@ -14,12 +17,17 @@ use cap_std::fs::{Dir, File, OpenOptions};
 use serde::Deserialize;
 use serde_json::json;
 use sha2::{Digest, Sha256};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use super::content::MOST_INLINE;
 use super::place::Place;
 use super::roots::Roots;
 use super::{Refusal, blocking, invalid, ok, place, read};
 use crate::{Call, hex};
+
+/// How often it is told how much of a blob has come.
+const TOLD: Duration = Duration::from_millis(250);
 
 /// As others take it: padded or not.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -65,10 +73,24 @@ pub(super) async fn write(roots: Arc<Roots>, call: Call) -> Result<Result<Json, 
             Ok(handle) => handle.into_std(),
             Err(error) => return Ok(Err(draft.refused(&error))),
         };
-        blobs.take(&blob, handle).await?;
+        heard(blobs.take(&blob, handle), &call.progress, &blob, &file).await?;
         return blocking(move || draft.finish(file, expected.as_deref())).await;
     }
     blocking(move || inline(&roots, &params)).await
+}
+
+/// Does it, and says now and then how much of the blob has come.
+async fn heard<T>(taking: impl Future<Output = T>, progress: &mpsc::Sender<Said>, blob: &BlobHandle, file: &File) -> T {
+    let mut taking = pin!(taking);
+    loop {
+        if let Ok(done) = timeout(TOLD, &mut taking).await {
+            return done;
+        }
+        let received = file.metadata().map_or(0, |data| data.len());
+        let word = json!({FIELD: {"id": blob.id, "received": received, "size": blob.size}});
+        // Whoever is behind misses some; the next one says more.
+        let _ = progress.try_send(Said::Words(word.to_string()));
+    }
 }
 
 fn inline(roots: &Roots, params: &Params) -> Result<Json, Refusal> {

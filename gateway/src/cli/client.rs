@@ -105,6 +105,38 @@ impl Client {
         Ok(reply["payload"].take())
     }
 
+    /// The same, and `hear` gets what is told of it while it runs.
+    pub(super) async fn invoke_heard(
+        &mut self,
+        node: &str,
+        command: &str,
+        params: Value,
+        timeout: u64,
+        mut hear: impl FnMut(&Value),
+    ) -> Result<Value, CliError> {
+        self.wait_at_least(timeout);
+        let (patience, key) = (self.patience, uuid::Uuid::new_v4().to_string());
+        let ask = json!({
+            "nodeId": node, "command": command, "params": params, "timeoutMs": timeout, "blobs": "handles",
+            "idempotencyKey": key, "progress": true,
+        });
+        let answering = async {
+            let sent = self.send("node.invoke", ask).await?;
+            loop {
+                match self.heard().await? {
+                    Heard::Event(event) if event.payload["idempotencyKey"] == *key => hear(&event.payload),
+                    Heard::Answer(answer) if answer.id == sent => {
+                        let mut reply = answer.result.map_err(CliError::Refused)?.tree();
+                        return Ok(reply["payload"].take());
+                    }
+                    Heard::Event(_) | Heard::Answer(_) => {}
+                }
+            }
+        };
+        let answered = tokio::time::timeout(patience, answering).await;
+        answered.unwrap_or_else(|_| Err(late("node.invoke", patience)))
+    }
+
     /// Sends a request without waiting; its answers are [`Self::heard`].
     pub(super) async fn send(&mut self, method: &str, params: Value) -> Result<RequestId, CliError> {
         let id: RequestId = uuid::Uuid::new_v4().into();
@@ -151,12 +183,8 @@ impl Client {
                 }
             }
         };
-        tokio::time::timeout(patience, answering).await.unwrap_or_else(|_| {
-            let ms = patience.as_millis();
-            Err(CliError::Unreachable(format!(
-                "the gateway did not answer {method} within {ms} ms\nnext: give it longer with --timeout, or see `atoll logs`"
-            )))
-        })
+        let answered = tokio::time::timeout(patience, answering).await;
+        answered.unwrap_or_else(|_| Err(late(method, patience)))
     }
 
     /// Reads one message: an answer is returned, an event is kept.
@@ -181,6 +209,13 @@ impl Client {
 fn is_accepted(response: &Response) -> bool {
     let reply = response.result.as_ref().map(|reply| reply.tree());
     reply.is_ok_and(|reply| reply.get("status").and_then(Value::as_str) == Some("accepted"))
+}
+
+fn late(method: &str, patience: Duration) -> CliError {
+    let ms = patience.as_millis();
+    CliError::Unreachable(format!(
+        "the gateway did not answer {method} within {ms} ms\nnext: give it longer with --timeout, or see `atoll logs`"
+    ))
 }
 
 fn lost(error: &LinkError) -> CliError {

@@ -57,14 +57,15 @@ impl Get {
         let target = self.target(path)?;
         let node = find(client, node).await?;
         let params = json!({"path": path, "maxBytes": limits::BLOB});
-        let payload = invoke(client, &node, "file.fetch", params, self.invoke_timeout).await?;
+        let bar = Bar::new(reach, "to the gateway");
+        let payload = invoke(client, &node, ("file.fetch", params), self.invoke_timeout, bar).await?;
         let (id, size) = match payload.get("blob") {
             Some(blob) => (text(blob, "id"), blob["size"].as_u64().unwrap_or_default()),
             None => return Err(no_blobs()),
         };
         let draft = beside(&target);
-        let mut bar = Bar::new(reach, size);
-        let fetched = web::download(reach, client, (id, size), &draft, |done| bar.show(done)).await;
+        let mut bar = Bar::new(reach, "to here");
+        let fetched = web::download(reach, client, (id, size), &draft, |done| bar.show(done, size)).await;
         bar.end();
         let kept = fetched.and_then(|()| Ok(self.keep(&draft, &target)?));
         if kept.is_err() {
@@ -119,10 +120,10 @@ impl Put {
         };
         let node = find(client, node).await?;
         let size = std::fs::metadata(&self.from)?.len();
-        let bar = std::sync::Mutex::new(Bar::new(reach, size));
+        let bar = std::sync::Mutex::new(Bar::new(reach, "to the gateway"));
         let progress = move |done| {
             if let Ok(mut bar) = bar.lock() {
-                bar.show(done);
+                bar.show(done, size);
                 if done == size {
                     bar.end();
                 }
@@ -132,7 +133,8 @@ impl Put {
         let params = json!({
             "path": path, "blob": {"id": id}, "overwrite": self.force, "createParents": self.parents,
         });
-        let payload = invoke(client, &node, "file.write", params, self.invoke_timeout).await?;
+        let bar = Bar::new(reach, "to the node");
+        let payload = invoke(client, &node, ("file.write", params), self.invoke_timeout, bar).await?;
         if reach.json {
             return output::json(&payload);
         }
@@ -151,11 +153,18 @@ fn place(text: &str) -> Result<(&str, &str), CliError> {
 async fn invoke(
     client: &mut Client,
     node: &str,
-    command: &str,
-    params: Value,
+    (command, params): (&str, Value),
     timeout: u64,
+    mut bar: Bar,
 ) -> Result<Value, CliError> {
-    let payload = client.invoke(node, command, params, timeout).await?;
+    let hear = |told: &Value| {
+        if let Some((done, size)) = received(told) {
+            bar.show(done, size);
+        }
+    };
+    let invoked = client.invoke_heard(node, command, params, timeout, hear).await;
+    bar.end();
+    let payload = invoked?;
     if payload["ok"] == json!(false) {
         let (code, message) = (text(&payload, "code"), text(&payload, "message"));
         let next = if code == "EXISTS_NO_OVERWRITE" {
@@ -169,6 +178,12 @@ async fn invoke(
         });
     }
     Ok(payload)
+}
+
+/// How much of a blob has come from the node or to it, and how large it is.
+fn received(told: &Value) -> Option<(u64, u64)> {
+    let told: Value = serde_json::from_str(text(told, "text")).ok()?;
+    Some((told["blob"]["received"].as_u64()?, told["blob"]["size"].as_u64()?))
 }
 
 fn no_blobs() -> CliError {
@@ -190,26 +205,26 @@ fn beside(target: &Path) -> PathBuf {
 
 /// How far it is, on a terminal.
 struct Bar {
-    size: u64,
+    way: &'static str,
     shown: Option<std::time::Instant>,
     is_on: bool,
 }
 
 impl Bar {
-    fn new(reach: &Reach, size: u64) -> Self {
+    fn new(reach: &Reach, way: &'static str) -> Self {
         Self {
-            size,
+            way,
             shown: None,
             is_on: !reach.json && std::io::stderr().is_terminal(),
         }
     }
 
-    fn show(&mut self, done: u64) {
-        let is_due = self.shown.is_none_or(|shown| shown.elapsed() >= FRAME) || done == self.size;
+    fn show(&mut self, done: u64, size: u64) {
+        let is_due = self.shown.is_none_or(|shown| shown.elapsed() >= FRAME) || done == size;
         if self.is_on && is_due {
             self.shown = Some(std::time::Instant::now());
             // What nobody sees need not be drawn.
-            let _ = write!(std::io::stderr(), "\r{}", drawn(done, self.size));
+            let _ = write!(std::io::stderr(), "\r{} {:<14}", drawn(done, size), self.way);
         }
     }
 

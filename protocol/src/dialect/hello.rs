@@ -77,6 +77,8 @@ lenient! {
         build_id?: String,
         /// This start of it.
         boot_id?: String,
+        /// Hash of the certificate that it shows: SHA-256, hex.
+        tls_sha256?: String,
         /// Where its Control UI comes from.
         control_ui_build_source?: String,
     }
