@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use regex_lite::{Captures, Regex};
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
-use tracing_subscriber::{EnvFilter, Layer as _};
 
 use crate::config::{Level, Logging};
 use crate::state::{StateDir, make_private_folder};
@@ -167,8 +167,9 @@ fn whole_lines(bytes: &[u8], is_inside: bool, limit: usize) -> (Vec<String>, usi
     (latest.map(|line| (*line).to_owned()).collect(), bytes.len() - end)
 }
 
-fn filter(level: Level) -> EnvFilter {
-    if let Ok(filter) = EnvFilter::try_from_env(FILTER_ENV) {
+fn filter(level: Level) -> Targets {
+    let given = std::env::var(FILTER_ENV).ok();
+    if let Some(filter) = given.and_then(|words| words.parse().ok()) {
         return filter;
     }
     let level = match level {
@@ -179,7 +180,7 @@ fn filter(level: Level) -> EnvFilter {
         Level::Debug => LevelFilter::DEBUG,
         Level::Trace => LevelFilter::TRACE,
     };
-    EnvFilter::default().add_directive(level.into())
+    Targets::new().with_default(level)
 }
 
 /// The file and its size. Lines come from every thread, so they take turns; a write is one system call.
