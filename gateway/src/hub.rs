@@ -17,6 +17,7 @@ use atoll_protocol::id::{CallId, DeviceId};
 use atoll_protocol::json::Json;
 use atoll_protocol::plugin_tool::PluginTool;
 use atoll_protocol::scope::{Role, Scope, Scopes};
+use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot, watch};
 
 mod audience;
@@ -116,6 +117,22 @@ pub(crate) struct LiveNode {
     pub(crate) tools: Arc<[PluginTool]>,
     /// Which memory of calls it has; none before it said so, and where it has none.
     pub(crate) memory: Option<Arc<str>>,
+}
+
+impl LiveNode {
+    /// Why the node does not offer a command, in its own words.
+    pub(crate) fn missing(&self, command: &str) -> Option<String> {
+        let rows: Vec<MissingCommand> = self.missing_commands.as_ref()?.read().ok()?;
+        rows.into_iter().find(|row| row.command == command).map(|row| row.why)
+    }
+}
+
+/// A command that a node does not offer, as it says.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MissingCommand {
+    command: String,
+    why: String,
 }
 
 /// How a call ended.

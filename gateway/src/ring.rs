@@ -13,8 +13,7 @@ use atoll_pairing::book::DeviceRecord;
 use atoll_pairing::proven::Language;
 use atoll_protocol::calls::Failure;
 use atoll_protocol::capability::Surface;
-use atoll_protocol::dialect::denial;
-use atoll_protocol::error::{CallError, WireError};
+use atoll_protocol::error::CallError;
 use atoll_protocol::frame::{Invoke, SignedPlan};
 use atoll_protocol::id::{CallId, DeviceId};
 use atoll_protocol::json::Json;
@@ -36,9 +35,11 @@ use crate::select::{self, Candidate, SelectError};
 
 mod blobs;
 mod leaving;
+mod refused;
 pub(crate) mod tools;
 use blobs::{is_laden, names_blobs};
 pub(crate) use leaving::Leaving;
+pub(crate) use refused::CallRefused;
 
 /// The devices.
 #[derive(Clone)]
@@ -149,39 +150,6 @@ pub(crate) enum Before {
     Open(Result<Option<Json>, Failure>),
 }
 
-/// Why a call gave nothing.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum CallRefused {
-    /// It was not allowed.
-    #[error("{0}")]
-    Denied(WireError),
-    /// No such node is paired.
-    #[error("no such node is paired")]
-    Unknown,
-    /// It is paired and away.
-    #[error("the node is not connected")]
-    Away,
-    /// It was made and failed.
-    #[error(transparent)]
-    Failed(#[from] Failure),
-    /// It could not be written down, so it was not made.
-    #[error("the call could not be recorded: {0}")]
-    Journal(String),
-}
-
-impl From<CallRefused> for WireError {
-    fn from(refused: CallRefused) -> Self {
-        match refused {
-            CallRefused::Denied(error) => error,
-            CallRefused::Unknown => denial::pairing_changed(denial::Interrupted::Invocation),
-            CallRefused::Away | CallRefused::Failed(Failure::NotConnected) => denial::node_not_connected(),
-            CallRefused::Failed(Failure::TimedOut { .. }) => denial::node_timeout(),
-            CallRefused::Failed(failure) => denial::node_error(&failure.to_call_error()),
-            CallRefused::Journal(_) => Self::unavailable(refused.to_string()),
-        }
-    }
-}
-
 impl Ring {
     fn policy(&self) -> Policy {
         crate::house::policy_of(&self.config.current())
@@ -215,7 +183,7 @@ impl Ring {
             door: call.door,
         };
         let granted = access::decide(principal, action, &self.policy(), clock::now_ms())
-            .map_err(|denied| CallRefused::Denied(denied.into()))?;
+            .map_err(|denied| CallRefused::denied(&denied, live))?;
         let caller: Arc<str> = granted.principal().label().into();
         let load = match &call.params {
             Some(params) if is_laden(params) => {

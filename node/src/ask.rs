@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use atoll_protocol::shown::one_line;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -193,21 +194,6 @@ pub(crate) fn about(params: Option<&atoll_protocol::json::Json>) -> String {
         serde_json::Value::Null | serde_json::Value::Bool(_) | serde_json::Value::Object(_) => None,
     });
     one_line(&parts.collect::<Vec<_>>().join(", "), ABOUT)
-}
-
-/// Text of somebody else's as it may be shown: without control characters and those that turn text around, and not too long.
-pub(crate) fn one_line(text: &str, most: usize) -> String {
-    let is_plain = |letter: char| {
-        !letter.is_control()
-            && !matches!(letter, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-    };
-    let plain = |letter: char| if is_plain(letter) { letter } else { '·' };
-    let shown: String = text.chars().map(plain).take(most).collect();
-    if text.chars().nth(most).is_some() {
-        shown + "…"
-    } else {
-        shown
-    }
 }
 
 #[cfg(test)]

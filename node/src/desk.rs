@@ -12,12 +12,12 @@ use atoll_protocol::frame::{Frame, Invoke, Outcome, Output, Progress, Request, R
 use atoll_protocol::id::{CallId, DeviceId};
 use atoll_protocol::json::Json;
 use atoll_protocol::limits;
+use atoll_protocol::shown::one_line;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::ask::one_line;
 use crate::blobs::Shelf;
 use crate::config::Dialect;
 use crate::exec_event::ExecRun;

@@ -8,6 +8,7 @@
 //! - [`method`]: parameters and replies of the gateway's methods
 //! - [`plan`]: what a person approves before a command runs
 //! - [`plugin_tool`]: tools that a node publishes beside its commands
+//! - [`shown`]: text of others, made safe to show
 //! - [`capability`], [`scope`], [`id`], [`json`], [`error`], [`limits`]: the words they are made of
 
 pub mod blob;
@@ -24,4 +25,5 @@ pub mod method;
 pub mod plan;
 pub mod plugin_tool;
 pub mod scope;
+pub mod shown;
 mod strict;

@@ -128,6 +128,22 @@ pub(crate) fn words(answer: Result<Value, Value>) -> Result<Value, String> {
     }
 }
 
+/// What is said to whoever calls a command that a node does not offer, once the node has said why.
+pub(crate) async fn refusal(mesh: &Mesh, node: &str, command: &str) -> String {
+    let mut operator = mesh.operator().await;
+    let id = mesh.connected(node).await;
+    until("the node to say why", async || {
+        let row = operator.call("node.describe", json!({"nodeId": id})).await.ok()?;
+        row["missingCommands"].is_array().then_some(())
+    })
+    .await;
+    let call = json!({"nodeId": id, "command": command, "idempotencyKey": uuid::Uuid::new_v4().to_string()});
+    let refused = operator.call("node.invoke", call).await.expect_err("not on offer");
+    let words = refused["message"].as_str().unwrap_or_default().to_owned();
+    assert!(words.starts_with("node command not allowed: "), "{words}");
+    words
+}
+
 async fn a_question_is_answered_in_another_terminal(pipe: Pipe) {
     let home = Home::new(pipe, json!({"commands": {"camera": "ask"}})).await;
     for (word, is_allowed) in [("yes", true), ("no", false)] {

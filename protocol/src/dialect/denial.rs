@@ -4,6 +4,10 @@ use serde_json::json;
 
 use crate::error::{CallError, ErrorCode, WireError};
 use crate::scope::{Role, Scope};
+use crate::shown::one_line;
+
+/// What a refusal repeats of a node's words, characters.
+const REASON_CHARS: usize = 200;
 
 /// A method that is not served, as an admin sees it.
 pub fn unknown_method(method: &str) -> WireError {
@@ -94,6 +98,17 @@ pub fn command_not_allowed(command: &str, platform: &str, bar: CommandBar) -> Wi
         .with_details(&json!({ "reason": reason, "command": command }))
 }
 
+/// The same refusal with what the node itself says of the command, after the words that clients know.
+#[must_use]
+pub fn with_reason_of_node(mut refusal: WireError, reason: &str) -> WireError {
+    let shown = one_line(reason.trim(), REASON_CHARS);
+    if !shown.is_empty() {
+        refusal.message.push_str("; the node says: ");
+        refusal.message.push_str(&shown);
+    }
+    refusal
+}
+
 /// A command that ran on the node, or was refused there.
 pub fn node_error(error: &CallError) -> WireError {
     node_fault(error, true)
@@ -126,4 +141,25 @@ pub fn node_timeout() -> WireError {
 /// An approval that needs more than the caller holds. The command line tries again as admin on these very words.
 pub fn device_approval_denied() -> WireError {
     WireError::invalid("device pairing approval denied")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_nodes_words_come_after_ours_and_are_one_short_line() {
+        let refusal = || command_not_allowed("screen.snapshot", "linux", CommandBar::NotDeclared);
+        let ours = "node command not allowed: the node (platform: linux) does not support \"screen.snapshot\"";
+        for (reason, expected) in [
+            ("there is no display", "; the node says: there is no display".to_owned()),
+            (" \n", String::new()),
+            ("a\n\x1b[2Jb", "; the node says: a··[2Jb".to_owned()),
+            (&"x".repeat(500), format!("; the node says: {}…", "x".repeat(200))),
+        ] {
+            let told = with_reason_of_node(refusal(), reason);
+            assert_eq!(told.message, format!("{ours}{expected}"), "{reason:?}");
+            assert_eq!((told.code, told.details), (refusal().code, refusal().details));
+        }
+    }
 }

@@ -4,7 +4,7 @@ use atoll_tests::mesh::{Pipe, TOKEN};
 use atoll_tests::wait::{until, within};
 use serde_json::{Value, json};
 
-use super::{Home, words};
+use super::{Home, refusal, words};
 use crate::camera::broken::{reason, watch};
 
 atoll_tests::over_every_pipe! {
@@ -66,6 +66,12 @@ async fn an_allow_is_declared_at_once_and_works_when_the_gateways_owner_approves
         why.contains("node.json").then_some(())
     })
     .await;
+    let error = refusal(&home.mesh, "home", "camera.list").await;
+    let (known, next) = (
+        "does not support \"camera.list\"; the node says: ",
+        "atoll-node allow camera.list",
+    );
+    assert!(error.contains(known) && error.contains(next), "{error}");
     // Back again needs nobody: it was approved.
     home.say(&["ask", "camera.list"]).await;
     offers(&home, "camera.list", true).await;

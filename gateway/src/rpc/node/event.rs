@@ -11,7 +11,7 @@ use super::super::{Answer, Ask, done};
 use super::own_node;
 use crate::clock;
 use crate::house::House;
-use crate::hub::Broadcast;
+use crate::hub::{Broadcast, MissingCommand};
 
 /// Whether a report did anything, and the word for it.
 type Taken = (bool, &'static str);
@@ -62,16 +62,8 @@ async fn host_stats(house: &House, node: DeviceId, payload: Option<&Json>) -> Ta
 
 /// What a node says that it does not offer, for whoever looks at it.
 async fn missing(house: &House, node: DeviceId, payload: Option<&Json>) -> Taken {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Missing {
-        #[serde(rename = "command")]
-        _command: String,
-        #[serde(rename = "why")]
-        _why: String,
-    }
     let payload = payload.filter(|payload| payload.as_str().len() <= MISSING_BYTES);
-    let Some(payload) = payload.filter(|payload| payload.read::<Vec<Missing>>().is_ok()) else {
+    let Some(payload) = payload.filter(|payload| payload.read::<Vec<MissingCommand>>().is_ok()) else {
         return BAD_PAYLOAD;
     };
     house.hub.missing_commands(node, payload.clone()).await;
