@@ -11,9 +11,11 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::camera::{Studio, message};
+use crate::consent::refusal;
 
 mod cli;
 mod moving;
+mod text;
 
 atoll_tests::over_every_pipe! {
     a_screen_is_seen_as_it_is_now,
@@ -60,14 +62,14 @@ fn exact() -> Value {
     json!({"format": "png"})
 }
 
-fn pixel(picture: &Preview, x: u32, y: u32) -> u32 {
+pub(crate) fn pixel(picture: &Preview, x: u32, y: u32) -> u32 {
     let at = (y * picture.width + x) as usize * 3;
     let [red, green, blue] = [0, 1, 2].map(|colour| u32::from(picture.rgb[at + colour]));
     red << 16 | green << 8 | blue
 }
 
 /// Whether two colours look the same after a lossy way.
-fn is_like(seen: u32, painted: u32) -> bool {
+pub(crate) fn is_like(seen: u32, painted: u32) -> bool {
     let part = |colour: u32, shift: u32| colour >> shift & 0xFF;
     [0, 8, 16]
         .iter()
@@ -224,8 +226,8 @@ async fn a_locked_display_opens_with_its_file_alone_and_odd_colours_are_named() 
 
 #[tokio::test]
 async fn a_node_without_a_display_declares_nothing_and_says_what_is_missing() {
-    let mesh = Mesh::start().await;
-    let node = Node::prepare(&mesh.target(), "headless", &[]);
+    let mesh = Mesh::with(&gateway_allows()).await;
+    let mut node = Node::prepare(&mesh.target(), "headless", &[]);
     node.rules(&owner_allows(json!({})));
     let doctor = node.doctor().await;
     let rows = doctor["capabilities"].as_array().expect("rows");
@@ -238,6 +240,16 @@ async fn a_node_without_a_display_declares_nothing_and_says_what_is_missing() {
             .is_some_and(|why| why.contains("neither DISPLAY nor"))
     };
     assert!(missing.len() == 4 && missing.iter().all(says_it), "{row}");
+
+    // Whoever calls it nevertheless hears the same, after the words that clients of OpenClaw know.
+    node.run();
+    let _node = mesh.admit("headless", node).await;
+    let known = "the node (platform: linux) does not support \"screen.record\"; the node says: there is no display";
+    let error = refusal(&mesh, "headless", "screen.record").await;
+    assert!(error.contains(known), "{error}");
+    let error = refusal(&mesh, "headless", "screen.snapshot").await;
+    let next = "start it in the desktop session, or name an X display in node.json";
+    assert!(error.contains("there is no display") && error.contains(next), "{error}");
 }
 
 #[tokio::test]

@@ -5,7 +5,9 @@ use std::path::Path;
 use tokio::process::Command;
 use x11rb::connection::Connection;
 use x11rb::protocol::randr::{ConnectionExt as _, MonitorInfo};
-use x11rb::protocol::xproto::{ConnectionExt as _, CreateWindowAux, Window, WindowClass};
+use x11rb::protocol::xproto::{
+    Char2b, ConnectionExt as _, CreateGCAux, CreateWindowAux, Drawable, ImageFormat, Window, WindowClass,
+};
 use x11rb::rust_connection::RustConnection;
 
 use crate::program::Program;
@@ -15,6 +17,25 @@ pub type Area = (i16, i16, u16, u16);
 
 /// Red, green and blue, as in `0xff8000`.
 pub type Colour = u32;
+
+/// One that every server brings along.
+const FONT: &[u8] = b"fixed";
+
+const WHITE: Colour = 0xFF_FF_FF;
+const BLACK: Colour = 0;
+
+/// A line of text, and the pixels that it is made of.
+#[derive(Debug)]
+pub struct Letters {
+    text: String,
+    /// Pixels.
+    pub width: u16,
+    /// Pixels.
+    pub height: u16,
+    baseline: i16,
+    /// Which of them are ink, row by row.
+    pub ink: Vec<bool>,
+}
 
 /// A running server on a display that nobody else has.
 #[derive(Debug)]
@@ -94,6 +115,67 @@ impl Painter {
         connection.map_window(window).expect("sent");
         self.settle();
         window
+    }
+
+    /// A line of text as the server's own font draws it.
+    ///
+    /// # Panics
+    /// When the server has no fonts.
+    pub fn letters(&self, text: &str) -> Letters {
+        let connection = &self.connection;
+        let font = connection.generate_id().expect("a number");
+        connection.open_font(font, FONT).expect("sent");
+        let characters: Vec<_> = text.bytes().map(|byte| Char2b { byte1: 0, byte2: byte }).collect();
+        let measured = connection.query_text_extents(font, &characters).expect("sent");
+        let measured = measured.reply().expect("a font");
+        connection.close_font(font).expect("sent");
+        let mut letters = Letters {
+            text: text.to_owned(),
+            width: u16::try_from(measured.overall_width).expect("short"),
+            height: measured.font_ascent.strict_add(measured.font_descent).cast_unsigned(),
+            baseline: measured.font_ascent,
+            ink: Vec::new(),
+        };
+        letters.ink = self.drawn(&letters);
+        letters
+    }
+
+    /// Writes it there, white on black, above everything else.
+    pub fn write(&self, screen: usize, (left, top): (i16, i16), letters: &Letters) {
+        let window = self.paint(screen, (left, top, letters.width, letters.height), BLACK);
+        self.draw(window, letters);
+        self.settle();
+    }
+
+    fn draw(&self, place: Drawable, letters: &Letters) {
+        let connection = &self.connection;
+        let [font, pen] = [(), ()].map(|()| connection.generate_id().expect("a number"));
+        connection.open_font(font, FONT).expect("sent");
+        let look = CreateGCAux::new().font(font).foreground(WHITE).background(BLACK);
+        connection.create_gc(pen, place, &look).expect("sent");
+        let text = letters.text.as_bytes();
+        connection
+            .image_text8(place, pen, 0, letters.baseline, text)
+            .expect("sent");
+        connection.free_gc(pen).expect("sent");
+        connection.close_font(font).expect("sent");
+    }
+
+    /// Which pixels are ink, drawn where nobody sees it.
+    fn drawn(&self, letters: &Letters) -> Vec<bool> {
+        let connection = &self.connection;
+        let screen = &connection.setup().roots[0];
+        let (width, height) = (letters.width, letters.height);
+        let sheet = connection.generate_id().expect("a number");
+        connection
+            .create_pixmap(screen.root_depth, sheet, screen.root, width, height)
+            .expect("sent");
+        self.draw(sheet, letters);
+        let image = connection.get_image(ImageFormat::Z_PIXMAP, sheet, 0, 0, width, height, u32::MAX);
+        let image = image.expect("sent").reply().expect("pixels");
+        connection.free_pixmap(sheet).expect("sent");
+        // 32 bits each: what is not black is ink.
+        image.data.chunks_exact(4).map(|pixel| pixel[1] != 0).collect()
     }
 
     /// Puts the pointer there.

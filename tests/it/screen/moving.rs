@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use atoll_capabilities::capture::preview;
+use atoll_capabilities::capture::{Preview, preview};
 use atoll_tests::mesh::Pipe;
 use atoll_tests::wait::{until, within};
 use atoll_tests::xserver::XServer;
@@ -18,14 +18,19 @@ use crate::camera::moving::{begin, left_nothing, pictures, probe};
 const FIRST: u32 = 0xFF_80_00;
 const THEN: u32 = 0x00_40_FF;
 
-/// The colour in the middle of a film, so many seconds after its beginning.
-async fn colour_at(film: &Path, seconds: &str) -> u32 {
+/// What a film shows, so many seconds after its beginning.
+pub(super) async fn picture_at(film: &Path, seconds: &str) -> Preview {
     let mut command = Command::new("ffmpeg");
     command.args(["-v", "error", "-ss", seconds, "-i"]).arg(film);
     command.args(["-frames:v", "1", "-c:v", "png", "-f", "image2pipe", "-"]);
     let output = within("ffmpeg", command.output()).await.expect("ffmpeg");
     let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
-    let picture = preview(&output.stdout, u32::MAX).unwrap_or_else(|| panic!("no picture at {seconds}: {complaint}"));
+    preview(&output.stdout, u32::MAX).unwrap_or_else(|| panic!("no picture at {seconds}: {complaint}"))
+}
+
+/// The colour in the middle of it.
+async fn colour_at(film: &Path, seconds: &str) -> u32 {
+    let picture = picture_at(film, seconds).await;
     pixel(&picture, picture.width / 2, picture.height / 2)
 }
 
