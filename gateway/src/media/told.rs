@@ -2,7 +2,7 @@
 //! in requests, each answered when there is room for the next. Knows nobody who watches.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use atoll_pairing::link::stream::{Chunk, StreamError};
@@ -10,6 +10,7 @@ use atoll_protocol::error::WireError;
 use atoll_protocol::frame::{Event, Frame};
 use atoll_protocol::id::{BlobId, DeviceId};
 use atoll_protocol::scope::Role;
+use atoll_protocol::shown::one_line;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
@@ -27,6 +28,9 @@ pub(crate) const CLOSE: &str = "node.stream.close";
 /// Parts on their way to those who watch; a node that is faster waits for its answers.
 const AHEAD: usize = 4;
 
+/// What those who watch hear of a node's words about the end, characters.
+const REASON_CHARS: usize = 300;
+
 /// A node that tells nothing for so long is done.
 const SILENCE: Duration = Duration::from_secs(30);
 
@@ -38,6 +42,8 @@ pub(crate) struct Told(Arc<Mutex<HashMap<String, Asked>>>);
 struct Asked {
     node: DeviceId,
     parts: mpsc::Sender<Chunk>,
+    /// Why the node broke it off, if it did.
+    broken: Arc<OnceLock<WireError>>,
 }
 
 impl Told {
@@ -48,14 +54,16 @@ impl Told {
     /// Asks a node for the stream that a result of its named so.
     pub(crate) async fn ask(&self, hub: &Hub, node: DeviceId, blob: &BlobId) -> Telling {
         let (parts, told) = mpsc::channel(AHEAD);
+        let broken = Arc::default();
         let telling = Telling {
             all: self.clone(),
             hub: hub.clone(),
             node,
             id: uuid::Uuid::new_v4().to_string(),
             told,
+            broken: Arc::clone(&broken),
         };
-        self.lock().insert(telling.id.clone(), Asked { node, parts });
+        self.lock().insert(telling.id.clone(), Asked { node, parts, broken });
         let open = json!({"streamId": telling.id, "nodeId": node, "blobId": blob});
         say(hub, node, OPEN, open).await;
         telling
@@ -74,11 +82,14 @@ impl Told {
         }
     }
 
-    /// A node has nothing more to tell.
-    pub(crate) fn end(&self, node: DeviceId, id: &str) {
+    /// A node has nothing more to tell; with a reason, before its time.
+    pub(crate) fn end(&self, node: DeviceId, id: &str, reason: Option<&str>) {
         let mut all = self.lock();
-        if all.get(id).is_some_and(|asked| asked.node == node) {
-            all.remove(id);
+        if all.get(id).is_none_or(|asked| asked.node != node) {
+            return;
+        }
+        if let (Some(asked), Some(reason)) = (all.remove(id), reason) {
+            let _ = asked.broken.set(WireError::unavailable(one_line(reason, REASON_CHARS)));
         }
     }
 }
@@ -91,20 +102,24 @@ pub(crate) struct Telling {
     node: DeviceId,
     id: String,
     told: mpsc::Receiver<Chunk>,
+    broken: Arc<OnceLock<WireError>>,
 }
 
 impl Telling {
     /// The next part.
     ///
     /// # Errors
-    /// The node has ended it ([`StreamError::Over`]), or says nothing any more.
+    /// The node has ended it ([`StreamError::Over`]), broke it off ([`StreamError::Refused`], in its words), or says nothing any more.
     pub(crate) async fn next(&mut self) -> Result<Chunk, StreamError> {
         let part = tokio::time::timeout(SILENCE, self.told.recv()).await;
         let silent = |_| {
             let message = format!("the node sent nothing for {} s", SILENCE.as_secs());
             WireError::unavailable(message)
         };
-        part.map_err(silent)?.ok_or(StreamError::Over)
+        part.map_err(silent)?.ok_or_else(|| match self.broken.get() {
+            Some(why) => StreamError::Refused(why.clone()),
+            None => StreamError::Over,
+        })
     }
 }
 
@@ -171,14 +186,25 @@ mod tests {
         let ahead = timeout(SILENCE / 2, told.part(NODE, &id, part("b"))).await;
         assert!(ahead.is_err(), "it waits until there is room");
         assert_eq!(telling.next().await, Ok(part("a")));
-        told.end(OTHER, &id);
+        told.end(OTHER, &id, None);
         assert!(told.part(NODE, &id, part("c")).await, "another node ends nothing");
-        told.end(NODE, &id);
+        told.end(NODE, &id, None);
         for expected in ["a", "a", "a", "c"] {
             assert_eq!(telling.next().await, Ok(part(expected)));
         }
         assert_eq!(telling.next().await, Err(StreamError::Over));
         assert!(!told.part(NODE, &id, part("late")).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_breaks_off_is_heard_after_what_came_before_it() {
+        let told = Told::default();
+        let mut telling = told.ask(&hub(), NODE, &BlobId::new("cam").expect("an id")).await;
+        assert!(told.part(NODE, &telling.id, part("a")).await);
+        told.end(NODE, &telling.id, Some("CANCELLED: paused\n\x1b[2J"));
+        assert_eq!(telling.next().await, Ok(part("a")));
+        let why = WireError::unavailable("CANCELLED: paused··[2J");
+        assert_eq!(telling.next().await, Err(StreamError::Refused(why)));
     }
 
     #[tokio::test(start_paused = true)]

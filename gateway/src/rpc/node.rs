@@ -78,7 +78,8 @@ pub(super) async fn stream_part(house: &House, ask: Ask) -> Answer {
 pub(super) async fn stream_end(house: &House, ask: Ask) -> Answer {
     let node = own_node(house, &ask).await?;
     let params: StreamEnd = ask.read()?;
-    house.ring.live.told.end(node, params.stream_id.as_str());
+    let told = &house.ring.live.told;
+    told.end(node, params.stream_id.as_str(), params.reason.as_deref());
     done(json!({"ok": true}))
 }
 

@@ -172,6 +172,8 @@ closed! {
     pub struct StreamEnd {
         /// The stream, as `node.stream.open` called it.
         stream_id: Text;
+        /// Why, where it did not end as it should: `CODE: sentence`.
+        reason?: String,
     }
 
     /// `node.skills.update`, from a node.

@@ -82,7 +82,7 @@ class Page {
     section("title").textContent = this.kept.name;
     element("name", HTMLInputElement).value = this.kept.name;
     notice.start(() => location.reload());
-    banner.start(() => this.stop());
+    banner.start(() => this.stop("stopped it"));
     this.manage();
     this.messages();
     element("pair-form", HTMLFormElement).addEventListener("submit", (event) => {
@@ -166,10 +166,11 @@ class Page {
     [this.kept.token, this.kept.code] = [token, null];
   }
 
-  /** Ends what runs: all of it, or one command. */
-  private stop(command?: string): void {
-    this.calls?.stop(command);
-    if (command === undefined || command === "camera.stream") stream.stop();
+  /** Ends what runs, since the owner did that: all of it, or one command. */
+  private stop(did: string, command?: string): void {
+    const why = new Fault("CANCELLED", `the owner of the phone ${did}`);
+    this.calls?.stop(why, command);
+    if (command === undefined || command === "camera.stream") stream.stop(why);
   }
 
   private cards(): void {
@@ -177,7 +178,7 @@ class Page {
     drawSwitches(COMMANDS, this.kept.consent, (command, choice) => {
       this.kept.consent = writeConsent(this.kept.consent, command, choice);
       void store.write("consent", this.kept.consent);
-      if (choice === "deny") this.stop(command);
+      if (choice === "deny") this.stop(`switched ${command} off`, command);
     });
   }
 
@@ -195,7 +196,7 @@ class Page {
     const pause = button("pause", () => {
       this.kept.isPaused = !this.kept.isPaused;
       void store.write("paused", this.kept.isPaused);
-      if (this.kept.isPaused) this.stop();
+      if (this.kept.isPaused) this.stop("has paused it");
       drawPause();
     });
     const drawPause = () => {
@@ -220,7 +221,7 @@ class Page {
   }
 
   private async leave(): Promise<void> {
-    this.stop();
+    this.stop("has left the gateway");
     this.link?.end();
     await store.forgetAll();
     location.reload();

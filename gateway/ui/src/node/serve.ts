@@ -78,10 +78,9 @@ export class Calls {
   }
 
   /** Ends all that runs, or one command, because the owner says so. */
-  stop(command?: string): void {
+  stop(why: Fault, command?: string): void {
     for (const call of this.open.values()) {
-      const isMeant = command === undefined || call.command === command;
-      if (isMeant) call.stop.abort(new Fault("CANCELLED", "the owner of the phone stopped it"));
+      if (command === undefined || call.command === command) call.stop.abort(why);
     }
   }
 }

@@ -82,14 +82,21 @@ export function event(name: string, payload: Record<string, unknown>): void {
   const film = typeof blob === "string" ? films.get(blob) : undefined;
   const gateway = link();
   if (!gateway) return;
-  if (!film || film.isWatched) void gateway.request("node.stream.end", { streamId: stream }).catch(() => {});
-  else void tell(gateway, stream, film);
+  if (film && !film.isWatched) void tell(gateway, stream, film);
+  else end(gateway, stream, new Fault("STREAM_OVER", "there is no such stream on this phone any more"));
+}
+
+/** Says that it is over, and why where it did not end as it should. */
+function end(gateway: Link, streamId: string, fault: Fault | null): void {
+  const why = fault ? { reason: `${fault.code}: ${fault.message}` } : {};
+  void gateway.request("node.stream.end", { streamId, ...why }).catch(() => {});
 }
 
 async function tell(gateway: Link, stream: string, film: Film): Promise<void> {
   film.isWatched = true;
   watched.set(stream, film);
   const { signal } = film.stop;
+  let fault: Fault | null = null;
   try {
     for (;;) {
       if (signal.aborted) throw stopped(signal);
@@ -100,12 +107,14 @@ async function tell(gateway: Link, stream: string, film: Film): Promise<void> {
       if (answer["wanted"] !== true) break;
       await pause(signal, Math.max(0, 1000 / film.fps - (performance.now() - begun)));
     }
-  } catch {
-    // The link was lost, the owner stopped it, or it was closed: it is over either way.
+  } catch (thrown) {
+    // Its time was over, or nobody watches: as it should.
+    const isMeant = signal.aborted && !(signal.reason instanceof Fault);
+    fault = isMeant ? null : Fault.of(thrown);
   }
   watched.delete(stream);
   film.stop.abort();
-  await gateway.request("node.stream.end", { streamId: stream }).catch(() => {});
+  end(gateway, stream, fault);
 }
 
 /** One picture as a part; its length is named, so that nobody has to look for the boundary. */
@@ -120,8 +129,8 @@ function part(jpeg: Uint8Array): Uint8Array {
 }
 
 /** Ends all of them, because the owner says so. */
-export function stop(): void {
-  for (const film of [...films.values()]) film.stop.abort();
+export function stop(why: Fault): void {
+  for (const film of [...films.values()]) film.stop.abort(why);
 }
 
 export const STREAMS: Command[] = [
