@@ -7,6 +7,8 @@ import { base64 } from "./signature.ts";
 
 /** How long a camera may take to give its first picture. */
 const FIRST_PICTURE_MS = 8_000;
+/** How long a torch takes to shine, and the picture to get used to it. */
+const TORCH_MS = 700;
 
 interface Source {
   key: string;
@@ -54,7 +56,11 @@ export async function open(params: Params, signal: AbortSignal): Promise<Picture
     if (source === opening) source = null;
   };
   try {
-    if (Object.hasOwn(params, "torch")) await torch(opened.stream, flag(params, "torch", false));
+    if (Object.hasOwn(params, "torch")) {
+      const isOn = flag(params, "torch", false);
+      await torch(opened.stream, isOn);
+      if (isOn) await pause(signal, TORCH_MS);
+    }
     await unlessStopped(signal, Promise.resolve());
   } catch (fault) {
     close();

@@ -57,19 +57,30 @@ function duration(call: Call): number {
   return number(call.params, "durationMs", { least: 100, most: LONGEST_MS, usual: 3_000 });
 }
 
+async function microphone(): Promise<MediaStream> {
+  if (!mayHear()) throw new Fault("MIC_DISABLED", "sound is off; it is switched on beside audio.record in the page on the phone");
+  return await media({ audio: true }, "MIC");
+}
+
 async function clip(call: Call): Promise<unknown> {
   const durationMs = duration(call);
-  const wantsSound = flag(call.params, "includeAudio", true) && mayHear();
+  const wantsSound = flag(call.params, "includeAudio", true);
   const picture = await open(call.params, call.signal);
   let sound: MediaStream | null = null;
+  let audioMissing: string | undefined;
   try {
     // A clip without sound is better than none: a phone may have no microphone to give.
-    if (wantsSound) sound = await media({ audio: true }, "MIC").catch(() => null);
+    if (wantsSound) {
+      sound = await microphone().catch((thrown: unknown) => {
+        audioMissing = Fault.of(thrown).message;
+        return null;
+      });
+    }
     const stream = new MediaStream([...picture.stream.getVideoTracks(), ...(sound?.getAudioTracks() ?? [])]);
     const mimeType = format(sound ? VIDEO : SILENT);
     const recorded = await record(stream, mimeType, durationMs, call.signal);
     const { videoWidth: width, videoHeight: height } = picture.video;
-    return { format: container(mimeType), ...recorded, hasAudio: sound !== null, width, height };
+    return { format: container(mimeType), ...recorded, hasAudio: sound !== null, audioMissing, width, height };
   } finally {
     for (const track of sound?.getTracks() ?? []) track.stop();
     picture.close();
