@@ -8,9 +8,12 @@ use atoll_tests::wait::until;
 use atoll_tests::wire::Wire;
 use serde_json::{Value, json};
 
+mod app;
 mod camera;
+mod hardware;
 mod looks;
 mod pairing;
+mod permission;
 mod screen;
 mod terminal;
 

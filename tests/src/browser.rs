@@ -17,7 +17,7 @@ use crate::program::Program;
 use crate::wait::{PATIENCE, until, until_time, within};
 
 /// Without these it asks for things, speaks to its maker, or needs a graphics card.
-const ARGUMENTS: [&str; 16] = [
+const ARGUMENTS: [&str; 15] = [
     "--headless=new",
     "--no-sandbox",
     "--disable-gpu",
@@ -28,7 +28,6 @@ const ARGUMENTS: [&str; 16] = [
     "--disable-default-apps",
     "--autoplay-policy=no-user-gesture-required",
     "--use-fake-device-for-media-stream",
-    "--use-fake-ui-for-media-stream",
     "--remote-debugging-port=0",
     "--password-store=basic",
     "--hide-scrollbars",
@@ -37,11 +36,15 @@ const ARGUMENTS: [&str; 16] = [
     "--ignore-certificate-errors",
 ];
 
+/// Camera and microphone without a question.
+const UNASKED: &str = "--use-fake-ui-for-media-stream";
+
 /// A browser with a profile that outlives it.
 #[derive(Debug)]
 pub struct Browser {
     profile: TempDir,
     camera: Option<PathBuf>,
+    is_strict: bool,
     running: Option<Running>,
 }
 
@@ -62,9 +65,22 @@ impl Browser {
     /// # Panics
     /// When there is no room for a profile.
     pub async fn start(camera: Option<&Path>) -> Self {
+        Self::with(camera, false).await
+    }
+
+    /// Starts one that gives no page anything but what [`Browser::permit`] grants it.
+    ///
+    /// # Panics
+    /// When there is no room for a profile.
+    pub async fn start_strict() -> Self {
+        Self::with(None, true).await
+    }
+
+    async fn with(camera: Option<&Path>, is_strict: bool) -> Self {
         let mut browser = Self {
             profile: tempfile::tempdir().expect("a temporary folder"),
             camera: camera.map(Path::to_owned),
+            is_strict,
             running: None,
         };
         browser.run().await;
@@ -82,6 +98,9 @@ impl Browser {
         isolate(&mut command, self.profile.path());
         command.args(ARGUMENTS).arg("about:blank");
         command.arg(format!("--user-data-dir={}", self.profile.path().display()));
+        if !self.is_strict {
+            command.arg(UNASKED);
+        }
         if let Some(film) = &self.camera {
             command.arg(format!("--use-file-for-fake-video-capture={}", film.display()));
         }
@@ -144,6 +163,18 @@ impl Browser {
         let reply = running.call(method, params).await;
         running.session = session;
         reply
+    }
+
+    /// What its user says to the pages of an origin who want such a thing: `granted` or `denied`.
+    pub async fn permit(&mut self, origin: &str, permission: &str, setting: &str) {
+        let answer = json!({"origin": origin, "permission": {"name": permission}, "setting": setting});
+        self.call_browser("Browser.setPermission", answer).await;
+    }
+
+    /// Runs a script in every page from now on, before its own ones.
+    pub async fn run_first(&mut self, script: &str) {
+        let script = json!({"source": script});
+        self.call("Page.addScriptToEvaluateOnNewDocument", script).await;
     }
 
     /// Opens an address and waits for its document.

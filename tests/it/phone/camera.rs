@@ -7,10 +7,12 @@ use std::process::Stdio;
 use atoll_tests::wait::{until, within};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
 use super::Phone;
+use crate::camera::{reason, watch};
 
 /// Colours side by side.
 type Code = [[u8; 3]; 4];
@@ -98,7 +100,7 @@ async fn run(mut command: Command) -> Vec<u8> {
     output.stdout
 }
 
-fn bytes(reply: &Value) -> Vec<u8> {
+pub(super) fn bytes(reply: &Value) -> Vec<u8> {
     STANDARD
         .decode(reply["base64"].as_str().expect("base64"))
         .expect("base64")
@@ -155,33 +157,49 @@ async fn an_operator_sees_through_the_camera_of_a_phone_and_it_is_off_again_afte
     kinds.sort();
     assert_eq!(kinds, ["audio", "video"]);
     film.is_seen_in(&bytes(&clip)).await;
+    assert_eq!(clip.get("audioMissing"), None);
+    let sound = phone
+        .call("audio.record", json!({"durationMs": 800}))
+        .await
+        .expect("sound");
+    assert_eq!(
+        probed(&bytes(&sound), film.folder.path()).await,
+        ["audio"],
+        "{}",
+        sound["format"]
+    );
+    assert!(sound["durationMs"].as_u64() >= Some(800), "{}", sound["durationMs"]);
     phone.switch("audio.record", "deny").await;
     let silent = phone
         .call("camera.clip", json!({"durationMs": 500}))
         .await
         .expect("a clip");
     assert_eq!(silent["hasAudio"], false, "the microphone is off");
+    let missing = silent["audioMissing"].as_str().expect("a reason");
+    assert!(missing.contains("switched on beside audio.record"), "{missing}");
     assert_eq!(probed(&bytes(&silent), film.folder.path()).await, ["video"]);
 
-    assert_eq!(phone.refused("audio.record", json!({})).await, "MIC_DISABLED");
-    assert_eq!(
-        phone.refused("camera.snap", json!({"torch": true})).await,
-        "TORCH_UNAVAILABLE"
-    );
-    assert_eq!(
-        phone.refused("camera.snap", json!({"maxWidth": "wide"})).await,
-        "INVALID_REQUEST"
-    );
-    assert_eq!(
-        phone
-            .refused("camera.snap", json!({"deviceId": "no such camera"}))
-            .await,
-        "CAMERA_UNAVAILABLE"
-    );
+    refusals(&mut phone).await;
     phone
         .browser
         .until("the camera to be off", "!document.querySelector('video.source')")
         .await;
+}
+
+/// What is asked of it in vain, while its microphone is off.
+async fn refusals(phone: &mut Phone) {
+    for (command, params, code) in [
+        ("audio.record", json!({}), "MIC_DISABLED"),
+        ("camera.snap", json!({"torch": true}), "TORCH_UNAVAILABLE"),
+        ("camera.snap", json!({"maxWidth": "wide"}), "INVALID_REQUEST"),
+        (
+            "camera.snap",
+            json!({"deviceId": "no such camera"}),
+            "CAMERA_UNAVAILABLE",
+        ),
+    ] {
+        assert_eq!(phone.refused(command, params).await, code, "{command}");
+    }
 }
 
 #[tokio::test]
@@ -266,6 +284,39 @@ async fn a_live_picture_is_watched_by_two_and_ends_with_the_last_of_them() {
         (gone.status() == 404).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn whoever_watches_a_phone_hears_why_its_owner_ended_it() {
+    let mut phone = Phone::pair(None).await;
+    for (end, words) in [
+        ("#stop", "the owner of the phone stopped it"),
+        ("#pause", "the owner of the phone has paused it"),
+        ("", "the owner of the phone switched camera.stream off"),
+    ] {
+        phone.switch("camera.stream", "allow").await;
+        let started = phone.call("camera.stream", json!({"fps": 10})).await.expect("a stream");
+        let live = started["blob"]["id"].as_str().expect("a name");
+        let url = format!("{}/media/{live}", phone.mesh.target().http());
+        let mut body = watch(url.parse().expect("an address")).await;
+        within("a picture", body.frame())
+            .await
+            .expect("pictures")
+            .expect("a part");
+        match end {
+            "" => phone.switch("camera.stream", "deny").await,
+            button => phone.browser.press(button).await,
+        }
+        let told = within("the end", reason(&mut body)).await;
+        assert_eq!(told, format!("CANCELLED: {words}"));
+        phone
+            .browser
+            .until("the camera to be off", "!document.querySelector('video.source')")
+            .await;
+        if end == "#pause" {
+            phone.browser.press("#pause").await;
+        }
+    }
 }
 
 /// The next pictures of a stream.
