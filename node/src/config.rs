@@ -1,6 +1,6 @@
 //! Everything the daemon needs to know, out of the command line and the environment. Reads no file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -96,11 +96,38 @@ pub fn host_name() -> String {
 
 /// Platform and device family in the words that OpenClaw's command policy knows, and that must not change between connects.
 pub fn platform() -> (&'static str, &'static str) {
-    match std::env::consts::OS {
+    platform_of(std::env::consts::OS, Path::new("/system"))
+}
+
+/// `system` is where Android has its own files: a static program for Linux runs there too, and is the same kind of node as one that was
+/// built there.
+fn platform_of(os: &'static str, system: &Path) -> (&'static str, &'static str) {
+    let is_android = || {
+        ["build.prop", "bin/app_process"]
+            .iter()
+            .any(|file| system.join(file).exists())
+    };
+    match os {
+        "linux" if is_android() => ("android", "Android"),
         "linux" => ("linux", "Linux"),
         "macos" => ("macos", "Mac"),
         "windows" => ("windows", "Windows"),
         "android" => ("android", "Android"),
         other => (other, ""),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_for_linux_knows_that_it_runs_on_android() {
+        let system = tempfile::tempdir().expect("a folder");
+        assert_eq!(platform_of("linux", system.path()), ("linux", "Linux"));
+        std::fs::write(system.path().join("build.prop"), "").expect("room");
+        assert_eq!(platform_of("linux", system.path()), ("android", "Android"));
+        assert_eq!(platform_of("android", Path::new("/nowhere")), ("android", "Android"));
+        assert_eq!(platform_of("macos", system.path()), ("macos", "Mac"));
     }
 }

@@ -369,6 +369,8 @@ fn is_filled(cap: &str, commands: &[String]) -> bool {
 fn in_tables(platform: Platform, native: bool, declared: &Surface, command: &str) -> bool {
     platform.defaults().iter().any(|table| table.contains(&command))
         || (native && NATIVE.contains(&command))
+        // Termux makes a phone a host like any other.
+        || (native && platform == Platform::Android && DESKTOP_HOST.contains(&command))
         || (TALK.contains(&command) && talks(declared))
 }
 

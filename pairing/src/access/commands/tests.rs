@@ -128,6 +128,20 @@ fn our_own_linux_node_tells_what_machine_it_is() {
 }
 
 #[test]
+fn our_own_node_on_android_is_a_host_once_that_was_approved() {
+    let policy = CommandPolicy::default();
+    let approved = facts(&client(NATIVE_CLIENT, "android", "Android"), &["system.run"]);
+    assert_eq!(policy.check(&approved, "system.run"), Ok(()));
+    let unapproved = NodeFacts {
+        approved: Surface::default(),
+        ..approved
+    };
+    assert!(policy.check(&unapproved, "system.run").is_err());
+    let page = facts(&client("node-host", "android", "Android"), &["system.run"]);
+    assert!(policy.check(&page, "system.run").is_err(), "a page runs nothing");
+}
+
+#[test]
 fn what_listens_or_reads_needs_a_word_of_the_gateways_owner_and_what_shows_or_says_does_not() {
     let native = client(NATIVE_CLIENT, "linux", "Linux");
     for (command, is_let_through) in [
