@@ -11,11 +11,11 @@ use atoll_tests::tree::{files, root};
 const OTHERS: [&str; 2] = ["ssh", "git"];
 
 /// The lines of the fenced blocks in that language.
-fn fenced<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
+pub(crate) fn fenced<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
     let mut lines = Vec::new();
     let mut inside = false;
     for line in text.lines() {
-        match line.strip_prefix("```") {
+        match line.trim_start().strip_prefix("```") {
             Some(opened) => inside = !inside && opened == language,
             None if inside && !line.trim().is_empty() => lines.push(line),
             None => {}

@@ -27,5 +27,6 @@ mod screen;
 mod senses;
 mod shape;
 mod telegram;
+mod termux;
 mod tidy;
 mod vivid;
