@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use atoll_tests::mesh::Pipe;
 use atoll_tests::program::Program;
 use atoll_tests::wait::{until, within};
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
 
@@ -104,6 +104,31 @@ async fn a_button_of_a_real_notification_answers() {
     home.say(&["answer", &id, "no"]).await;
     words(operator.answer(&call).await).expect_err("denied");
     session.shows(0).await;
+}
+
+#[tokio::test]
+async fn the_use_of_a_camera_is_shown_on_the_desktop() {
+    let session = Session::start().await;
+    let environment = [("DBUS_SESSION_BUS_ADDRESS", session.bus.as_str())];
+    let rules = json!({"commands": {"camera": "allow"}});
+    let home = Home::with(Pipe::Quic, rules, &environment).await;
+    // What runs and looks at nothing is not shown.
+    let which = json!({"bins": ["sh"]});
+    home.call("system.which", which, 15_000).await.expect("allowed");
+    let photo = home.call("camera.snap", json!({"deviceId": "test"}), 15_000).await;
+    photo.expect("allowed");
+    session.shows(1).await;
+    session.control("close-all").await.expect("closed");
+    let history = session.control("history").await.expect("a history");
+    let history: Value = serde_json::from_str(&history).expect("JSON");
+    let shown = &history["data"][0];
+    assert_eq!(shown.as_array().map(Vec::len), Some(1), "{history}");
+    let text = |part: &str| shown[0][part]["data"].as_str().unwrap_or_default().to_owned();
+    assert_eq!(
+        (text("appname"), text("summary")),
+        ("atoll".to_owned(), "In use".to_owned())
+    );
+    assert!(text("body").starts_with("camera.snap, for "), "{history}");
 }
 
 #[tokio::test]
