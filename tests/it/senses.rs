@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 mod audio;
 mod clipboard;
+mod device;
 mod location;
 mod notify;
 

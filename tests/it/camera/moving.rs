@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use atoll_capabilities::camera::taken_at;
 use atoll_capabilities::capture::Splitter;
-use atoll_tests::mesh::{Pipe, TOKEN};
+use atoll_tests::mesh::{Mesh, Node, Pipe, TOKEN};
 use atoll_tests::wait::within;
+use atoll_tests::xserver::XServer;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
 use super::{Studio, age, message, photo};
+use crate::consent::refusal;
 
 atoll_tests::over_every_pipe! {
     a_stream_is_seen_live_and_ends_with_who_watches,
@@ -101,6 +103,42 @@ async fn a_clip_without_a_microphone_says_why_it_is_silent_and_one_that_breaks_o
         .expect_err("it broke off");
     assert!(message(&error).contains("exit status: 7"), "{error}");
     left_nothing(&mut studio).await;
+}
+
+#[tokio::test]
+async fn a_node_without_ffmpeg_offers_pictures_alone_and_says_what_clips_and_recordings_need() {
+    let server = XServer::start(&["64x48x24"]).await;
+    let allow = json!(["camera.snap", "camera.clip", "screen.record"]);
+    let mesh = Mesh::with(&json!({"gateway": {"nodes": {"commands": {"allow": allow}}}})).await;
+    let nothing = tempfile::tempdir().expect("a folder");
+    let path = [("PATH", nothing.path().to_str().expect("text"))];
+    let mut node = Node::prepare(&mesh.target(), "bare", &[]).with_environment(&path);
+    node.rules(&json!({
+        "commands": {"camera": "allow", "screen": "allow"},
+        "camera": {"testPattern": true, "default": "test"}, "screen": {"display": server.display},
+    }));
+    node.run();
+    let _node = mesh.admit("bare", node).await;
+    let id = mesh.connected("bare").await;
+    let mut operator = mesh.operator().await;
+    for command in ["camera.snap", "screen.snapshot"] {
+        let key = uuid::Uuid::new_v4().to_string();
+        let call = json!({"nodeId": id, "command": command, "timeoutMs": 15_000, "idempotencyKey": key});
+        operator.call("node.invoke", call).await.expect("a picture");
+    }
+    let row = operator
+        .call("node.describe", json!({"nodeId": id}))
+        .await
+        .expect("a node");
+    for command in ["camera.clip", "screen.record"] {
+        let declared = row["commands"].as_array().expect("a list");
+        assert!(!declared.iter().any(|one| one == command), "{declared:?}");
+        let why = refusal(&mesh, "bare", command).await;
+        assert!(
+            why.contains("there is no ffmpeg in PATH") && why.contains("apt install ffmpeg"),
+            "{why}"
+        );
+    }
 }
 
 /// No process of a clip runs on, and no file of one lies about.
