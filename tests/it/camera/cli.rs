@@ -3,11 +3,14 @@
 use std::path::Path;
 
 use atoll_capabilities::camera::taken_at;
-use atoll_capabilities::capture::Splitter;
-use atoll_tests::mesh::Pipe;
+use atoll_capabilities::capture::{Splitter, preview};
+use atoll_tests::mesh::{Mesh, Node, Pipe};
+use atoll_tests::wait::within;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
-use super::{Studio, photo};
+use super::{Studio, gateway_allows, owner_allows, photo};
 
 /// `atoll nodes camera` and what follows.
 fn camera<'a>(words: &[&'a str]) -> Vec<&'a str> {
@@ -62,6 +65,66 @@ async fn pictures_clips_and_live_views_come_to_the_command_line() {
     assert_eq!(ids, [json!("f"), json!("b")]);
 
     what_moves(&mut studio, folder.path()).await;
+}
+
+/// What is seen on a terminal of that kind when a picture is taken, and the picture as it was saved.
+async fn seen_on(terminal: (&str, &str)) -> (String, Vec<u8>) {
+    let mesh = Mesh::with_environment(&gateway_allows(), &[terminal]).await;
+    let mut node = Node::prepare(&mesh.target(), "studio", &[]);
+    node.rules(&owner_allows(json!({"testPattern": true})));
+    node.run();
+    let _node = mesh.admit("studio", node).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let saved = folder.path().join("a.jpg");
+    let mut snap = camera(&[
+        "snap",
+        "--node",
+        "studio",
+        "--device-id",
+        "test",
+        "--max-width",
+        "320",
+        "--out",
+    ]);
+    snap.push(saved.to_str().expect("text"));
+    let mut child = mesh.cli_on_terminal(&snap);
+    // A terminal that nobody types on is there all the same.
+    let _keys = child.stdin.take();
+    let output = within("the picture", child.wait_with_output()).await.expect("an end");
+    let seen = String::from_utf8(output.stdout).expect("text");
+    assert!(output.status.success(), "{seen}");
+    (seen, std::fs::read(saved).expect("saved"))
+}
+
+#[tokio::test]
+async fn a_picture_is_shown_on_a_terminal_that_can_and_on_no_other() {
+    let (seen, saved) = seen_on(("TERM_PROGRAM", "iTerm.app")).await;
+    let (_, sent) = seen.split_once("\x1b]1337;File=inline=1;").expect("a picture");
+    let (facts, text) = sent
+        .split_once('\x07')
+        .expect("its end")
+        .0
+        .split_once(':')
+        .expect("its bytes");
+    assert_eq!(facts, format!("size={};width=auto", saved.len()));
+    assert_eq!(STANDARD.decode(text).expect("base64"), saved);
+
+    let (seen, saved) = seen_on(("TERM", "xterm-kitty")).await;
+    let picture = preview(&saved, u32::MAX).expect("a picture");
+    let pieces = seen
+        .split("\x1b_G")
+        .skip(1)
+        .map(|piece| piece.split_once("\x1b\\").expect("its end").0);
+    let (heads, texts): (Vec<_>, String) = pieces.map(|piece| piece.split_once(';').expect("its bytes")).unzip();
+    let head = format!("a=T,f=24,q=2,s={},v={},m=1", picture.width, picture.height);
+    assert_eq!(
+        (heads.first().copied(), heads.last().copied()),
+        (Some(&*head), Some("m=0"))
+    );
+    assert!(STANDARD.decode(texts).expect("base64") == picture.rgb, "other pixels");
+
+    let (seen, _) = seen_on(("TERM", "xterm-256color")).await;
+    assert!(seen.contains("a.jpg") && !seen.contains('\x1b'), "{seen:?}");
 }
 
 async fn what_moves(studio: &mut Studio, folder: &Path) {
