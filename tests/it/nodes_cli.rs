@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader, Lines};
 use tokio::process::Child;
 
+mod many;
 pub(crate) mod top;
 
 atoll_tests::over_every_pipe! {
