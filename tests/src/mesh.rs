@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
 use crate::program::{Program, built};
-use crate::wait::{PATIENCE, until, until_time, within, within_time};
+use crate::wait::{PATIENCE, until, until_time, within};
 use crate::wire::{ALL_SCOPES, Refusal, Target, Wire, operator};
+
+mod cli;
 
 /// The shared secret of every mesh; long enough to be allowed anywhere.
 pub const TOKEN: &str = "a-shared-secret-of-the-tests-0123456789abcdef";
@@ -212,75 +214,6 @@ impl Mesh {
     pub async fn stop(&mut self) {
         self.gateway().terminate().await;
         self.gateway = None;
-    }
-
-    /// Runs `atoll` as the owner does on the gateway's machine.
-    ///
-    /// # Panics
-    /// When it does not end in time.
-    pub async fn cli(&self, arguments: &[&str]) -> Output {
-        self.cli_within(PATIENCE, arguments).await
-    }
-
-    /// [`Mesh::cli`], with another patience.
-    ///
-    /// # Panics
-    /// When it does not end in time.
-    pub async fn cli_within(&self, patience: Duration, arguments: &[&str]) -> Output {
-        let mut command = self.command();
-        command
-            .env_remove("ATOLL_GATEWAY_TOKEN")
-            .args(arguments)
-            .stdin(Stdio::null())
-            .kill_on_drop(true);
-        within_time(&format!("atoll {}", arguments.join(" ")), patience, command.output())
-            .await
-            .expect("a program that was built")
-    }
-
-    /// [`Mesh::cli`], begun, with pipes in the place of a terminal.
-    ///
-    /// # Panics
-    /// When there is no such program.
-    pub fn cli_begun(&self, arguments: &[&str]) -> Child {
-        let mut command = self.command();
-        command.env_remove("ATOLL_GATEWAY_TOKEN").args(arguments);
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        command.kill_on_drop(true).spawn().expect("a program that was built")
-    }
-
-    /// [`Mesh::cli`], begun on a terminal of its own: what is written to it is typed, what is read from it is seen.
-    ///
-    /// # Panics
-    /// When there is no `script`, which gives programs a terminal.
-    pub fn cli_on_terminal(&self, arguments: &[&str]) -> Child {
-        let typed = format!("exec '{}' {}", built("atoll").display(), arguments.join(" "));
-        let mut command = self.environment_of(Command::new("script"));
-        command
-            .env_remove("ATOLL_GATEWAY_TOKEN")
-            .args(["-qefc", &typed, "/dev/null"]);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
-        command.spawn().expect("script")
-    }
-
-    /// [`Mesh::cli`] with a command that succeeds and prints JSON.
-    ///
-    /// # Panics
-    /// When it fails or prints anything else.
-    pub async fn cli_json(&self, arguments: &[&str]) -> Value {
-        let output = self.cli(arguments).await;
-        let text = String::from_utf8_lossy(&output.stdout);
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        let shown = arguments.join(" ");
-        assert!(
-            output.status.success(),
-            "atoll {shown}: {}\n{text}\n{complaint}",
-            output.status
-        );
-        serde_json::from_str(&text).unwrap_or_else(|error| panic!("atoll {shown}: {error} in {text}"))
     }
 
     /// An operator with every scope, let in by the shared secret.

@@ -1,0 +1,82 @@
+//! `atoll` as the owner of a mesh runs it, on the gateway's machine and without any token.
+
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::process::{Child, Command};
+
+use super::Mesh;
+use crate::program::built;
+use crate::wait::{PATIENCE, within_time};
+
+impl Mesh {
+    /// Runs `atoll` as the owner does on the gateway's machine.
+    ///
+    /// # Panics
+    /// When it does not end in time.
+    pub async fn cli(&self, arguments: &[&str]) -> Output {
+        self.cli_within(PATIENCE, arguments).await
+    }
+
+    /// [`Mesh::cli`], with another patience.
+    ///
+    /// # Panics
+    /// When it does not end in time.
+    pub async fn cli_within(&self, patience: Duration, arguments: &[&str]) -> Output {
+        let mut command = self.command();
+        command
+            .env_remove("ATOLL_GATEWAY_TOKEN")
+            .args(arguments)
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        within_time(&format!("atoll {}", arguments.join(" ")), patience, command.output())
+            .await
+            .expect("a program that was built")
+    }
+
+    /// [`Mesh::cli`], begun, with pipes in the place of a terminal.
+    ///
+    /// # Panics
+    /// When there is no such program.
+    pub fn cli_begun(&self, arguments: &[&str]) -> Child {
+        let mut command = self.command();
+        command.env_remove("ATOLL_GATEWAY_TOKEN").args(arguments);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command.kill_on_drop(true).spawn().expect("a program that was built")
+    }
+
+    /// [`Mesh::cli`], begun on a terminal of its own: what is written to it is typed, what is read from it is seen.
+    ///
+    /// # Panics
+    /// When there is no `script`, which gives programs a terminal.
+    pub fn cli_on_terminal(&self, arguments: &[&str]) -> Child {
+        let typed = format!("exec '{}' {}", built("atoll").display(), arguments.join(" "));
+        let mut command = self.environment_of(Command::new("script"));
+        command
+            .env_remove("ATOLL_GATEWAY_TOKEN")
+            .args(["-qefc", &typed, "/dev/null"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        command.spawn().expect("script")
+    }
+
+    /// [`Mesh::cli`] with a command that succeeds and prints JSON.
+    ///
+    /// # Panics
+    /// When it fails or prints anything else.
+    pub async fn cli_json(&self, arguments: &[&str]) -> Value {
+        let output = self.cli(arguments).await;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        let shown = arguments.join(" ");
+        assert!(
+            output.status.success(),
+            "atoll {shown}: {}\n{text}\n{complaint}",
+            output.status
+        );
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("atoll {shown}: {error} in {text}"))
+    }
+}
