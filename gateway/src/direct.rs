@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use atoll_agent::message::Media;
 use atoll_agent::port::ToolReply;
-use atoll_agent::transcript::AppendError;
 use atoll_agent::turn::Outcome;
 use atoll_pairing::access::{self, Action, Denied, Kind, Method, Principal, ResolveApproval};
 use atoll_pairing::approval::Decision;
@@ -19,7 +18,6 @@ use crate::command::{self, Command, Usage, What};
 use crate::exec::Wanted;
 use crate::house::House;
 use crate::journal::calls::ToolKey;
-use crate::journal::sessions::SessionRow;
 use crate::select::SelectError;
 use crate::sessions::SessionError;
 
@@ -137,7 +135,7 @@ enum NotDone {
     #[error("{0}")]
     Node(#[from] SelectError),
     #[error("{0}.")]
-    NotReset(#[from] NotReset),
+    NotReset(#[from] SessionError),
     #[error("{0}.")]
     Unanswered(#[from] Unanswered),
     #[error("{} typed commands are running already; wait, or send /stop.", typed::AT_ONCE)]
@@ -284,34 +282,20 @@ async fn begin_anew(house: &House, asker: &Asker, reason: &'static str) -> Done 
     Ok("🆕 A new conversation begins.".to_owned())
 }
 
-/// Why a conversation did not begin anew.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum NotReset {
-    /// It cannot be opened.
-    #[error("the conversation cannot be opened: {0}")]
-    Session(#[from] SessionError),
-    /// It cannot be written.
-    #[error("the conversation cannot begin anew: {0}")]
-    Append(#[from] AppendError),
-    /// The task that writes was ended.
-    #[error("the gateway is going down")]
-    GoingDown,
-}
-
-/// Ends what runs in a session and begins it anew; gives its row, or none when there is no such session, which is new anyway.
+/// Ends what runs in a session and begins it anew; gives its new id, or none when there is no such session, which is new anyway.
 pub(crate) async fn reset(
     house: &House,
     session: &SessionKey,
     reason: &'static str,
-) -> Result<Option<SessionRow>, NotReset> {
+) -> Result<Option<String>, SessionError> {
     stop_session(house, session).await;
-    let Some((row, transcript)) = house.sessions.find(session).await? else {
+    let Some((_, transcript)) = house.sessions.find(session).await? else {
         return Ok(None);
     };
-    tokio::task::spawn_blocking(move || transcript.reset(reason))
-        .await
-        .map_err(|_| NotReset::GoingDown)??;
-    Ok(Some(row))
+    let begun = house
+        .sessions
+        .begin_anew(session.clone(), transcript, reason.to_owned());
+    begun.await.map(Some)
 }
 
 /// Ends what runs in a session and what waits in it; gives all of it.

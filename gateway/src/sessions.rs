@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use atoll_agent::transcript::{Header, OpenError, Transcript};
+use atoll_agent::transcript::{AppendError, Header, OpenError, Transcript};
 use atoll_channels::port::Place;
 use atoll_protocol::id::{AgentId, SessionKey};
 use atoll_protocol::json::Json;
@@ -43,6 +43,9 @@ pub enum SessionError {
     /// The file.
     #[error(transparent)]
     Transcript(#[from] OpenError),
+    /// It cannot be written.
+    #[error("the conversation cannot begin anew: {0}")]
+    Append(#[from] AppendError),
     /// The folder.
     #[error("the folder for conversations cannot be made: {0}")]
     Folder(#[from] std::io::Error),
@@ -189,6 +192,23 @@ impl Sessions {
     pub(crate) async fn count(&self, session: SessionKey, counts: Counts) {
         let count = move |db: &rusqlite::Connection| sessions::add(db, &session, &counts, clock::now()).map(drop);
         self.journal.post(Durability::Lazy, "session counts", count).await;
+    }
+
+    /// Begins a conversation anew; gives the id that it has from now on.
+    pub(crate) async fn begin_anew(
+        &self,
+        session: SessionKey,
+        transcript: Transcript,
+        reason: String,
+    ) -> Result<String, SessionError> {
+        let id = uuid::Uuid::new_v4().to_string();
+        let (new, known) = (id.clone(), id.clone());
+        tokio::task::spawn_blocking(move || transcript.reset(&reason, &new))
+            .await
+            .map_err(|_| SessionError::GoingDown)??;
+        let begin = move |db: &rusqlite::Connection| sessions::begin_anew(db, &session, &known, clock::now()).map(drop);
+        self.journal.write(Durability::Durable, begin).await?;
+        Ok(id)
     }
 
     /// Forgets a session. Its file stays, under another name.

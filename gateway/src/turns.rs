@@ -240,10 +240,10 @@ impl Turns {
         let Some(reason) = asked.or_else(due) else {
             return;
         };
-        let (transcript, why) = (transcript.clone(), reason.clone());
-        match tokio::task::spawn_blocking(move || transcript.reset(&why)).await {
-            Ok(Ok(())) => tracing::info!(session = %row.new.session, reason, "a conversation begins anew"),
-            Ok(Err(error)) => tracing::error!(session = %row.new.session, %error, "a conversation cannot begin anew"),
+        let session = row.new.session.clone();
+        let begun = self.sessions.begin_anew(session, transcript.clone(), reason.clone());
+        match begun.await {
+            Ok(_) => tracing::info!(session = %row.new.session, reason, "a conversation begins anew"),
             Err(error) => tracing::error!(session = %row.new.session, %error, "a conversation cannot begin anew"),
         }
     }

@@ -194,21 +194,23 @@ impl Transcript {
         Arc::strong_count(&self.inner) > 1
     }
 
-    /// The session's own id, from the header.
+    /// The session's own id: from the header, or from the latest reset.
     pub fn session_id(&self) -> String {
         self.lock().session_id.clone()
     }
 
-    /// Begins a new window: what came before stays in the file and is no longer shown. A turn that runs can append no more.
+    /// Begins a new window under another id: what came before stays in the file and is no longer shown. A turn that runs can append no
+    /// more.
     ///
     /// # Errors
     /// The disk.
-    pub fn reset(&self, reason: &str) -> Result<(), AppendError> {
+    pub fn reset(&self, reason: &str, session_id: &str) -> Result<(), AppendError> {
         let mut inner = self.lock();
         inner.generation += 1;
         inner.append(
             Body::Reset {
                 reason: reason.to_owned(),
+                session_id: Some(session_id.to_owned()),
             },
             None,
             now(),
@@ -302,8 +304,11 @@ impl Inner {
     }
 
     fn admit(&mut self, entry: Entry) {
-        if matches!(entry.body, Body::Reset { .. }) {
+        if let Body::Reset { session_id, .. } = &entry.body {
             self.window.clear();
+            if let Some(session_id) = session_id {
+                self.session_id.clone_from(session_id);
+            }
         }
         self.facts.count(&entry);
         self.last_id = Some(entry.id.clone());

@@ -142,6 +142,17 @@ pub fn add(db: &Connection, session: &SessionKey, more: &Counts, now: i64) -> Re
     Ok(changed == 1)
 }
 
+/// Gives a session that begins anew its id. False when the session is not in the index.
+///
+/// # Errors
+/// Any SQL error.
+pub fn begin_anew(db: &Connection, session: &SessionKey, id: &str, now: i64) -> Result<bool, JournalError> {
+    let changed = db
+        .prepare_cached("UPDATE sessions SET id = ?2, updated_at = ?3 WHERE session = ?1")?
+        .execute(params![session.as_str(), id, now])?;
+    Ok(changed == 1)
+}
+
 /// Notes where the session was last spoken from. False when the session is not in the index.
 ///
 /// # Errors

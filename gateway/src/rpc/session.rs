@@ -17,7 +17,7 @@ use serde_json::json;
 use super::{Answer, Ask, done};
 use crate::clock;
 use crate::config::{Agent, Config, Provider, SessionScope};
-use crate::direct::{self, NotReset};
+use crate::direct;
 use crate::house::House;
 use crate::journal::sessions::{self, ChatType, SessionRow as Row};
 use crate::route;
@@ -217,17 +217,11 @@ pub(super) async fn reset(house: &Arc<House>, ask: Ask) -> Answer {
     let (session, _) = named(house, &params.key, params.agent_id.as_deref())?;
     is_still(house, &session, params.expected_session_id.as_deref()).await?;
     let reason = params.reason.map_or("reset", |reason| reason.as_str());
-    let row = direct::reset(house, &session, reason)
-        .await
-        .map_err(|error| match error {
-            NotReset::Session(error) => failed(error),
-            NotReset::Append(_) | NotReset::GoingDown => WireError::unavailable(error.to_string()),
-        })?;
+    let id = direct::reset(house, &session, reason).await.map_err(failed)?;
     let by = ask.caller.principal.label();
     house
         .audit(by, "sessions.reset", session.to_string(), json!({"reason": reason}))
         .await;
-    let id = row.map(|row| row.id);
     let entry = json!({"sessionId": id, "updatedAt": clock::now_ms()}).into();
     done(SessionStarted {
         ok: true,

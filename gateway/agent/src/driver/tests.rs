@@ -404,7 +404,7 @@ async fn a_turn_that_a_reset_has_overtaken_appends_nothing() {
     let transcript = session.open();
     let overtaken = async {
         world.crashed.notified().await;
-        transcript.reset("new").expect("resets");
+        transcript.reset("new", "another").expect("resets");
     };
     let cancel = CancellationToken::new();
     let turn = run_turn(spec("run"), world.ports(), &transcript, cancel.clone());

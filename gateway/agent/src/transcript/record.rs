@@ -47,6 +47,8 @@ pub enum Body {
     Reset {
         /// `new`, `reset`, `idle`, …
         reason: String,
+        /// The session's id from here on; none: as before.
+        session_id: Option<String>,
     },
     /// Any other record, whole.
     Other(Json),
@@ -88,6 +90,8 @@ struct Line<'a> {
     first_kept: Option<String>,
     #[serde(default)]
     reason: Option<String>,
+    #[serde(default, rename = "sessionId")]
+    session_id: Option<String>,
 }
 
 /// A record whose message holds parts that are not known here; those are kept as text.
@@ -264,6 +268,7 @@ pub(super) fn read(text: &str) -> Option<Entry> {
         },
         "reset" => Body::Reset {
             reason: line.reason.take().unwrap_or_default(),
+            session_id: line.session_id.take(),
         },
         _ => Body::Other(Json::parse(text).ok()?),
     };
@@ -403,7 +408,13 @@ pub(super) fn line(entry: &Entry) -> Vec<u8> {
                 ("firstKeptEntryId", first_kept.clone().into()),
             ],
         ),
-        Body::Reset { reason } => ("reset", vec![("reason", reason.clone().into())]),
+        Body::Reset { reason, session_id } => (
+            "reset",
+            vec![
+                ("reason", reason.clone().into()),
+                ("sessionId", session_id.clone().into()),
+            ],
+        ),
         Body::Other(raw) => return other_line(entry, raw),
     };
     record.insert("type".to_owned(), kind.into());

@@ -252,7 +252,7 @@ fn a_file_that_is_no_transcript_is_refused_and_left_alone() {
 fn a_reset_hides_what_came_before_and_keeps_it_in_the_file() {
     let place = Place::new(IMPORTED);
     let (transcript, _) = place.open();
-    transcript.reset("new").expect("resets");
+    transcript.reset("new", "another").expect("resets");
     transcript.writer(&run("r")).append(user("afresh")).expect("appends");
     for transcript in [transcript, place.open().0] {
         assert_eq!(transcript.conversation(&run("x")).0, [user("afresh")]);
@@ -260,6 +260,7 @@ fn a_reset_hides_what_came_before_and_keeps_it_in_the_file() {
         assert_eq!((facts.records, facts.messages, facts.resets), (8, 1, 1));
         assert_eq!(facts.title.as_deref(), Some("afresh"));
         assert_eq!(transcript.history().len(), 2);
+        assert_eq!(transcript.session_id(), "another");
     }
     assert!(place.text().starts_with(IMPORTED));
 }
@@ -272,7 +273,7 @@ fn only_the_latest_writer_can_append() {
     let new = transcript.clone().writer(&run("new"));
     assert!(matches!(old.append(user("late")), Err(AppendError::Superseded)));
     new.append(user("in time")).expect("appends");
-    transcript.reset("new").expect("resets");
+    transcript.reset("new", "another").expect("resets");
     assert!(matches!(new.append(user("late")), Err(AppendError::Superseded)));
     assert_eq!(place.lines().len(), 3);
 }
