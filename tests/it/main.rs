@@ -29,4 +29,5 @@ mod shape;
 mod telegram;
 mod termux;
 mod tidy;
+mod up;
 mod vivid;

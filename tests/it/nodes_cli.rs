@@ -22,7 +22,7 @@ fn run<'a>(options: &[&'a str], script: &'a str) -> Vec<&'a str> {
     [&["nodes", "run"], options, &["--", "sh", "-c", script]].concat()
 }
 
-fn lines<R: AsyncRead + Unpin>(stream: Option<R>) -> Lines<BufReader<R>> {
+pub(crate) fn lines<R: AsyncRead + Unpin>(stream: Option<R>) -> Lines<BufReader<R>> {
     BufReader::new(stream.expect("a pipe")).lines()
 }
 
@@ -31,11 +31,11 @@ async fn line<R: AsyncRead + Unpin>(lines: &mut Lines<BufReader<R>>) -> String {
     line.expect("one more line")
 }
 
-async fn code(mut child: Child) -> Option<i32> {
+pub(crate) async fn code(mut child: Child) -> Option<i32> {
     within("the end", child.wait()).await.expect("an end").code()
 }
 
-fn said(output: &Output) -> (Option<i32>, String, String) {
+pub(crate) fn said(output: &Output) -> (Option<i32>, String, String) {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (output.status.code(), text(&output.stdout), text(&output.stderr))
 }

@@ -115,18 +115,29 @@ impl Mesh {
     }
 
     async fn build(config: &Value, environment: Vec<(String, String)>) -> Self {
-        let state = tempfile::tempdir().expect("a temporary folder");
-        let text = serde_json::to_string_pretty(config).expect("a tree");
-        std::fs::write(state.path().join("atoll.json"), text).expect("a writable folder");
         let mut mesh = Self {
-            state,
-            port: lasting_port(),
             environment,
-            gateway: None,
-            pipe: Pipe::Ws,
+            ..Self::prepare(config)
         };
         mesh.run().await;
         mesh
+    }
+
+    /// The state folder of a gateway with this `atoll.json`, before it is started.
+    ///
+    /// # Panics
+    /// When there is no room for a folder.
+    pub fn prepare(config: &Value) -> Self {
+        let state = tempfile::tempdir().expect("a temporary folder");
+        let text = serde_json::to_string_pretty(config).expect("a tree");
+        std::fs::write(state.path().join("atoll.json"), text).expect("a writable folder");
+        Self {
+            state,
+            port: lasting_port(),
+            environment: Vec::new(),
+            gateway: None,
+            pipe: Pipe::Ws,
+        }
     }
 
     /// Its nodes use this from now on, in place of plain WebSocket.
