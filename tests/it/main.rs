@@ -8,6 +8,7 @@ mod connect;
 mod consent;
 mod discovery;
 mod documents;
+mod events;
 mod faults;
 mod fuzz;
 mod hostile;

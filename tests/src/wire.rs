@@ -299,20 +299,29 @@ impl Wire {
     ///
     /// # Errors
     /// [`Refusal`], with the close that followed.
-    pub async fn connect(
-        target: &Target,
-        mut params: Value,
-        device: Option<&Device>,
-    ) -> Result<(Self, Value), Refusal> {
-        let mut wire = Self::open(target).await;
-        let challenge = wire.challenge().await;
+    pub async fn connect(target: &Target, params: Value, device: Option<&Device>) -> Result<(Self, Value), Refusal> {
+        Self::open(target).await.introduce(params, device).await
+    }
+
+    /// [`Wire::connect`], on a connection that is open.
+    ///
+    /// # Errors
+    /// [`Refusal`], with the close that followed.
+    pub async fn introduce(mut self, mut params: Value, device: Option<&Device>) -> Result<(Self, Value), Refusal> {
+        let challenge = self.challenge().await;
         if let Some(device) = device {
             device.sign(&mut params, &challenge);
         }
-        match wire.call("connect", params).await {
-            Ok(hello) => Ok((wire, hello)),
-            Err(error) => Err(Refusal::of(error, wire).await),
+        match self.call("connect", params).await {
+            Ok(hello) => Ok((self, hello)),
+            Err(error) => Err(Refusal::of(error, self).await),
         }
+    }
+
+    /// The names of the events that came and that nobody has waited for, in their order.
+    pub fn overheard(&self) -> Vec<&str> {
+        let names = self.passed.iter().filter_map(|frame| frame["event"].as_str());
+        names.collect()
     }
 }
 
