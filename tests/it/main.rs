@@ -16,6 +16,7 @@ mod invoke;
 mod kill;
 mod light;
 mod mcp;
+mod methods;
 mod mutated;
 mod nodes_cli;
 mod openclaw;
