@@ -1,6 +1,7 @@
 //! Everything that is tested across crates, on the real programs: one module a family.
 
 mod agent;
+mod auth;
 mod blob;
 mod calls;
 mod camera;
