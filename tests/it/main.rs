@@ -5,6 +5,7 @@ mod auth;
 mod blob;
 mod calls;
 mod camera;
+mod cli;
 mod connect;
 mod consent;
 mod discovery;
