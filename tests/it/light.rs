@@ -9,6 +9,7 @@ mod lost_card;
 mod model;
 mod node;
 mod queue;
+mod routing;
 mod stranger;
 
 use atoll_tests::mesh::Pipe;
