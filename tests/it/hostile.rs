@@ -3,7 +3,7 @@
 
 mod bombs;
 mod bytes;
-mod calls;
+pub(crate) mod calls;
 mod gateway;
 mod slow;
 mod streams;

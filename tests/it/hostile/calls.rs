@@ -34,7 +34,7 @@ fn progress(call: &CallId, seq: u64) -> Frame {
 }
 
 /// Frames of a handshake that is over, of a gateway, and of nobody's calls.
-fn out_of_turn() -> Vec<Frame> {
+pub(crate) fn out_of_turn() -> Vec<Frame> {
     let nobodys = call("nobody's");
     vec![
         Frame::Challenge(Challenge {

@@ -187,15 +187,23 @@ impl Line {
 
     /// Whether the other end still answers on this connection.
     pub async fn answers(&mut self) -> bool {
+        self.asked_back().await.is_ok()
+    }
+
+    /// Asks the other end whether it is there, and reads on until it says so.
+    ///
+    /// # Errors
+    /// The other end has closed.
+    ///
+    /// # Panics
+    /// When something on the way is no frame.
+    pub async fn asked_back(&mut self) -> Result<(), Closed> {
         let number = u64::from_le_bytes(uuid::Uuid::new_v4().as_bytes()[..8].try_into().expect("eight bytes"));
-        if !self.say(&Frame::Ping(number)).await {
-            return false;
-        }
+        // What it said before it closed can be read still.
+        self.say(&Frame::Ping(number)).await;
         loop {
-            match self.hear().await {
-                Ok(Frame::Pong(answered)) if answered == number => return true,
-                Ok(_) => {}
-                Err(_) => return false,
+            if self.hear().await? == Frame::Pong(number) {
+                return Ok(());
             }
         }
     }
