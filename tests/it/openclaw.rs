@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::{camera, connect, invoke, pairing, screen, shape};
 
 mod cameras;
-
+mod manage;
 mod mcp;
 
 async fn owner(target: &Target) -> Wire {
