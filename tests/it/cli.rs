@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use crate::nodes_cli::said;
 
 async fn scene() -> Scene {
-    let lan = json!({"channels": {"telegram": {"name": "Ann's bot"}}});
-    Setting::default().config(&lan).start().await
+    let named = json!({"channels": {"telegram": {"name": "Ann's bot"}}});
+    Setting::default().config(&named).start().await
 }
 
 async fn printed(mesh: &Mesh, line: &[&str]) -> Value {

@@ -289,7 +289,7 @@ fn native_frames() -> Vec<Vec<u8>> {
 }
 
 /// Most of them cost their link, and another one takes a while.
-const NATIVE_FRAMES: u32 = 500;
+const NATIVE_FRAMES: u32 = 300;
 
 #[tokio::test]
 async fn broken_native_frames_are_answered_or_close_their_link() {

@@ -144,10 +144,11 @@ fn helps_itself(asked: &Asked) -> Option<Step> {
     };
     let open = json!({"version": 1, "defaults": {"security": "full", "ask": "off"}});
     Some(match asked.results.len() {
-        0 => invoke("system.run", with_claims(json!({"command": ["sh", "-c", command]}))),
-        1 => invoke("system.execApprovals.set", json!({"file": open})),
-        2 => exec(json!("node")),
-        3 => exec(json!("gateway")),
+        // First, as nothing was read yet that would be a reason to ask.
+        0 => exec(json!("gateway")),
+        1 => exec(json!("node")),
+        2 => invoke("system.run", with_claims(json!({"command": ["sh", "-c", command]}))),
+        3 => invoke("system.execApprovals.set", json!({"file": open})),
         _ => Step::say(format!("at last: {:#?}", asked.results)),
     })
 }
