@@ -21,7 +21,7 @@ use serde_json::{Map, Value};
 
 pub use edit::{EditError, parse_path};
 pub use redact::REDACTED;
-pub use rules::{TOKEN_CHARS, exposure, is_reachable};
+pub use rules::{TOKEN_CHARS, bind_host, exposure, is_reachable};
 pub use schema::{sample, schema};
 pub use store::{Change, ChangeError, ConfigStore, Keeper, Loaded, check_file, edit_file};
 pub use telegram::{Bot, BotToken, DEFAULT_ACCOUNT, DmPolicy, Group, GroupPolicy, Telegram};
@@ -124,7 +124,8 @@ fn interpret(path: &Path, source: Result<source::Source, Vec<Problem>>, env: &En
             // A value that was taken out because it is wrong must not be called missing as well.
             errors.extend(broken.filter(|problem| !sections.iter().any(|done| done == section(&problem.key))));
             if errors.is_empty() {
-                return Ok(Loaded::new(config, source, found.warnings));
+                let warnings = [found.warnings, rules::half_supported(&config)].concat();
+                return Ok(Loaded::new(config, source, warnings));
             }
         }
         Err(error) if errors.is_empty() => errors.push(Problem::new(path.display().to_string(), missing(&error))),
@@ -203,7 +204,6 @@ fn put_main_agent(config: &mut Config) {
             name: None,
             default: true,
             workspace: None,
-            agent_dir: None,
             model: None,
             timeout_seconds: None,
             identity: Identity::default(),

@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::Problem;
 use super::telegram::{Bot, BotToken, DmPolicy};
-use super::tree::{Auth, AuthMode, Bind, Config, Gateway};
+use super::tree::{Auth, AuthMode, Bind, Config, ExecMode, Gateway};
 
 /// The shortest shared secret when others can reach the port, characters.
 pub const TOKEN_CHARS: usize = 32;
@@ -22,12 +22,22 @@ pub(super) fn broken(config: &Config) -> Vec<Problem> {
     problems
 }
 
+/// What is let through and does less than it says.
+pub(super) fn half_supported(config: &Config) -> Vec<Problem> {
+    let is_auto = config.tools.exec.mode == Some(ExecMode::Auto);
+    let message = "auto asks a person, as ask does; no model answers for one yet";
+    is_auto
+        .then(|| Problem::new("tools.exec.mode", message))
+        .into_iter()
+        .collect()
+}
+
 /// Whether the address and the proof go together: nobody but this machine may get in unproven, and a secret that others can guess
 /// at must be long. Call it again after a command-line option has changed the gateway's section.
 pub fn exposure(gateway: &Gateway) -> Vec<Problem> {
     let mut problems = Vec::new();
-    if gateway.bind == Bind::Custom && gateway.custom_bind_host.as_deref().and_then(host).is_none() {
-        let message = "must be an IP address when gateway.bind is custom";
+    if gateway.bind == Bind::Custom && gateway.custom_bind_host.as_deref().and_then(bind_host).is_none() {
+        let message = "must be an IP address, or localhost, when gateway.bind is custom";
         problems.push(Problem::new("gateway.customBindHost", message));
     }
     problems.extend(proof(gateway));
@@ -108,14 +118,15 @@ pub fn is_reachable(gateway: &Gateway) -> bool {
         Bind::Custom => !gateway
             .custom_bind_host
             .as_deref()
-            .and_then(host)
+            .and_then(bind_host)
             .is_some_and(|host| host.is_loopback()),
         // Auto is every address in a container, so it must be safe everywhere.
         Bind::Lan | Bind::Tailnet | Bind::Auto => true,
     }
 }
 
-fn host(text: &str) -> Option<IpAddr> {
+/// The address that `gateway.customBindHost` means.
+pub fn bind_host(text: &str) -> Option<IpAddr> {
     if text == "localhost" {
         return Some(IpAddr::from([127, 0, 0, 1]));
     }

@@ -332,3 +332,23 @@ fn the_schema_describes_every_key() {
         "string"
     );
 }
+
+#[test]
+fn what_openclaw_knows_and_nothing_here_reads_is_warned_about() {
+    let loaded = good(
+        "{agents: {list: [{id: 'a', agentDir: '/x', identity: {name: 'A', theme: 'calm'}}]}, tools: {exec: {mode: 'auto'}}}",
+    );
+    let keys: Vec<_> = loaded.warnings.iter().map(|warning| warning.key.as_str()).collect();
+    assert_eq!(
+        keys,
+        [
+            "agents.list[0].agentDir",
+            "agents.list[0].identity.theme",
+            "tools.exec.mode"
+        ]
+    );
+    assert_eq!(
+        loaded.config.tools.exec.policy(),
+        (ExecSecurity::Allowlist, ExecAsk::OnMiss)
+    );
+}

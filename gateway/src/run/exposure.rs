@@ -53,11 +53,7 @@ fn addresses(gateway: &config::Gateway) -> Result<Vec<SocketAddr>, StartError> {
         Bind::Tailnet => tailnet_address().into_iter().chain([loopback]).collect(),
         Bind::Custom => {
             let host = gateway.custom_bind_host.as_deref().unwrap_or_default();
-            vec![
-                host.trim_matches(['[', ']'])
-                    .parse()
-                    .map_err(|_| StartError::Host(host.to_owned()))?,
-            ]
+            vec![config::bind_host(host).ok_or_else(|| StartError::Host(host.to_owned()))?]
         }
     };
     Ok(hosts
@@ -81,4 +77,30 @@ fn tailnet_address() -> Option<IpAddr> {
     };
     let [first, second, ..] = address.octets();
     (first == 100 && second & 0xc0 == 64).then_some(IpAddr::V4(address))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ConfigStore;
+
+    #[test]
+    fn what_the_check_lets_through_as_an_address_is_one() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (config, _) =
+            ConfigStore::open(folder.path().join("atoll.json"), Box::new(|_| None)).expect("the defaults");
+        let mut gateway = config.current().gateway.clone();
+        gateway.bind = Bind::Custom;
+        for (host, expected) in [
+            ("localhost", Some("127.0.0.1:18789")),
+            ("127.0.0.1", Some("127.0.0.1:18789")),
+            ("[::1]", Some("[::1]:18789")),
+            ("example.org", None),
+        ] {
+            gateway.custom_bind_host = Some(host.to_owned());
+            assert_eq!(config::exposure(&gateway).is_empty(), expected.is_some(), "{host}");
+            let expected = expected.map(|address| vec![address.parse().expect("an address")]);
+            assert_eq!(addresses(&gateway).ok(), expected, "{host}");
+        }
+    }
 }

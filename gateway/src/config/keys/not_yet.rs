@@ -16,6 +16,7 @@ pub(super) const NOT_YET: &[&str] = &[
     "agents.defaults.mediaMaxMb agents.defaults.userTimezone agents.defaults.blockStreamingDefault agents.defaults.typingMode",
     "agents.defaults.contextTokens agents.defaults.bootstrapMaxChars agents.defaults.skipBootstrap agents.defaults.elevatedDefault",
     "agents.list.[].sandbox agents.list.[].subagents agents.list.[].skills agents.list.[].memorySearch agents.list.[].heartbeat",
+    "agents.list.[].agentDir agents.list.[].identity.theme agents.entries.*.agentDir agents.entries.*.identity.theme",
     "agents.list.[].identity.avatar agents.list.[].groupChat.historyLimit agents.list.[].tools.profile agents.list.[].tools.exec",
     "agents.list.[].tools.alsoAllow agents.list.[].tools.byProvider agents.list.[].tools.toolsBySender agents.list.[].runtime",
     "agents.entries.*.sandbox agents.entries.*.subagents agents.entries.*.skills agents.entries.*.memorySearch",

@@ -133,8 +133,8 @@ const ROOT: &[Key] = &[
     ),
     optional(
         "tools.exec.mode",
-        Kind::Words(&["deny", "allowlist", "ask", "full"]),
-        "security and ask in one word; wins over both.",
+        Kind::Words(&["deny", "allowlist", "ask", "auto", "full"]),
+        "security and ask in one word; wins over both. auto asks a person so far.",
     ),
     key(
         "tools.exec.security",
@@ -373,7 +373,6 @@ const AGENT: &[Key] = &[
         "Answers where no binding says otherwise.",
     ),
     optional("workspace", Kind::Text, "The folder it works in."),
-    optional("agentDir", Kind::Text, "The folder of its credentials."),
     optional(
         "model",
         Kind::Object(Some("primary")),
@@ -389,7 +388,6 @@ const AGENT: &[Key] = &[
     optional("identity", OBJECT, "How it presents itself."),
     optional("identity.name", Kind::Text, "Its name; addresses it in groups."),
     optional("identity.emoji", Kind::Text, "Its sign."),
-    optional("identity.theme", Kind::Text, "Its manner."),
     optional("groupChat", OBJECT, "Messages in groups."),
     optional(
         "groupChat.mentionPatterns",

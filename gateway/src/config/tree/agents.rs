@@ -37,8 +37,6 @@ pub struct Agent {
     pub default: bool,
     /// The folder it works in.
     pub workspace: Option<String>,
-    /// The folder of its credentials.
-    pub agent_dir: Option<String>,
     /// Its model.
     pub model: Option<ModelChoice>,
     /// Its longest turn.
@@ -69,8 +67,6 @@ pub struct Identity {
     pub name: Option<String>,
     /// Its sign.
     pub emoji: Option<String>,
-    /// Its manner.
-    pub theme: Option<String>,
 }
 
 /// `groupChat` of an agent.

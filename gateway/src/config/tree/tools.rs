@@ -52,7 +52,7 @@ impl Exec {
             None => (self.security, self.ask),
             Some(ExecMode::Deny) => (ExecSecurity::Deny, ExecAsk::Off),
             Some(ExecMode::Allowlist) => (ExecSecurity::Allowlist, ExecAsk::Off),
-            Some(ExecMode::Ask) => (ExecSecurity::Allowlist, ExecAsk::OnMiss),
+            Some(ExecMode::Ask | ExecMode::Auto) => (ExecSecurity::Allowlist, ExecAsk::OnMiss),
             Some(ExecMode::Full) => (ExecSecurity::Full, ExecAsk::Off),
         }
     }
@@ -80,6 +80,8 @@ pub enum ExecMode {
     Allowlist,
     /// What is on a list runs, a person is asked for the rest.
     Ask,
+    /// The same; in OpenClaw a model answers first.
+    Auto,
     /// Everything runs.
     Full,
 }
