@@ -1,5 +1,5 @@
-//! Which node somebody means: by name, id, address, or by what it is and can do. Pure; doubt is an error that lists the candidates.
-//! The words are those of `docs/nodes.md`.
+//! Which node or device somebody means: by name, id, address, or by what it is and can do. Pure; doubt is an error that lists the
+//! candidates. The words are those of `docs/nodes.md`.
 
 use atoll_protocol::id::DeviceId;
 
@@ -7,7 +7,7 @@ use atoll_protocol::id::DeviceId;
 mod tests;
 
 /// A prefix shorter than this is too easily somebody else's.
-const SHORTEST_PREFIX: usize = 4;
+pub(crate) const SHORTEST_PREFIX: usize = 4;
 
 /// A node that could be meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,6 +110,20 @@ pub(crate) fn select(asked: Option<&str>, candidates: &[Candidate]) -> Result<De
     };
     let is_any = asked.split(',').any(|word| word.trim().eq_ignore_ascii_case("any"));
     one_of(asked, is_any, connected_first(matches(asked, candidates)), candidates)
+}
+
+/// The one device that `asked` means, for what must not be done to another: whichever is connected, or any, is doubt like all else.
+pub(crate) fn select_certain(asked: &str, candidates: &[Candidate]) -> Result<DeviceId, SelectError> {
+    let asked = asked.trim();
+    if candidates.is_empty() {
+        return Err(SelectError::NoNodes);
+    }
+    let found = if asked.is_empty() {
+        Vec::new()
+    } else {
+        matches(asked, candidates)
+    };
+    one_of(asked, false, found, candidates)
 }
 
 /// Every node that `asked` means, connected or away; without words all of them.

@@ -10,6 +10,7 @@ use super::invite::{self, Invite};
 use super::output::{self, ago, list, short, text};
 use super::{CliError, Reach};
 use crate::clock;
+use crate::select::{Candidate, SHORTEST_PREFIX, SelectError, select_certain};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Devices {
@@ -28,13 +29,13 @@ pub(super) enum Devices {
     /// Put another device in the place of a lost one, which is out at once
     #[command(after_help = "Example: atoll devices replace laptop")]
     Replace {
-        /// The lost device: its id, the beginning of it, or its name
+        /// The lost device: its name, id, the beginning of that, or its address
         device: String,
     },
     /// Approve or withdraw commands of a node, in force at once
     #[command(after_help = "Example: atoll devices commands laptop deny system.run")]
     Commands {
-        /// The device id, its beginning, or its name
+        /// Its name, id, the beginning of that, or its address
         device: String,
         /// allow or deny
         verdict: Verdict,
@@ -45,7 +46,7 @@ pub(super) enum Devices {
     /// Withdraw what a device may do; its links close at once and it has to ask again
     #[command(after_help = "Example: atoll devices revoke laptop")]
     Revoke {
-        /// The device id, its beginning, or its name
+        /// Its name, id, the beginning of that, or its address
         device: String,
         /// Only this role: node or operator
         #[arg(long)]
@@ -53,13 +54,13 @@ pub(super) enum Devices {
     },
     /// Forget a device; its links close at once
     Remove {
-        /// The device id, its beginning, or its name
+        /// Its name, id, the beginning of that, or its address
         device: String,
     },
     /// Give a device another name
     #[command(after_help = "Example: atoll devices rename 4cac laptop")]
     Rename {
-        /// The device id, its beginning, or its name
+        /// Its name, id, the beginning of that, or its address
         device: String,
         /// The new name
         name: String,
@@ -242,24 +243,59 @@ async fn find_device(client: &mut Client, asked: &str) -> Result<String, CliErro
 
 async fn find_device_row(client: &mut Client, asked: &str) -> Result<Value, CliError> {
     let reply = client.call("device.pair.list", json!({})).await?;
-    find(list(&reply, "paired"), &["deviceId", "displayName"], asked, "device")
+    let paired = list(&reply, "paired");
+    let candidates: Vec<_> = paired.iter().filter_map(candidate).collect();
+    let meant = select_certain(asked, &candidates).map_err(refused)?.to_string();
+    let mut meant = paired.iter().filter(|row| text(row, "deviceId") == meant);
+    meant
+        .next()
+        .cloned()
+        .ok_or_else(|| CliError::local("the device is gone"))
 }
 
-/// The one row in which a field begins with what was typed.
+fn candidate(row: &Value) -> Option<Candidate> {
+    let surface = row.get("nodeSurface").unwrap_or(&Value::Null);
+    let words = |field| list(surface, field).iter().filter_map(Value::as_str).map(str::to_owned);
+    Some(Candidate {
+        node: text(row, "deviceId").parse().ok()?,
+        name: text(row, "displayName").to_owned(),
+        connected: row.get("connected").and_then(Value::as_bool).unwrap_or_default(),
+        address: text(row, "remoteIp").to_owned(),
+        platform: text(row, "platform").to_owned(),
+        caps: words("caps").collect(),
+        commands: words("commands").collect(),
+        open_calls: 0,
+    })
+}
+
+/// A device need not be a node.
+fn refused(error: SelectError) -> CliError {
+    CliError::Usage(match error {
+        SelectError::NoNodes => "no device is paired".to_owned(),
+        SelectError::Unknown { asked, candidates } => format!("no device matches \"{asked}\"; there are: {candidates}"),
+        SelectError::Ambiguous { asked, candidates } => {
+            format!("\"{asked}\" could be any of: {candidates}; name one by its id")
+        }
+        SelectError::Unnamed { candidates } => format!("name a device; there are: {candidates}"),
+    })
+}
+
+/// The one row of which a field is what was typed, or else begins so.
 fn find(rows: &[Value], fields: &[&str], asked: &str, what: &str) -> Result<Value, CliError> {
-    let is_meant = |row: &&Value| {
-        fields
-            .iter()
-            .any(|field| !asked.is_empty() && text(row, field).starts_with(asked))
+    let is = |row: &&Value| fields.iter().any(|field| text(row, field) == asked);
+    let begins = |row: &&Value| fields.iter().any(|field| text(row, field).starts_with(asked));
+    let exact: Vec<_> = rows.iter().filter(is).collect();
+    let meant = match exact.as_slice() {
+        [] if asked.len() >= SHORTEST_PREFIX => rows.iter().filter(begins).collect(),
+        _ => exact,
     };
-    let mut meant = rows.iter().filter(is_meant);
-    match (meant.next(), meant.next()) {
-        (Some(one), None) => Ok(one.clone()),
-        (Some(_), Some(_)) => Err(CliError::Usage(format!(
-            "\"{asked}\" could be more than one {what}; type more of its id"
+    match meant.as_slice() {
+        [one] => Ok((*one).clone()),
+        [] => Err(CliError::Usage(format!(
+            "no {what} begins with \"{asked}\"; type at least {SHORTEST_PREFIX} letters of its id, see `atoll devices list`"
         ))),
-        (None, _) => Err(CliError::Usage(format!(
-            "no {what} begins with \"{asked}\"; see `atoll devices list`"
+        _ => Err(CliError::Usage(format!(
+            "\"{asked}\" could be more than one {what}; type more of its id"
         ))),
     }
 }
@@ -347,4 +383,20 @@ fn cut(text: &str, width: usize) -> String {
         return text.to_owned();
     }
     text.chars().take(width - 1).chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_named_by_its_whole_id_or_by_a_beginning_of_some_length() {
+        let rows = ["abcd", "abcde", "abxyz"].map(|id| json!({"requestId": id}));
+        let found = |asked| find(&rows, &["requestId"], asked, "request").map(|row| text(&row, "requestId").to_owned());
+        assert_eq!(found("abcd").expect("the whole id"), "abcd");
+        assert_eq!(found("abxy").expect("a beginning"), "abxyz");
+        for asked in ["", "a", "abx", "wxyz"] {
+            assert!(found(asked).is_err(), "{asked}");
+        }
+    }
 }

@@ -117,6 +117,38 @@ fn of_two_with_one_name_the_connected_one_is_meant_and_two_connected_ones_are_do
 }
 
 #[test]
+fn what_must_not_hit_another_device_is_named_exactly_or_not_at_all() {
+    let all = [
+        candidate(0xaa, "laptop", false),
+        candidate(0xab, "laptop-2", true),
+        candidate(0xac, "phone", true),
+    ];
+    let full = all[1].node.to_string();
+    for (asked, expected) in [
+        ("laptop", 0),
+        ("LAPTOP-2", 1),
+        (&full, 1),
+        ("acac", 2),
+        ("192.168.0.170", 0),
+    ] {
+        assert_eq!(select_certain(asked, &all), Ok(all[expected].node), "{asked}");
+    }
+    for asked in ["any", "any,os=linux", "os=linux"] {
+        let error = select_certain(asked, &all).expect_err(asked);
+        assert!(matches!(error, SelectError::Ambiguous { .. }), "{asked}: {error}");
+    }
+    for asked in ["a", "l", "lap", "aaa", ""] {
+        let error = select_certain(asked, &all).expect_err(asked);
+        assert!(matches!(error, SelectError::Unknown { .. }), "{asked}: {error}");
+    }
+    let twins = [candidate(1, "pi", true), candidate(2, "pi", false)];
+    assert!(
+        select_certain("pi", &twins).is_err(),
+        "the connected one is not preferred"
+    );
+}
+
+#[test]
 fn any_is_always_the_same_choice() {
     let busy = |byte, calls| Candidate {
         open_calls: calls,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use atoll_tests::fake_node::FakeNode;
 use atoll_tests::mesh::{Mesh, Node, Pipe};
 use atoll_tests::wait::{until, until_time};
 use serde_json::{Value, json};
@@ -12,6 +13,26 @@ atoll_tests::over_every_pipe! {
     a_command_is_withdrawn_before_its_owner_is_told_so,
     a_revoked_device_is_cut_off_within_a_second_and_has_to_ask,
     a_lost_node_is_out_at_once_and_its_successor_takes_its_name_and_commands,
+}
+
+#[tokio::test]
+async fn a_device_is_named_whole_or_not_at_all() {
+    let mesh = Mesh::start().await;
+    let mut owner = mesh.operator().await;
+    let one = FakeNode::pair(&mesh.target(), &mut owner, "laptop", &[]).await;
+    let _two = FakeNode::pair(&mesh.target(), &mut owner, "laptop-2", &[]).await;
+    for unclear in ["l", "lap", "any", "os=linux"] {
+        let output = mesh.cli(&["devices", "remove", unclear]).await;
+        assert!(!output.status.success(), "{unclear} is nobody's name");
+    }
+    let removed = mesh.cli_json(&["devices", "remove", "laptop", "--json"]).await;
+    assert_eq!(
+        removed["deviceId"],
+        one.id(),
+        "the whole name comes before a longer one"
+    );
+    let removed = mesh.cli_json(&["devices", "remove", "os=linux", "--json"]).await;
+    assert_ne!(removed["deviceId"], one.id(), "{removed}");
 }
 
 const SECOND: Duration = Duration::from_secs(1);
