@@ -238,7 +238,8 @@ impl Owner {
         );
         self.turns.spawn(async move {
             let turn = turn;
-            let _slot = slots.acquire_owned().await;
+            // One that was called off has nothing to do but end.
+            let _slot = cancel.run_until_cancelled(slots.acquire_owned()).await;
             // A panic in a turn is that turn's end, not the lane's.
             if AssertUnwindSafe(runner.run(job, cancel)).catch_unwind().await.is_err() {
                 tracing::error!(session = %turn.session, "a turn panicked");
@@ -361,6 +362,16 @@ mod tests {
         assert_eq!(stopped.waiting.len(), 2);
         lanes.submit(job("a", "4"), WAITING).await.expect("room");
         assert_eq!(starts.recv().await.expect("starts").0, job("a", "4"));
+    }
+
+    #[tokio::test]
+    async fn a_turn_that_is_called_off_ends_though_all_others_go_on() {
+        let (lanes, mut starts, _stop) = lanes(1);
+        lanes.submit(job("a", "1"), WAITING).await.expect("room");
+        let _first = starts.recv().await.expect("starts");
+        lanes.submit(job("b", "2"), WAITING).await.expect("room");
+        assert!(lanes.abort(RunId::new("2").expect("an id")).await);
+        assert_eq!(starts.recv().await.expect("comes to its end").0, job("b", "2"));
     }
 
     #[tokio::test]
