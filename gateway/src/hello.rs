@@ -104,7 +104,7 @@ async fn snapshot(house: &House, admitted: &Admitted) -> Snapshot {
         }),
         config_path: is_admin.then(|| house.state.config().display().to_string()),
         state_dir: is_admin.then(|| house.state.root().display().to_string()),
-        auth_mode: is_admin.then(|| format!("{:?}", house.config().gateway.auth.effective()).to_lowercase()),
+        auth_mode: is_admin.then(|| house.auth.policy(&house.config()).as_str().to_owned()),
         ..Snapshot::default()
     }
 }

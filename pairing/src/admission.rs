@@ -30,6 +30,16 @@ pub enum AuthPolicy {
 }
 
 impl AuthPolicy {
+    /// The word of `gateway.auth.mode`.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Token(_) => "token",
+            Self::Password(_) => "password",
+            Self::TrustedProxy(_) => "trusted-proxy",
+        }
+    }
+
     /// Tells one policy from another for as long as the gateway's state lives; nothing of a secret can be read from it.
     pub fn fingerprint(&self) -> String {
         let mut hash = Sha256::new();
