@@ -107,12 +107,23 @@ impl Network {
     }
 }
 
+/// How it stands with the gateway.
+#[derive(Debug, Default)]
+pub(crate) struct Readiness {
+    /// What keeps it from being ready; empty when it is.
+    pub(crate) failing: Vec<&'static str>,
+    /// What somebody should look after.
+    pub(crate) warnings: Vec<&'static str>,
+    /// Milliseconds since the start.
+    pub(crate) uptime_ms: u64,
+}
+
 /// What the pages say; implemented by the gateway, answered without waiting.
 pub(crate) trait Pages: Send + Sync {
     /// The checks in force now.
     fn policy(&self) -> Arc<HttpPolicy>;
-    /// What keeps the gateway from being ready, empty when it is; and the milliseconds since the start.
-    fn readiness(&self) -> (Vec<String>, u64);
+    /// How it stands with the gateway.
+    fn readiness(&self) -> Readiness;
     /// What a program must know before it connects.
     fn well_known(&self) -> serde_json::Value;
     /// Answers below `/media`, which waits.
@@ -259,7 +270,11 @@ fn page(request: &Request<Incoming>, pages: &dyn Pages) -> Response<Body> {
 }
 
 fn readiness(pages: &dyn Pages, word: &str) -> Response<Body> {
-    let (failing, uptime_ms) = pages.readiness();
+    let Readiness {
+        failing,
+        warnings,
+        uptime_ms,
+    } = pages.readiness();
     let status = if failing.is_empty() {
         StatusCode::OK
     } else {
@@ -267,7 +282,7 @@ fn readiness(pages: &dyn Pages, word: &str) -> Response<Body> {
     };
     body(
         status,
-        &json!({word: failing.is_empty(), "failing": failing, "uptimeMs": uptime_ms}),
+        &json!({word: failing.is_empty(), "failing": failing, "warnings": warnings, "uptimeMs": uptime_ms}),
     )
 }
 

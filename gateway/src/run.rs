@@ -38,7 +38,7 @@ use crate::direct::Typed;
 use crate::discovery;
 use crate::exec::{Commands, Here};
 use crate::house::House;
-use crate::http::{self, Body, HttpPolicy, Joins, Pages, Peer};
+use crate::http::{self, Body, HttpPolicy, Joins, Pages, Peer, Readiness};
 use crate::hub::{Broadcast, Hub, OwnPresence};
 use crate::intake;
 use crate::journal::Journal;
@@ -138,7 +138,7 @@ impl Life {
             tracing::warn!("{warning}");
         }
         let exposure = Exposure::of(&options, &config.current())?;
-        let identity = Arc::new(Identity::load_or_create(&state.identity())?);
+        let identity = own_identity(&state)?;
         let tls_config = &config.current().gateway.tls;
         let certificates = Keeper::open(tls_config, state.root(), certificate_names(), clock::now_ms())?;
         let tls = tls::Server::new(&identity, certificates.shown())?;
@@ -199,6 +199,21 @@ impl Life {
         self.house.journal.close().await;
         let _ = std::fs::remove_file(self.house.port_file());
     }
+}
+
+/// The gateway's key. Whoever runs it is told where a new one lies, whatever is logged: it cannot be made again.
+fn own_identity(state: &StateDir) -> Result<Arc<Identity>, StartError> {
+    let path = state.identity();
+    let is_new = !path.exists();
+    let identity = Identity::load_or_create(&path)?;
+    if is_new {
+        eprintln!(
+            "This gateway is {}\nIts key is in {}",
+            identity.device_id(),
+            path.display()
+        );
+    }
+    Ok(Arc::new(identity))
 }
 
 /// Tells other programs on this machine which port was taken.
@@ -451,12 +466,14 @@ impl Pages for House {
         })
     }
 
-    fn readiness(&self) -> (Vec<String>, u64) {
-        let config = self.config.broken().map(|_| "config".to_owned());
-        let journal = (!self.journal.is_open()).then(|| "journal".to_owned());
-        let part = self.vital.failed().map(str::to_owned);
-        let failing = [config, journal, part].into_iter().flatten().collect();
-        (failing, crate::hello::uptime_ms(self.started))
+    fn readiness(&self) -> Readiness {
+        let journal = (!self.journal.is_open()).then_some("journal");
+        Readiness {
+            failing: [journal, self.vital.failed()].into_iter().flatten().collect(),
+            // The last good version serves.
+            warnings: self.config.broken().map(|_| "config").into_iter().collect(),
+            uptime_ms: crate::hello::uptime_ms(self.started),
+        }
     }
 
     fn well_known(&self) -> Value {

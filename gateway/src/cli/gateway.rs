@@ -124,6 +124,10 @@ fn told(status: &Value, now: u64) -> String {
             "{unstored} outcomes cannot be stored, so their chats wait: check the disk, and `atoll logs`"
         ));
     }
+    let problems = output::list(status, "configProblems").iter().filter_map(Value::as_str);
+    lines.extend(
+        problems.map(|problem| format!("atoll.json is wrong, and an earlier version of it is in force: {problem}")),
+    );
     lines.join("\n")
 }
 

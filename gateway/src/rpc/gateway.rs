@@ -28,13 +28,20 @@ pub(super) async fn status(house: &House, _: Ask) -> Answer {
         "heartbeat": overview.get("heartbeat"), "sessions": overview.get("sessions"), "channelSummary": [],
         "queuedSystemEvents": [], "degradedSecretOwners": [], "degradedPlugins": [],
         "runtimeVersion": env!("CARGO_PKG_VERSION"), "uptimeMs": hello::uptime_ms(house.started), "pid": std::process::id(),
-        "port": house.port, "stateDir": house.state.root(), "nodesConnected": house.hub.nodes().len(),
+        "configProblems": problems(house), "port": house.port, "stateDir": house.state.root(), "nodesConnected": house.hub.nodes().len(),
         "callsInFlight": house.hub.calls().await.len(), "lanes": lanes, "outboxWaiting": house.outbox.waiting().await,
         "outcomesUnstored": house.journal.insisting(), "durableCommits": house.journal.durable_commits(),
         "deviceId": house.identity.device_id(),
         "tlsSha256": house.certificates.borrow().shown.fingerprint.to_string(),
         "processMemory": {"rssBytes": resident_bytes()},
     }))
+}
+
+/// What is wrong with the configuration file, where an earlier version of it is in force.
+fn problems(house: &House) -> Vec<String> {
+    let broken = house.config.broken();
+    let errors = broken.iter().flat_map(|invalid| &invalid.errors);
+    errors.map(ToString::to_string).collect()
 }
 
 pub(super) async fn presence(house: &House, _: Ask) -> Answer {

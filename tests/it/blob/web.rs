@@ -97,6 +97,10 @@ async fn only_operators_with_the_scope_for_it_come_to_blobs() {
         .await
         .expect("an answer");
     assert_eq!(basic.status(), 401);
+    for (shown, status) in [(token(), 200), ("wrong", 401)] {
+        let request = client.get(&url).header("X-Gateway-Token", shown);
+        assert_eq!(request.send().await.expect("an answer").status(), status);
+    }
 
     let (reader, ticket) = ticket(&mesh, &["operator.read"]).await;
     let read = client.get(&url).bearer_auth(&ticket).send().await.expect("an answer");
