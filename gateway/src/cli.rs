@@ -5,6 +5,7 @@ use clap::{Parser, Subcommand};
 
 mod agent;
 mod approvals;
+mod audit;
 mod camera;
 mod channels;
 mod client;
@@ -78,6 +79,8 @@ enum Command {
     /// Read and change the configuration
     #[command(subcommand)]
     Config(config::Config),
+    /// Who did what, and what was refused
+    Audit(audit::Audit),
     /// The gateway's log
     Logs(logs::Logs),
     /// Print a completion script for your shell
@@ -107,6 +110,7 @@ impl Cli {
             Command::Sessions(command) => command.run(&reach).await,
             Command::Channels(command) => command.run(&reach).await,
             Command::Config(command) => command.run(&reach).await,
+            Command::Audit(command) => command.run(&reach).await,
             Command::Logs(command) => command.run(&reach).await,
             Command::Completion { shell } => output::completion::<Self>(shell),
         }

@@ -448,7 +448,8 @@ struct Reader {
 impl Reader {
     /// Routes what comes. A peer with too much under way is read no further until something of it ends.
     async fn run(&self, rx: &mut LinkRx) -> End {
-        let room = Arc::new(Semaphore::new(limits::OPERATOR_REQUESTS));
+        let usual = Arc::new(Semaphore::new(limits::OPERATOR_REQUESTS));
+        let urgent = Arc::new(Semaphore::new(limits::OPERATOR_URGENT));
         loop {
             let frame = match rx.recv().await {
                 Ok(Received::Frame(frame)) => frame,
@@ -463,6 +464,11 @@ impl Reader {
             };
             match (self.caller.principal.role(), frame) {
                 (_, Frame::Request(request)) => {
+                    let room = if rpc::is_urgent(&request.method) {
+                        &urgent
+                    } else {
+                        &usual
+                    };
                     let Ok(permit) = room.clone().acquire_owned().await else {
                         return End::Meant("closed".to_owned());
                     };

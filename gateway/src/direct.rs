@@ -95,6 +95,7 @@ pub(crate) async fn execute(house: &House, asker: &Asker, parsed: Result<Command
         Ok(command) => command,
         Err(usage) => return usage.to_string().into(),
     };
+    let wanted = wanted(&command);
     let done = match command {
         Command::Snap { node, camera } => look::snap(house, asker, &node, camera).await,
         Command::Screen { node } => look::screen(house, asker, &node).await,
@@ -108,7 +109,33 @@ pub(crate) async fn execute(house: &House, asker: &Asker, parsed: Result<Command
         | Command::Reset
         | Command::Stop) => answer(house, asker, other).await.map(Reply::from),
     };
-    done.unwrap_or_else(|refused| format!("⛔ {refused}").into())
+    match done {
+        Ok(reply) => reply,
+        Err(refused) => {
+            if let (Some((node, command)), Some(outcome)) = (wanted, refused.outcome()) {
+                let (ring, by) = (&house.ring, &asker.principal);
+                ring.unmade(by, node, command, outcome, &refused).await;
+            }
+            format!("⛔ {refused}").into()
+        }
+    }
+}
+
+/// Which command is wanted on which node, as it was typed.
+fn wanted(command: &Command) -> Option<(String, &'static str)> {
+    match command {
+        Command::Run { node, .. } => Some((node.clone(), "system.run")),
+        Command::Snap { node, .. } => Some((node.clone(), "camera.snap")),
+        Command::Screen { node } => Some((node.clone(), "screen.snapshot")),
+        Command::Help
+        | Command::Whoami
+        | Command::Status
+        | Command::Nodes
+        | Command::Approve { .. }
+        | Command::New
+        | Command::Reset
+        | Command::Stop => None,
+    }
 }
 
 /// Commands whose answer is a text.
@@ -142,6 +169,18 @@ enum NotDone {
     TooMany,
     #[error("That node is not connected now.")]
     Away,
+}
+
+impl NotDone {
+    /// What the audit says of a call that came to nothing this way.
+    fn outcome(&self) -> Option<&'static str> {
+        match self {
+            Self::Denied(_) => Some("denied"),
+            Self::Node(_) => Some("unknown_node"),
+            Self::Away => Some("node_away"),
+            Self::NotReset(_) | Self::Unanswered(_) | Self::TooMany => None,
+        }
+    }
 }
 
 type Done = Result<String, NotDone>;
@@ -244,7 +283,7 @@ async fn approve(house: &House, asker: &Asker, id: ApprovalId, decision: Decisio
 pub(crate) enum Unanswered {
     /// Not this person's to give.
     #[error("only the owner can answer this")]
-    Denied,
+    Denied(Denied),
     /// Too late, or not stored.
     #[error(transparent)]
     Refused(#[from] Refused),
@@ -257,15 +296,20 @@ pub(crate) async fn resolve(
     id: ApprovalId,
     decision: Decision,
 ) -> Result<(), Unanswered> {
-    let action = ResolveApproval { id: id.clone() };
-    let granted =
-        access::decide(principal, action, &house.policy(), clock::now_ms()).map_err(|_| Unanswered::Denied)?;
-    house.approvals.resolve(granted, decision).await?;
+    let answered = give(house, principal, id.clone(), decision).await;
+    let (by, action, id) = (principal.label(), "exec.approval.resolve", id.to_string());
     let detail = json!({"decision": decision.as_str()});
-    house
-        .audit(principal.label(), "exec.approval.resolve", id.to_string(), detail)
-        .await;
-    Ok(())
+    match &answered {
+        Ok(()) => house.audit(by, action, id, detail).await,
+        Err(refusal) => house.audit_refused(by, action, id, refusal, detail).await,
+    }
+    answered
+}
+
+async fn give(house: &House, principal: &Arc<Principal>, id: ApprovalId, decision: Decision) -> Result<(), Unanswered> {
+    let action = ResolveApproval { id };
+    let granted = access::decide(principal, action, &house.policy(), clock::now_ms()).map_err(Unanswered::Denied)?;
+    Ok(house.approvals.resolve(granted, decision).await?)
 }
 
 /// What somebody is told whose answer counted.

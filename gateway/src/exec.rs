@@ -106,7 +106,16 @@ impl Commands {
             Ok(Some(reply)) => reply,
             Ok(None) => match self.run_new(&wanted).await {
                 Ok(payload) => reply::of_payload(payload.as_ref()),
-                Err(error) => reply::of_error(&error),
+                Err(error) => {
+                    if let NotRun::No(why) = &error {
+                        let node = wanted
+                            .node
+                            .map_or_else(|| here::GATEWAY.to_owned(), |node| node.to_string());
+                        let ring = &self.ring;
+                        ring.unmade(&wanted.principal, node, "system.run", "denied", why).await;
+                    }
+                    reply::of_error(&error)
+                }
             },
             Err(error) => reply::of_error(&error),
         }
@@ -135,7 +144,7 @@ impl Commands {
             return self.finish_asking(&wanted, before).await;
         }
         if let Some(node) = wanted.node {
-            self.awaited(node, &wanted.cancel).await?;
+            self.awaited(node, &wanted.principal, &wanted.cancel).await?;
         }
         let (prepared, verdict) = self.prepare(wanted).await?;
         let backing = if wanted.typed { Backing::Typed } else { Backing::None };
@@ -479,12 +488,17 @@ impl Exec for Commands {
             Ok(Some(reply)) => return reply,
             Err(error) => return reply::of_error(&error),
         }
+        let principal = Arc::new(Principal::agent(caller.agent.clone(), caller.session.clone()));
         let node = match self.target(&request.host).await {
             Ok(node) => node,
-            Err(error) => return reply::failed(error),
+            Err(error) => {
+                let ring = &self.ring;
+                ring.unmade(&principal, "", "system.run", "unknown_node", &error).await;
+                return reply::failed(error);
+            }
         };
         let platform = match node {
-            Some(node) => match self.awaited(node, &caller.cancel).await {
+            Some(node) => match self.awaited(node, &principal, &caller.cancel).await {
                 Ok(live) => live.client.platform.clone(),
                 Err(error) => return reply::of_error(&error),
             },
@@ -492,7 +506,7 @@ impl Exec for Commands {
         };
         let wanted = Wanted {
             key,
-            principal: Arc::new(Principal::agent(caller.agent.clone(), caller.session.clone())),
+            principal,
             typed: false,
             agent: Some(caller.agent.clone()),
             session: Some(caller.session.clone()),
@@ -510,9 +524,20 @@ impl Exec for Commands {
 }
 
 impl Commands {
-    async fn awaited(&self, node: DeviceId, cancel: &CancellationToken) -> Result<Arc<LiveNode>, NotRun> {
+    /// A node that is there, or comes soon after a start.
+    async fn awaited(
+        &self,
+        node: DeviceId,
+        by: &Principal,
+        cancel: &CancellationToken,
+    ) -> Result<Arc<LiveNode>, NotRun> {
         let live = cancel.run_until_cancelled(self.ring.awaited(node)).await;
-        Ok(live.ok_or(NotRun::Stopped)?.ok_or(CallRefused::Away)?)
+        if let Some(live) = live.ok_or(NotRun::Stopped)? {
+            return Ok(live);
+        }
+        let away = CallRefused::Away;
+        self.ring.unmade(by, node, "system.run", "node_away", &away).await;
+        Err(away.into())
     }
 
     /// The node that is meant; none for the gateway's own machine.

@@ -1,6 +1,7 @@
 //! Everything that the parts of the gateway share: the handles to the owners of its facts. Holds no fact of its own but who failed to
 //! get in lately.
 
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -30,8 +31,8 @@ use crate::deliver::{Accounts, Outbox};
 use crate::direct::Typed;
 use crate::exec::Commands;
 use crate::hub::Hub;
+use crate::journal::Journal;
 use crate::journal::audit::{self, Entry};
-use crate::journal::{Durability, Journal};
 use crate::lane::Lanes;
 use crate::logs::Logs;
 use crate::media::{Media, Tickets};
@@ -214,6 +215,19 @@ impl House {
         self.write_audit(actor, action, target, "ok", detail).await;
     }
 
+    /// Writes down what somebody was not let do.
+    pub(crate) async fn audit_refused(
+        &self,
+        actor: String,
+        action: &str,
+        target: String,
+        refusal: impl Display,
+        mut detail: Value,
+    ) {
+        detail["why"] = json!(audit::cut(&refusal.to_string()));
+        self.write_audit(actor, action, target, "denied", detail).await;
+    }
+
     async fn write_audit(&self, actor: String, action: &str, target: String, outcome: &str, detail: Value) {
         let entry = Entry {
             actor,
@@ -222,11 +236,7 @@ impl House {
             outcome: outcome.to_owned(),
             detail: detail.into(),
         };
-        self.journal
-            .post(Durability::Lazy, "audit", move |db| {
-                audit::append(db, &entry, clock::now())
-            })
-            .await;
+        self.journal.note(entry, clock::now()).await;
     }
 
     /// Tells other programs on this machine which port was taken.

@@ -270,6 +270,12 @@ impl Journal {
         }
     }
 
+    /// Adds an entry to the audit: [`Self::post`].
+    pub async fn note(&self, entry: audit::Entry, now: i64) {
+        self.post(Durability::Lazy, "audit", move |db| audit::append(db, &entry, now))
+            .await;
+    }
+
     /// Writes down that an operator's call leaves now: when this returns it survives a kill of this process. Its row follows; every
     /// [`Self::write`] that begins after this sees it.
     ///

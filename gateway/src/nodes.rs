@@ -85,8 +85,9 @@ impl Nodes for AgentNodes {
         if command.name == MCP_CALL {
             return failed("tools of MCP servers have names of their own; use those".to_owned());
         }
+        let name = command.name.clone();
         let meant = async { Ok((meant(&self.ring, node).await?, command)) };
-        match self.decided(caller, meant).await {
+        match self.decided(caller, node, &name, meant).await {
             Ok(Some(payload)) => self.told(&payload).await,
             Ok(None) => ToolReply::ok("ok"),
             Err(error) => error.reply(),
@@ -110,7 +111,7 @@ impl NodeTools for AgentNodes {
 
     async fn call(&self, caller: &Caller, name: &str, arguments: Json) -> ToolReply {
         let there = async { self.published_call(name, &arguments).map_err(NotInvoked::Node) };
-        match self.decided(caller, there).await {
+        match self.decided(caller, name, MCP_CALL, there).await {
             Ok(payload) => {
                 ToolReply::ok(payload.map_or_else(|| "ok".to_owned(), |payload| payload.as_str().to_owned()))
             }
@@ -121,16 +122,31 @@ impl NodeTools for AgentNodes {
 
 impl AgentNodes {
     /// Runs it, after a person's yes where the conversation has read what is not the owner's. What is meant is looked for only if it was
-    /// not made before.
+    /// not made before. `target` and `command` are for the audit.
     async fn decided(
         &self,
         caller: &Caller,
+        target: &str,
+        command: &str,
         look: impl Future<Output = Result<(DeviceId, NodeCommand), NotInvoked>>,
     ) -> Result<Option<Json>, NotInvoked> {
         let once = self.once(caller);
         if let Some(end) = once.known().await? {
             return end;
         }
+        let end = self.decided_anew(caller, &once, look).await;
+        if let Err(error) = &end {
+            once.note(target, command, error).await;
+        }
+        end
+    }
+
+    async fn decided_anew(
+        &self,
+        caller: &Caller,
+        once: &Once<'_>,
+        look: impl Future<Output = Result<(DeviceId, NodeCommand), NotInvoked>>,
+    ) -> Result<Option<Json>, NotInvoked> {
         let (node, command) = look.await?;
         if let Some(read) = self
             .exec
@@ -205,7 +221,23 @@ impl Once<'_> {
         if let Some(end) = self.known().await? {
             return end;
         }
-        self.make(meant(self.ring, node).await?, command).await
+        match meant(self.ring, node).await {
+            Ok(meant) => self.make(meant, command).await,
+            Err(error) => {
+                self.note(node, &command.name, &error).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Writes down what came to nothing before it was a call.
+    async fn note(&self, target: &str, command: &str, error: &NotInvoked) {
+        let (outcome, why) = match error {
+            NotInvoked::Node(why) => ("unknown_node", why),
+            NotInvoked::No(why) => ("denied", why),
+            NotInvoked::Call(_) | NotInvoked::Before { .. } => return,
+        };
+        self.ring.unmade(&self.principal, target, command, outcome, why).await;
     }
 
     /// How it went or goes, if it was sent before.

@@ -37,6 +37,7 @@ mod blobs;
 mod leaving;
 mod refused;
 pub(crate) mod tools;
+mod unmade;
 use blobs::{is_laden, names_blobs};
 pub(crate) use leaving::Leaving;
 pub(crate) use refused::CallRefused;
@@ -155,10 +156,7 @@ impl Ring {
         crate::house::policy_of(&self.config.current())
     }
 
-    /// Calls a command on a node, for somebody, once.
-    ///
-    /// Thousands a second go this way: what few calls need is boxed, so that all others are small.
-    pub(crate) async fn call(&self, principal: &Arc<Principal>, call: &Call) -> Result<Option<Json>, CallRefused> {
+    async fn attempt(&self, principal: &Arc<Principal>, call: &Call) -> Result<Option<Json>, CallRefused> {
         let live = match call.key {
             Some(_) => Box::pin(self.hub.awaited(call.node)).await,
             None => self.hub.node(call.node),

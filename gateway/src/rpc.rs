@@ -9,12 +9,14 @@ use atoll_protocol::error::WireError;
 use atoll_protocol::frame::{Frame, FrameError, Request, Response};
 use atoll_protocol::id::RequestId;
 use atoll_protocol::json::Json;
+use atoll_protocol::limits;
 use atoll_protocol::method::read_params;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::OwnedSemaphorePermit;
+use serde_json::json;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock;
@@ -24,6 +26,7 @@ use crate::hub::{Outgoing, Outlet};
 mod table;
 
 mod approval;
+mod audit;
 mod channel;
 mod chat;
 mod config;
@@ -51,6 +54,7 @@ pub(crate) struct Caller {
     pub(crate) principal: Arc<access::Principal>,
     /// Its link has ended: what only waits for it can stop.
     pub(crate) gone: CancellationToken,
+    waits: Arc<Semaphore>,
     violations: AtomicU32,
 }
 
@@ -60,16 +64,23 @@ impl Caller {
         Self {
             principal,
             gone: CancellationToken::new(),
+            waits: Arc::new(Semaphore::new(limits::OPERATOR_WAITS)),
             violations: AtomicU32::new(0),
         }
     }
-
-    /// Waits, but not longer than there is somebody who hears the end.
-    async fn waits<T>(&self, wait: impl Future<Output = T>) -> Result<T, WireError> {
-        let ended = self.gone.run_until_cancelled(wait).await;
-        ended.ok_or_else(|| WireError::unavailable("the link ended first"))
-    }
 }
+
+/// Whether a request ends others. It has places of its own, so that a caller whose others all take long can still end them.
+pub(crate) fn is_urgent(method: &str) -> bool {
+    matches!(
+        method,
+        "chat.abort" | "exec.approval.resolve" | "health" | "node.invoke.cancel"
+    )
+}
+
+/// A place among those requests of a caller that only wait, of which there are [`limits::OPERATOR_WAITS`].
+#[derive(Debug)]
+pub(crate) struct WaitPlace(OwnedSemaphorePermit);
 
 /// The answer in place of one that does not fit into a frame.
 pub(crate) fn too_large(id: &RequestId, error: &FrameError) -> Response {
@@ -99,6 +110,19 @@ impl Ask {
         read_params(&self.granted.action().name, self.params.as_ref())
     }
 
+    /// Takes a place for an answer that comes [`Reply::Later`]; before anything is done that could not be refused any more.
+    fn wait_place(&self) -> Result<WaitPlace, WireError> {
+        let place = self.caller.waits.clone().try_acquire_owned();
+        place.map(WaitPlace).map_err(|_| {
+            let message = format!(
+                "{} requests of this link wait already; let some end, or open another link",
+                limits::OPERATOR_WAITS
+            );
+            let refusal = WireError::unavailable(message).with_details(&json!({"code": "TOO_MANY_WAITING"}));
+            refusal.with_retry(true, None)
+        })
+    }
+
     /// Decides a further action of the same caller.
     pub(crate) fn decide<A: access::Action>(&self, house: &House, action: A) -> Result<Granted<A>, WireError> {
         access::decide(&self.caller.principal, action, &house.policy(), clock::now_ms()).map_err(WireError::from)
@@ -109,18 +133,13 @@ impl Ask {
 pub(crate) enum Reply {
     /// The answer.
     Done(Json),
-    /// "Accepted" now, and the answer under the same id when it is there.
-    Accepted {
-        /// The first answer.
-        first: Json,
-        /// The second.
-        then: BoxFuture<'static, Result<Json, WireError>>,
-    },
-    /// The same, where something else bounds how many there are: it leaves its place among the caller's requests.
+    /// The answer when something else has ended: the request leaves its place among those that are worked on.
     Later {
-        /// The first answer.
-        first: Json,
-        /// The second.
+        /// Its place among those that wait.
+        place: WaitPlace,
+        /// "Accepted", to be said now under the same id.
+        first: Option<Json>,
+        /// The answer.
         then: BoxFuture<'static, Result<Json, WireError>>,
     },
 }
@@ -146,19 +165,15 @@ pub(crate) async fn serve(
 ) {
     let Request { id, method, params } = request;
     let dispatched = dispatch(&house, caller.clone(), &method, params, replies.clone());
-    let answer = std::panic::AssertUnwindSafe(dispatched).catch_unwind().await;
-    let answer = answer.unwrap_or_else(|_| {
-        tracing::error!(method, "a method panicked");
-        Err(WireError::unavailable(format!(
-            "{method} failed inside the gateway; see `atoll logs`"
-        )))
-    });
-    match answer {
+    match guarded(&method, dispatched).await {
         Ok(Reply::Done(reply)) => send(&replies, id, Ok(reply)).await,
-        Ok(Reply::Accepted { first, then }) => Box::pin(send_both(&replies, id, first, then)).await,
-        Ok(Reply::Later { first, then }) => {
+        Ok(Reply::Later {
+            place: WaitPlace(_held),
+            first,
+            then,
+        }) => {
             drop(place);
-            Box::pin(send_both(&replies, id, first, then)).await;
+            Box::pin(send_later(&replies, id, first, guarded(&method, then))).await;
         }
         Err(error) => send(&replies, id, Err(error)).await,
     }
@@ -167,8 +182,26 @@ pub(crate) async fn serve(
     }
 }
 
-async fn send_both(replies: &Outlet, id: RequestId, first: Json, then: BoxFuture<'static, Result<Json, WireError>>) {
-    send(replies, id.clone(), Ok(first)).await;
+/// A panic is an error like any other.
+async fn guarded<T>(method: &str, work: impl Future<Output = Result<T, WireError>>) -> Result<T, WireError> {
+    let done = std::panic::AssertUnwindSafe(work).catch_unwind().await;
+    done.unwrap_or_else(|_| {
+        tracing::error!(method, "a method panicked");
+        Err(WireError::unavailable(format!(
+            "{method} failed inside the gateway; see `atoll logs`"
+        )))
+    })
+}
+
+async fn send_later(
+    replies: &Outlet,
+    id: RequestId,
+    first: Option<Json>,
+    then: impl Future<Output = Result<Json, WireError>>,
+) {
+    if let Some(first) = first {
+        send(replies, id.clone(), Ok(first)).await;
+    }
     tokio::select! {
         reply = then => send(replies, id, reply).await,
         // Nobody is left who waits for it.
@@ -194,12 +227,24 @@ async fn dispatch(
     if !house.book.is_current(&caller.principal) {
         return Err(denial::pairing_changed(denial::Interrupted::Dispatch));
     }
-    let granted = access::decide(&caller.principal, action, &house.policy(), clock::now_ms()).map_err(|denied| {
-        if matches!(denied, access::Denied::Role(_)) {
-            caller.violations.fetch_add(1, Ordering::Relaxed);
+    let granted = match access::decide(&caller.principal, action, &house.policy(), clock::now_ms()) {
+        Ok(granted) => granted,
+        Err(denied) => {
+            if matches!(denied, access::Denied::Role(_)) {
+                caller.violations.fetch_add(1, Ordering::Relaxed);
+            }
+            let refusal = WireError::from(denied);
+            Box::pin(audit::note_denied(
+                house,
+                &caller.principal,
+                method,
+                params.as_ref(),
+                &refusal,
+            ))
+            .await;
+            return Err(refusal);
         }
-        WireError::from(denied)
-    })?;
+    };
     let Some(entry) = entry else {
         return Err(denial::unknown_method(method));
     };

@@ -70,6 +70,9 @@ pub(crate) struct Said {
     /// The conversation begins anew with it, for this reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) anew: Option<String>,
+    /// How long its turn may take, where whoever said it wants that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) limit: Option<Duration>,
 }
 
 impl Said {
@@ -79,6 +82,7 @@ impl Said {
             text: text.into(),
             steered: Vec::new(),
             anew: None,
+            limit: None,
         }
     }
 }

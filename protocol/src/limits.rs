@@ -78,6 +78,12 @@ pub const NODE_RESULT_AGE: Duration = Duration::from_secs(60 * 60);
 /// Requests of one operator that are worked on at once. More: its link is read no further until one ends.
 pub const OPERATOR_REQUESTS: usize = 64;
 
+/// Those of them that end others, beside all others. More: the same.
+pub const OPERATOR_URGENT: usize = 8;
+
+/// Requests of one operator that only wait for something else to end. More: an error that says so.
+pub const OPERATOR_WAITS: usize = 1024;
+
 /// An exec approval that nobody answers. Later: `expired`, which counts as no.
 pub const APPROVAL: Duration = Duration::from_secs(30 * 60);
 

@@ -6,6 +6,7 @@
 
 pub mod agent;
 pub mod approval;
+pub mod audit;
 pub mod channel;
 pub mod chat;
 pub mod config;

@@ -1,6 +1,7 @@
 //! Everything that is tested across crates, on the real programs: one module a family.
 
 mod agent;
+mod audit;
 mod auth;
 mod blob;
 mod calls;
@@ -22,6 +23,7 @@ mod methods;
 mod mutated;
 mod nodes_cli;
 mod openclaw;
+mod operators;
 mod pairing;
 mod peers;
 mod phone;

@@ -98,7 +98,7 @@ pub(super) struct Invoke {
     #[arg(long)]
     idempotency_key: Option<String>,
     /// Let the call wait so long for a node that is away, e.g. 90s, 30m, 8h or 2d
-    #[arg(long, value_name = "TIME", value_parser = waiting_time)]
+    #[arg(long, value_name = "TIME", value_parser = time)]
     queue: Option<u64>,
 }
 
@@ -180,7 +180,7 @@ impl Invoke {
 }
 
 /// Milliseconds of a time such as `30m`.
-fn waiting_time(text: &str) -> Result<u64, String> {
+pub(super) fn time(text: &str) -> Result<u64, String> {
     let wrong = || format!("\"{text}\" is no time; write e.g. 90s, 30m, 8h or 2d");
     let unit = text.chars().last().ok_or_else(wrong)?;
     let seconds = match unit {
@@ -299,7 +299,7 @@ mod tests {
             ("8h", 28_800_000),
             ("2d", 172_800_000),
         ] {
-            assert_eq!(waiting_time(text), Ok(expected), "{text}");
+            assert_eq!(time(text), Ok(expected), "{text}");
         }
         for text in [
             "",
@@ -312,7 +312,7 @@ mod tests {
             "99999999999999999999d",
             "999999999999999999d",
         ] {
-            assert!(waiting_time(text).is_err(), "{text}");
+            assert!(time(text).is_err(), "{text}");
         }
     }
 }

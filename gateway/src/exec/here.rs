@@ -22,7 +22,7 @@ use crate::journal::{Durability, Journal};
 use crate::ring::CallRefused;
 
 /// The name of this host where a node's id stands otherwise.
-const GATEWAY: &str = "gateway";
+pub(super) const GATEWAY: &str = "gateway";
 
 /// Commands on this machine.
 pub(crate) struct Here {

@@ -9,11 +9,13 @@ use atoll_pairing::access::Principal;
 use atoll_protocol::json::Json;
 use rusqlite::Connection;
 use serde::Serialize;
+use serde_json::json;
 
 use super::rules::Rule;
 use super::{run_of, words};
-use crate::command::{self, Anew, Command, Usage};
+use crate::command::{self, Anew, Command, Usage, card};
 use crate::direct::Asker;
+use crate::journal::audit::{self, Entry};
 use crate::journal::inbox::{self, InboxRow, InboxState, Unreadable};
 use crate::journal::outbox::{self, NewOutbound};
 use crate::journal::runs::{self, NewRun};
@@ -130,12 +132,29 @@ fn take(db: &Connection, item: Item, now: i64) -> Result<Option<Step>, JournalEr
 fn ignore(db: &Connection, row: &InboxRow, reason: Reason, now: i64) -> Result<(), JournalError> {
     inbox::settle(db, row.id, InboxState::Ignored, Some(&reason.to_string()), now)?;
     match &row.inbound.content {
-        Content::Click { click, .. } => {
+        Content::Click { click, data, .. } => {
+            note_press(db, row, data, reason, now)?;
             let answer = click_answer(row.id, &row.inbound.place, click, "You may not answer this.");
             outbox::enqueue(db, &[answer], now).map(drop)
         }
         Content::Message { .. } => Ok(()),
     }
+}
+
+/// An answer to a question by somebody who may not even write here.
+fn note_press(db: &Connection, row: &InboxRow, data: &str, reason: Reason, now: i64) -> Result<(), JournalError> {
+    let Some((id, decision)) = card::read_button(data) else {
+        return Ok(());
+    };
+    let (account, sender) = (&row.inbound.place.account, &row.inbound.sender);
+    let entry = Entry {
+        actor: format!("{}:{}", account.channel, sender.id),
+        action: "exec.approval.resolve".to_owned(),
+        target: id.to_string(),
+        outcome: "denied".to_owned(),
+        detail: json!({"decision": decision.as_str(), "why": reason.to_string()}).into(),
+    };
+    audit::append(db, &entry, now)
 }
 
 /// A stranger gets one code per request, and what was written is not kept.

@@ -1,10 +1,20 @@
-//! Who did what to what, and how it ended. Only ever added to, until it is old. Never holds a secret or message text.
+//! Who did what to what, and how it ended. Only ever added to, until it is old. Never holds a secret or message text. Calls that were made
+//! stand in their own table, which is read along, and come here when they are forgotten there.
 
 use atoll_protocol::json::Json;
-use rusqlite::{Connection, Row, named_params, params};
+use rusqlite::{Connection, Row, params};
 
 use super::JournalError;
 use super::column::json;
+
+/// What is kept of each text of an entry, bytes. More: the rest is cut at a character.
+const TEXT_BYTES: usize = 256;
+
+/// Entries that are kept. More: the oldest are forgotten.
+const MOST: i64 = 500_000;
+
+/// A call as an entry.
+const CALL: &str = "caller, 'node.invoke', node, state, json_patch(json_object('callId', call, 'command', command), json_object('code', error_code))";
 
 /// One entry to be added.
 #[derive(Debug, Clone)]
@@ -24,27 +34,15 @@ pub struct Entry {
 /// One entry.
 #[derive(Debug, Clone)]
 pub struct AuditRow {
-    /// Grows with time.
-    pub id: i64,
     /// When, Unix milliseconds.
     pub at: i64,
     /// What.
     pub entry: Entry,
 }
 
-/// Which entries are wanted; every condition that is given must hold.
-#[derive(Debug, Clone, Default)]
-pub struct Query {
-    /// At or after, Unix milliseconds.
-    pub since: Option<i64>,
-    /// Only entries with a smaller id: the way to the next page.
-    pub before: Option<i64>,
-    /// Exactly this actor.
-    pub actor: Option<String>,
-    /// Exactly this action.
-    pub action: Option<String>,
-    /// Exactly this target.
-    pub target: Option<String>,
+/// The beginning of a text, as much as an entry keeps.
+pub fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(TEXT_BYTES)]
 }
 
 /// Adds an entry.
@@ -57,46 +55,67 @@ pub fn append(db: &Connection, entry: &Entry, now: i64) -> Result<(), JournalErr
     )?
     .execute(params![
         now,
-        entry.actor,
-        entry.action,
-        entry.target,
-        entry.outcome,
+        cut(&entry.actor),
+        cut(&entry.action),
+        cut(&entry.target),
+        cut(&entry.outcome),
         entry.detail.as_str()
     ])?;
     Ok(())
 }
 
-/// The latest entries that match, newest first.
+/// The latest entries and calls since then (Unix milliseconds), newest first.
 ///
 /// # Errors
 /// Any SQL error.
-pub fn query(db: &Connection, query: &Query, limit: u32) -> Result<Vec<AuditRow>, JournalError> {
-    let mut statement = db.prepare_cached(
-        "SELECT id, at, actor, action, target, outcome, detail FROM audit
-         WHERE (:since IS NULL OR at >= :since) AND (:before IS NULL OR id < :before)
-           AND (:actor IS NULL OR actor = :actor) AND (:action IS NULL OR action = :action)
-           AND (:target IS NULL OR target = :target)
-         ORDER BY id DESC LIMIT :limit",
-    )?;
-    let wanted = named_params! {
-        ":since": query.since, ":before": query.before, ":actor": query.actor, ":action": query.action,
-        ":target": query.target, ":limit": limit,
-    };
-    let rows = statement.query_map(wanted, read)?.collect::<Result<_, _>>()?;
+pub fn latest(db: &Connection, since: i64, limit: u32) -> Result<Vec<AuditRow>, JournalError> {
+    // Numbers of calls grow with time, so the newest one that is too old bounds the search.
+    let mut statement = db.prepare_cached(&format!(
+        "SELECT * FROM (
+           SELECT * FROM (SELECT at, id AS place, actor, action, target, outcome, detail FROM audit
+                          WHERE at >= ?1 ORDER BY at DESC, id DESC LIMIT ?2)
+           UNION ALL
+           SELECT * FROM (SELECT opened_at, number, {CALL} FROM calls
+                          WHERE number > coalesce((SELECT number FROM calls WHERE opened_at < ?1 ORDER BY number DESC LIMIT 1), 0)
+                          ORDER BY number DESC LIMIT ?2))
+         ORDER BY at DESC, place DESC LIMIT ?2"
+    ))?;
+    let rows = statement
+        .query_map(params![since, limit], read)?
+        .collect::<Result<_, _>>()?;
     Ok(rows)
 }
 
-/// Forgets entries from before the time; gives how many.
+/// Takes over what [`super::calls::prune`] is about to forget.
+pub(super) fn keep_calls(db: &Connection, ended_before: i64) -> Result<(), JournalError> {
+    db.execute(
+        &format!(
+            "INSERT INTO audit (at, actor, action, target, outcome, detail) SELECT opened_at, {CALL} FROM calls
+             WHERE ended_at < ?1 AND number < (SELECT max(number) FROM calls) ORDER BY number"
+        ),
+        [ended_before],
+    )?;
+    Ok(())
+}
+
+/// Forgets entries from before the time, and the oldest where there are too many; gives how many.
 ///
 /// # Errors
 /// Any SQL error.
 pub fn prune(db: &Connection, before: i64) -> Result<usize, JournalError> {
-    Ok(db.execute("DELETE FROM audit WHERE at < ?1", [before])?)
+    forget(db, before, MOST)
+}
+
+fn forget(db: &Connection, before: i64, most: i64) -> Result<usize, JournalError> {
+    Ok(db.execute(
+        "DELETE FROM audit
+         WHERE at < max(?1, coalesce((SELECT at FROM audit ORDER BY at DESC LIMIT 1 OFFSET ?2 - 1), ?1))",
+        [before, most],
+    )?)
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<AuditRow> {
     Ok(AuditRow {
-        id: row.get("id")?,
         at: row.get("at")?,
         entry: Entry {
             actor: row.get("actor")?,
@@ -111,7 +130,20 @@ fn read(row: &Row<'_>) -> rusqlite::Result<AuditRow> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::journal::calls::{self, CallEnd, CallState, Details, NewCall};
     use crate::journal::tests::database;
+
+    fn call(name: &str) -> NewCall {
+        NewCall {
+            call: name.parse().expect("an id"),
+            key: None,
+            node: "n1".to_owned(),
+            command: "camera.snap".to_owned(),
+            caller: "cy".to_owned(),
+            session: None,
+            details: Details::default(),
+        }
+    }
 
     fn entry(actor: &str, action: &str) -> Entry {
         Entry {
@@ -124,62 +156,86 @@ mod tests {
     }
 
     #[test]
-    fn entries_are_found_by_every_condition_newest_first() {
+    fn entries_and_calls_are_read_together_newest_first() {
         let db = database();
-        for (at, actor, action) in [(1, "ann", "invoke"), (2, "bob", "invoke"), (3, "ann", "approve")] {
-            append(&db, &entry(actor, action), at).expect("appends");
-        }
-        let found = |wanted: Query| {
-            let rows = query(&db, &wanted, 10).expect("reads");
-            rows.iter().map(|row| row.at).collect::<Vec<_>>()
+        append(&db, &entry("ann", "config.set"), 1).expect("appends");
+        calls::open(&db, &call("c1"), 2).expect("opens");
+        append(&db, &entry("bob", "config.set"), 3).expect("appends");
+        calls::open(&db, &call("c2"), 4).expect("opens");
+        let found = |since, limit| {
+            let rows = latest(&db, since, limit).expect("reads");
+            rows.into_iter()
+                .map(|row| (row.at, row.entry.actor))
+                .collect::<Vec<_>>()
         };
-        assert_eq!(found(Query::default()), [3, 2, 1]);
-        let actor = Some("ann".to_owned());
-        let action = Some("invoke".to_owned());
+        let row = |at, actor: &str| (at, actor.to_owned());
+        assert_eq!(found(0, 10), [row(4, "cy"), row(3, "bob"), row(2, "cy"), row(1, "ann")]);
+        assert_eq!(found(2, 10), [row(4, "cy"), row(3, "bob"), row(2, "cy")]);
+        assert_eq!(found(0, 1), [row(4, "cy")]);
+        assert_eq!(found(5, 10), []);
+        let call = latest(&db, 4, 1).expect("reads").remove(0).entry;
         assert_eq!(
-            found(Query {
-                actor: actor.clone(),
-                ..Query::default()
-            }),
-            [3, 1]
+            (&*call.action, &*call.target, &*call.outcome),
+            ("node.invoke", "n1", "queued")
         );
-        assert_eq!(
-            found(Query {
-                actor,
-                action,
-                ..Query::default()
-            }),
-            [1]
-        );
-        assert_eq!(
-            found(Query {
-                since: Some(2),
-                ..Query::default()
-            }),
-            [3, 2]
-        );
-        assert_eq!(
-            found(Query {
-                before: Some(2),
-                ..Query::default()
-            }),
-            [1]
-        );
-        assert_eq!(
-            found(Query {
-                target: Some("n2".into()),
-                ..Query::default()
-            }),
-            [0; 0]
-        );
+        assert_eq!(call.detail.as_str(), r#"{"callId":"c2","command":"camera.snap"}"#);
     }
 
     #[test]
-    fn old_entries_are_forgotten() {
+    fn a_call_that_is_forgotten_stays_in_the_audit() {
         let db = database();
-        append(&db, &entry("ann", "invoke"), 1).expect("appends");
-        append(&db, &entry("ann", "invoke"), 5).expect("appends");
-        assert_eq!(prune(&db, 5).expect("prunes"), 1);
-        assert_eq!(query(&db, &Query::default(), 10).expect("reads").len(), 1);
+        for name in ["c1", "c2"] {
+            calls::open(&db, &call(name), 1).expect("opens");
+            let end = CallEnd {
+                state: CallState::Error,
+                error_code: Some("NO".to_owned()),
+                result: None,
+            };
+            calls::close(&db, &call(name).call, &end, 2).expect("closes");
+        }
+        let before: Vec<_> = latest(&db, 0, 9)
+            .expect("reads")
+            .into_iter()
+            .map(|row| row.entry)
+            .collect();
+        // The newest row stays.
+        assert_eq!(calls::prune(&db, 3).expect("prunes"), 1);
+        let after: Vec<_> = latest(&db, 0, 9)
+            .expect("reads")
+            .into_iter()
+            .map(|row| row.entry)
+            .collect();
+        assert_eq!(after.len(), 2);
+        let told = |entry: &Entry| (entry.outcome.clone(), entry.detail.as_str().to_owned());
+        assert!(
+            before
+                .iter()
+                .all(|entry| after.iter().any(|kept| told(kept) == told(entry)))
+        );
+        assert!(told(&after[0]).1.contains(r#""code":"NO""#), "{after:?}");
+    }
+
+    #[test]
+    fn old_entries_are_forgotten_and_so_are_too_many() {
+        let db = database();
+        for at in [1, 5, 6, 7] {
+            append(&db, &entry("ann", "config.set"), at).expect("appends");
+        }
+        let left = || {
+            let rows = latest(&db, 0, 10).expect("reads");
+            rows.iter().map(|row| row.at).collect::<Vec<_>>()
+        };
+        assert_eq!(forget(&db, 5, 3).expect("prunes"), 1);
+        assert_eq!(left(), [7, 6, 5]);
+        assert_eq!(forget(&db, 0, 2).expect("prunes"), 1);
+        assert_eq!(left(), [7, 6]);
+    }
+
+    #[test]
+    fn a_long_text_is_cut() {
+        let db = database();
+        append(&db, &entry(&"é".repeat(500), "x"), 1).expect("appends");
+        let kept = latest(&db, 0, 1).expect("reads").remove(0).entry.actor;
+        assert_eq!(kept, "é".repeat(TEXT_BYTES / 2));
     }
 }

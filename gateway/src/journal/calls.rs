@@ -4,8 +4,8 @@
 use atoll_protocol::id::{CallId, RunId, SessionKey};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::JournalError;
 use super::column::{parsed, parsed_option, words};
+use super::{JournalError, audit};
 
 /// Text of a result that is kept, bytes. More: the rest is cut at a character, with a mark.
 pub const RESULT_BYTES: usize = 512 * 1024;
@@ -385,11 +385,12 @@ pub fn by_key(db: &Connection, key: &ToolKey) -> Result<Option<CallRow>, Journal
         .optional()?)
 }
 
-/// Forgets calls that ended before the time; gives how many. Keep them longer than runs can be open.
+/// Forgets calls that ended before the time but for what the audit says of them; gives how many. Keep them longer than runs can be open.
 ///
 /// # Errors
 /// Any SQL error.
 pub fn prune(db: &Connection, before: i64) -> Result<usize, JournalError> {
+    audit::keep_calls(db, before)?;
     // The newest stays, so that numbers keep growing.
     Ok(db.execute(
         "DELETE FROM calls WHERE ended_at < ?1 AND number < (SELECT max(number) FROM calls)",

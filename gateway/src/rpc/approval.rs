@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use atoll_pairing::access::ResolveApproval;
 use atoll_pairing::approval::{Approval, ApprovalError, Decision, Ended, NewApproval, Question, Requester, rows};
 use atoll_protocol::error::WireError;
 use atoll_protocol::id::{AgentId, ApprovalId, DeviceId, SessionKey};
@@ -12,8 +11,9 @@ use atoll_protocol::method::approval::{ApprovalNamed, ApprovalRequest, ApprovalR
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::{Answer, Ask, Reply, done};
+use super::{Answer, Ask, Reply, WaitPlace, done};
 use crate::approvals::Approvals;
+use crate::direct::{self, Unanswered};
 use crate::exec::words;
 use crate::house::House;
 
@@ -33,18 +33,11 @@ pub(super) async fn resolve(house: &House, ask: Ask) -> Answer {
     let params: ApprovalResolve = ask.read()?;
     let id = approval_id(params.id.as_str())?;
     let decision = Decision::parse(params.decision.as_str()).ok_or_else(|| WireError::invalid("unknown decision"))?;
-    let granted = ask.decide(house, ResolveApproval { id: id.clone() })?;
-    let by = granted.principal().label();
-    house.approvals.resolve(granted, decision).await?;
-    house
-        .audit(
-            by,
-            "exec.approval.resolve",
-            id.to_string(),
-            json!({"decision": decision.as_str()}),
-        )
-        .await;
-    done(json!({"ok": true}))
+    match direct::resolve(house, &ask.caller.principal, id, decision).await {
+        Ok(()) => done(json!({"ok": true})),
+        Err(Unanswered::Denied(denied)) => Err(denied.into()),
+        Err(Unanswered::Refused(refused)) => Err(refused.into()),
+    }
 }
 
 pub(super) async fn wait_decision(house: &House, ask: Ask) -> Answer {
@@ -54,12 +47,26 @@ pub(super) async fn wait_decision(house: &House, ask: Ask) -> Answer {
         .timeout_ms
         .map_or(limits::APPROVAL, Duration::from_millis)
         .min(limits::CALL_DEADLINE_MAX);
-    let outcome = outcome(house.approvals.clone(), id, patience);
-    done(ask.caller.waits(outcome).await??)
+    Ok(later(
+        ask.wait_place()?,
+        None,
+        outcome(house.approvals.clone(), id, patience),
+    ))
+}
+
+/// The outcome of a question as the answer.
+fn later(
+    place: WaitPlace,
+    first: Option<Json>,
+    outcome: impl Future<Output = Result<serde_json::Value, WireError>> + Send + 'static,
+) -> Reply {
+    let then = Box::pin(async move { Ok(Json::from(outcome.await?)) });
+    Reply::Later { place, first, then }
 }
 
 pub(super) async fn request(house: &House, ask: Ask) -> Answer {
     let params: ApprovalRequest = ask.read()?;
+    let place = ask.wait_place()?;
     let is_two_phase = params.two_phase.unwrap_or_default();
     let env = params.env.clone();
     let mut new = new_approval(&ask, params)?;
@@ -79,14 +86,8 @@ pub(super) async fn request(house: &House, ask: Ask) -> Answer {
         house.approvals.withdraw(approval.id.clone(), Ended::NoRoute).await?;
     }
     let then = outcome(house.approvals.clone(), approval.id.clone(), limits::CALL_DEADLINE_MAX);
-    if is_two_phase {
-        let first = Json::from(rows::accepted(&approval));
-        return Ok(Reply::Accepted {
-            first,
-            then: Box::pin(async move { Ok(Json::from(then.await?)) }),
-        });
-    }
-    done(ask.caller.waits(then).await??)
+    let first = is_two_phase.then(|| Json::from(rows::accepted(&approval)));
+    Ok(later(place, first, then))
 }
 
 /// The answer, or the lack of one when the patience is over.

@@ -1,13 +1,15 @@
 //! `chat.*`, `agent*` and `sessions.send`: what operators' programs say to agents, and what was said.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use atoll_agent::turn::Outcome;
 use atoll_pairing::access::Principal;
 use atoll_protocol::error::WireError;
 use atoll_protocol::id::{AgentId, RunId, SessionKey};
 use atoll_protocol::json::Json;
-use atoll_protocol::method::chat::{ChatAbort, ChatAborted, ChatSend, ChatStarted};
+use atoll_protocol::limits;
+use atoll_protocol::method::chat::{ChatAbort, ChatAborted, ChatSend, ChatStarted, QueueMode};
 use atoll_protocol::method::session::SessionsSend;
 
 use super::{Answer, Ask, done, session};
@@ -30,6 +32,13 @@ pub(super) use history::history;
 pub(super) async fn send(house: &Arc<House>, ask: Ask) -> Answer {
     let params: ChatSend = ask.read()?;
     no_files(params.attachments.as_deref())?;
+    no_thinking(params.thinking.as_deref())?;
+    not_yet("deliver", params.deliver.unwrap_or_default())?;
+    not_yet(
+        "queueMode",
+        params.queue_mode.is_some_and(|mode| mode != QueueMode::Followup),
+    )?;
+    not_yet("replyToId", params.reply_to_id.is_some())?;
     let agent = params.agent_id.as_deref();
     let (session, agent) = session::named(house, &params.session_key, agent)?;
     session::is_still(house, &session, params.session_id.as_deref()).await?;
@@ -45,6 +54,7 @@ pub(super) async fn send(house: &Arc<House>, ask: Ask) -> Answer {
                 agent,
                 text: params.message,
                 is_plain,
+                limit: limit(params.timeout_ms),
             },
         )
         .await?,
@@ -54,6 +64,7 @@ pub(super) async fn send(house: &Arc<House>, ask: Ask) -> Answer {
 pub(super) async fn send_to_session(house: &Arc<House>, ask: Ask) -> Answer {
     let params: SessionsSend = ask.read()?;
     no_files(params.attachments.as_deref())?;
+    no_thinking(params.thinking.as_deref())?;
     let agent = params.agent_id.as_deref();
     let (session, agent) = session::named(house, &params.key, agent)?;
     let run = params
@@ -69,6 +80,7 @@ pub(super) async fn send_to_session(house: &Arc<House>, ask: Ask) -> Answer {
                 agent,
                 text: params.message,
                 is_plain: false,
+                limit: limit(params.timeout_ms),
             },
         )
         .await?,
@@ -96,6 +108,8 @@ struct Saying {
     text: String,
     /// A slash at its beginning means nothing.
     is_plain: bool,
+    /// How long its turn may take; none: as configured.
+    limit: Option<Duration>,
 }
 
 /// Says it, once: gives the turn that has this id already, if there is one.
@@ -106,11 +120,12 @@ async fn say(house: &Arc<House>, principal: Arc<Principal>, saying: Saying) -> R
         agent,
         text,
         is_plain,
+        limit,
     } = saying;
     if text.trim().is_empty() {
         return Err(WireError::invalid("message or attachment required"));
     }
-    let (parsed, input) = read(house, &text, is_plain)?;
+    let (parsed, input) = read(house, &text, is_plain, limit)?;
     let begins_anew = parsed.is_none() && input.read::<Said>().is_ok_and(|said| said.anew.is_some());
     let origin = json_of(&Source::Operator)?;
     let new = NewRun {
@@ -154,19 +169,31 @@ async fn say(house: &Arc<House>, principal: Arc<Principal>, saying: Saying) -> R
 }
 
 /// What an operator's text means: a direct command, or words for the agent, with which the conversation may begin anew.
-fn read(house: &House, text: &str, is_plain: bool) -> Result<(Option<Result<Command, Usage>>, Json), WireError> {
+fn read(
+    house: &House,
+    text: &str,
+    is_plain: bool,
+    limit: Option<Duration>,
+) -> Result<(Option<Result<Command, Usage>>, Json), WireError> {
     let config = house.config();
     let triggers: &[String] = if is_plain { &[] } else { &config.session.reset_triggers };
     if let Some(anew) = command::anew(text, triggers, None).filter(|anew| !anew.rest.is_empty()) {
         let said = Said {
             anew: Some(anew.reason.to_owned()),
+            limit,
             ..Said::of(anew.rest)
         };
         return Ok((None, json_of(&said)?));
     }
     match command::parse(text, None).filter(|_| !is_plain) {
         Some(parsed) => Ok((Some(parsed), intake::command_input(text))),
-        None => Ok((None, json_of(&Said::of(text))?)),
+        None => {
+            let said = Said {
+                limit,
+                ..Said::of(text)
+            };
+            Ok((None, json_of(&said)?))
+        }
     }
 }
 
@@ -262,6 +289,17 @@ fn run_named(name: &str) -> Result<RunId, WireError> {
 
 fn no_files(attachments: Option<&[Json]>) -> Result<(), WireError> {
     not_yet("attachments", attachments.is_some_and(|files| !files.is_empty()))
+}
+
+/// Off is what an agent does anyway.
+fn no_thinking(thinking: Option<&str>) -> Result<(), WireError> {
+    not_yet("thinking", !matches!(thinking, None | Some("" | "off" | "default")))
+}
+
+/// Clients send 0 for a turn without a limit of theirs; every turn has one of ours.
+fn limit(timeout_ms: Option<u64>) -> Option<Duration> {
+    let limit = timeout_ms.filter(|ms| *ms > 0).map(Duration::from_millis)?;
+    Some(limit.min(limits::CALL_DEADLINE_MAX))
 }
 
 /// Better than to do something else than was asked.

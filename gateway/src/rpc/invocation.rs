@@ -17,7 +17,7 @@ use serde::Serialize;
 use serde_json::json;
 use tokio::sync::oneshot;
 
-use super::{Answer, Ask, Reply, done, node};
+use super::{Answer, Ask, Reply, WaitPlace, done, node};
 use crate::clock;
 use crate::house::House;
 use crate::journal::Durability;
@@ -34,6 +34,11 @@ const LOOK: Duration = Duration::from_secs(1);
 
 pub(super) async fn invoke(house: &House, ask: Ask) -> Answer {
     let params: NodeInvoke = ask.read()?;
+    if params.node_id.parse::<DeviceId>().is_err() {
+        let (ring, by, why) = (&house.ring, &ask.caller.principal, CallRefused::Unknown);
+        let unmade = ring.unmade(by, &*params.node_id, &params.command, "unknown_node", why);
+        Box::pin(unmade).await;
+    }
     let form = params.blobs.unwrap_or(BlobForm::Inline);
     let is_watched = params.progress.unwrap_or_default();
     let (mut call, offline) = call_of(&ask, params)?;
@@ -48,17 +53,23 @@ pub(super) async fn invoke(house: &House, ask: Ask) -> Answer {
         return about.reply(end.map_err(WireError::from)).await;
     };
     let Idempotency { key, fingerprint, .. } = *idempotency;
+    let place = match offline {
+        Offline::Fail => None,
+        Offline::QueueUntil(_) => Some(ask.wait_place()?),
+    };
     let end = match house.ring.repeats.begin(key, fingerprint, &call.id, clock::instant()) {
         Begun::Conflict => return Err(conflict()),
         Begun::Over(call) => Box::pin(before(house, &call)).await,
-        Begun::UnderWay(call, end) => match Box::pin(waiting(house, &call)).await {
-            Some(until_ms) => return Ok(later(call, until_ms, end, about)),
-            None => Box::pin(ask.caller.waits(end_of(end))).await?,
-        },
+        Begun::UnderWay(call, end) => {
+            let place = place.map_or_else(|| ask.wait_place(), Ok)?;
+            let until_ms = Box::pin(waiting(house, &call)).await;
+            let first = until_ms.map(|until_ms| about.queued(call, until_ms));
+            return Ok(later(place, first, end, about));
+        }
         Begun::First => {
             let noted = Noted::new(&house.ring.repeats, key);
-            if let Offline::QueueUntil(until_ms) = offline {
-                return Box::pin(queue(house, &ask, call, until_ms, noted, about)).await;
+            if let (Offline::QueueUntil(until_ms), Some(place)) = (offline, place) {
+                return Box::pin(queue(house, &ask, call, until_ms, noted, about, place)).await;
             }
             let end = if is_watched {
                 Box::pin(heard::first(house, &ask, &mut call)).await
@@ -134,8 +145,7 @@ fn check_wait(offline: Offline, now: u64) -> Result<(), WireError> {
 /// The call ends with the link of whoever asked, unless somebody else asked for the same and waits for it.
 async fn first(house: &House, ask: &Ask, call: &mut Call) -> Result<Option<Json>, CallRefused> {
     if call.command == "system.run" {
-        let prepared = Box::pin(node::run::prepare(house, ask, call)).await;
-        prepared.map_err(CallRefused::Denied)?;
+        Box::pin(prepare(house, ask, call)).await?;
     }
     let mut ended = pin!(house.ring.call(&ask.caller.principal, call));
     tokio::select! {
@@ -153,12 +163,31 @@ async fn first(house: &House, ask: &Ask, call: &mut Call) -> Result<Option<Json>
     ended.await
 }
 
+/// Makes a command exact, which may be refused.
+async fn prepare(house: &House, ask: &Ask, call: &mut Call) -> Result<(), CallRefused> {
+    let Err(refusal) = node::run::prepare(house, ask, call).await else {
+        return Ok(());
+    };
+    let (ring, by) = (&house.ring, &ask.caller.principal);
+    ring.unmade(by, call.node, &call.command, "denied", &refusal.message)
+        .await;
+    Err(CallRefused::Denied(refusal))
+}
+
 /// A call that may wait. When its node is there it is made like any other, but written down first.
-async fn queue(house: &House, ask: &Ask, mut call: Call, until_ms: u64, noted: Noted, about: About) -> Answer {
+async fn queue(
+    house: &House,
+    ask: &Ask,
+    mut call: Call,
+    until_ms: u64,
+    noted: Noted,
+    about: About,
+    place: WaitPlace,
+) -> Answer {
     if call.command == "system.run"
-        && let Err(refusal) = node::run::prepare(house, ask, &mut call).await
+        && let Err(refused) = prepare(house, ask, &mut call).await
     {
-        return about.reply(noted.end(Err(CallRefused::Denied(refusal)))).await;
+        return about.reply(noted.end(Err(refused))).await;
     }
     let until_ms = call.deadline_ms.map_or(until_ms, |deadline| until_ms.min(deadline));
     let is_away = house.hub.node(call.node).is_none();
@@ -170,10 +199,8 @@ async fn queue(house: &House, ask: &Ask, mut call: Call, until_ms: u64, noted: N
     };
     // From here on, whoever delivers it says how it ended.
     noted.leave();
-    if !is_away {
-        return about.reply(ask.caller.waits(end_of(ended)).await?).await;
-    }
-    Ok(later(id, until_ms, ended, about))
+    let first = is_away.then(|| about.queued(id, until_ms));
+    Ok(later(place, first, ended, about))
 }
 
 /// Until when a call waits; none when it does not.
@@ -182,18 +209,12 @@ async fn waiting(house: &House, call: &CallId) -> Option<u64> {
     rows.iter().find(|row| row.call == *call).map(|row| row.until_ms)
 }
 
-/// "Accepted" now, and the end when it comes, which may be in days: it takes no place among the caller's requests.
-fn later(call: CallId, until_ms: u64, end: oneshot::Receiver<End>, about: About) -> Reply {
-    let first = InvokeQueued {
-        status: "accepted".to_owned(),
-        call_id: call,
-        state: "queued".to_owned(),
-        node_id: about.node,
-        until_ms,
-    };
+/// The end of a call as the answer, which may be in days.
+fn later(place: WaitPlace, first: Option<Json>, end: oneshot::Receiver<End>, about: About) -> Reply {
     let then = async move { about.hand_over(end_of(end).await?).await };
     Reply::Later {
-        first: json!(first).into(),
+        place,
+        first,
         then: then.boxed(),
     }
 }
@@ -212,6 +233,18 @@ struct About {
 }
 
 impl About {
+    /// What is said at once of a call that waits for its node.
+    fn queued(&self, call: CallId, until_ms: u64) -> Json {
+        let queued = InvokeQueued {
+            status: "accepted".to_owned(),
+            call_id: call,
+            state: "queued".to_owned(),
+            node_id: self.node,
+            until_ms,
+        };
+        json!(queued).into()
+    }
+
     async fn reply(&self, end: End) -> Answer {
         self.hand_over(end?).await.map(Reply::Done)
     }

@@ -7,7 +7,8 @@ use atoll_protocol::scope::Scope;
 use futures_util::future::BoxFuture;
 
 use super::{
-    Answer, Ask, approval, channel, chat, config, device, gateway, invocation, media, node, policy, session, setup,
+    Answer, Ask, approval, audit, channel, chat, config, device, gateway, invocation, media, node, policy, session,
+    setup,
 };
 use crate::house::House;
 
@@ -59,6 +60,7 @@ methods! {
     "agent" Operator(Write) => chat::agent;
     "agent.wait" Operator(Write) => chat::agent_wait;
     "agents.list" Operator(Read) => session::agents;
+    "audit.entries" Operator(Admin) => audit::entries;
     "channels.pairing.approve" Operator(Pairing) => channel::pairing_approve;
     "channels.pairing.list" Operator(Pairing) => channel::pairing_list;
     "channels.status" Operator(Read) => channel::status;

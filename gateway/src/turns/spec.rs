@@ -53,7 +53,7 @@ impl Turns {
             tools: tools(&config, agent),
             exec: exec(&config),
             facts: self.facts().await,
-            deadline: Duration::from_secs(config.timeout_of(agent)),
+            deadline: said.limit.unwrap_or(Duration::from_secs(config.timeout_of(agent))),
             limits: TurnLimits::default(),
         })
     }

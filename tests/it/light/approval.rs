@@ -6,6 +6,7 @@ use atoll_tests::fake::model::{Asked, Step};
 use atoll_tests::fake::telegram::Person;
 use atoll_tests::mesh::Pipe;
 use atoll_tests::scene::{NODE, OWNER, Scene, Setting, button};
+use atoll_tests::wait::until;
 use serde_json::{Value, json};
 
 atoll_tests::over_every_pipe! {
@@ -54,12 +55,21 @@ async fn only_the_owner_can_answer_even_among_people_who_may_write(pipe: Pipe) {
     let (bob, mallory) = (Person::new(43, "Bob"), Person::new(666, "Mallory"));
     scene.telegram.meet(&bob);
     scene.telegram.meet(&mallory);
+    let mut operator = scene.mesh.operator().await;
     scene.ask("guarded");
     let card = scene.card("guarded").await;
     for other in [&bob, &mallory] {
         let click = scene.press(other, &card, "Allow once");
         let notice = scene.notice(&click).await.text;
         assert!(!notice.contains("Allowed"), "{} is told {notice}", other.name);
+        let actor = format!("telegram:{}", other.id);
+        until("the refused answer to be written down", async || {
+            let listed = operator.call("audit.entries", json!({})).await.ok()?;
+            let mut rows = listed["entries"].as_array()?.iter();
+            let is_it = |row: &&Value| row["actor"] == actor && row["action"] == "exec.approval.resolve";
+            (rows.find(is_it)?["outcome"] == "denied").then_some(())
+        })
+        .await;
     }
     let data = button(&card, "Allow once");
     let id = data.split(':').nth(1).expect("a button names its question");

@@ -10,7 +10,7 @@ use atoll_protocol::limits;
 use atoll_protocol::method::agent::{Agent, AgentAccepted, AgentDone, AgentWait, AgentWaited};
 use serde_json::json;
 
-use super::{Saying, json_of, no_files, not_yet, run_id, run_named, say};
+use super::{Saying, json_of, limit, no_files, no_thinking, not_yet, run_id, run_named, say};
 use crate::clock;
 use crate::house::House;
 use crate::journal::runs::RunState;
@@ -29,11 +29,16 @@ pub(in crate::rpc) async fn agent(house: &Arc<House>, ask: Ask) -> Answer {
     not_yet("model", params.model.is_some() || params.provider.is_some())?;
     not_yet("extraSystemPrompt", params.extra_system_prompt.is_some())?;
     not_yet("cwd", params.cwd.is_some())?;
+    no_thinking(params.thinking.as_deref())?;
+    no_delivery(&params)?;
     check_channel(params.channel.as_deref())?;
     check_channel(params.reply_channel.as_deref())?;
     let (session, agent) = session::of_agent(house, &params).await?;
+    let expected = params.expected_existing_session_id.as_deref();
+    session::is_still(house, &session, expected).await?;
     let run = run_id(&params.idempotency_key)?;
     let patience = patience(house, &agent, params.timeout);
+    let place = ask.wait_place()?;
     let text = params.message.into_string();
     let saying = Saying {
         run: run.clone(),
@@ -41,6 +46,7 @@ pub(in crate::rpc) async fn agent(house: &Arc<House>, ask: Ask) -> Answer {
         agent,
         text,
         is_plain: false,
+        limit: limit(params.timeout.map(|seconds| seconds.saturating_mul(1000))),
     };
     let known = say(house, ask.caller.principal.clone(), saying).await?;
     if known.as_ref().is_some_and(|row| row.state.is_end()) {
@@ -59,10 +65,31 @@ pub(in crate::rpc) async fn agent(house: &Arc<House>, ask: Ask) -> Answer {
         let ended = turns.wait(run.clone(), patience).await;
         json_of(&agent_done(&run, ended))
     };
-    Ok(Reply::Accepted {
-        first: json_of(&first)?,
+    Ok(Reply::Later {
+        place,
+        first: Some(json_of(&first)?),
         then: Box::pin(then),
     })
+}
+
+/// An answer goes to whoever asked, and nowhere else.
+fn no_delivery(params: &Agent) -> Result<(), WireError> {
+    not_yet("deliver", params.deliver.unwrap_or_default())?;
+    let is_session_named = params.session_key.is_some() || params.session_id.is_some();
+    let elsewhere = [
+        // Beside a session it would say where the answer goes, if it went anywhere.
+        ("to", params.to.as_deref().filter(|_| !is_session_named)),
+        ("replyTo", params.reply_to.as_deref()),
+        ("threadId", params.thread_id.as_deref()),
+        ("accountId", params.account_id.as_deref()),
+        ("replyAccountId", params.reply_account_id.as_deref()),
+        ("groupId", params.group_id.as_deref()),
+        ("groupChannel", params.group_channel.as_deref()),
+        ("groupSpace", params.group_space.as_deref()),
+        ("label", params.label.as_deref()),
+    ];
+    let mut used = elsewhere.into_iter();
+    used.try_for_each(|(name, value)| not_yet(name, value.is_some_and(|value| !value.is_empty())))
 }
 
 /// Refuses names of channels that no client means: `last` and `webchat` are the session's own.
@@ -132,16 +159,28 @@ pub(in crate::rpc) async fn agent_wait(house: &Arc<House>, ask: Ask) -> Answer {
         .timeout_ms
         .map_or(WAIT, Duration::from_millis)
         .min(limits::CALL_DEADLINE_MAX);
-    let ended = ask.caller.waits(house.turns.wait(run, patience)).await?;
+    let turns = house.turns.clone();
+    let then = async move {
+        let ended = turns.wait(run.clone(), patience).await;
+        json_of(&waited(&run, ended))
+    };
+    Ok(Reply::Later {
+        place: ask.wait_place()?,
+        first: None,
+        then: Box::pin(then),
+    })
+}
+
+fn waited(run: &RunId, ended: Option<Ended>) -> AgentWaited {
     let status = ended.as_ref().map_or("timeout", |ended| words(ended.state).0);
     let unsigned = |at: i64| u64::try_from(at).ok();
-    done(AgentWaited {
-        run_id: params.run_id.into_string(),
+    AgentWaited {
+        run_id: run.to_string(),
         status: status.to_owned(),
         started_at: ended.as_ref().and_then(|ended| ended.started_at).and_then(unsigned),
         ended_at: ended.as_ref().and_then(|ended| unsigned(ended.ended_at)),
         error: ended.and_then(|ended| ended.text).filter(|_| status == "error"),
-    })
+    }
 }
 
 #[cfg(test)]
