@@ -455,3 +455,16 @@ fn the_principal_of_a_device_dies_with_its_grant() {
     door.book.remove(&granted, None, 2000).expect("removed");
     assert!(!door.book.is_current(&principal));
 }
+
+#[test]
+fn each_policy_is_named_as_in_the_configuration() {
+    let secret = || SecretHash::of(&SECRET.to_owned().into());
+    let policies = [
+        AuthPolicy::None,
+        AuthPolicy::Token(secret()),
+        AuthPolicy::Password(secret()),
+        AuthPolicy::TrustedProxy(ProxyRules::default()),
+    ];
+    let words = policies.each_ref().map(AuthPolicy::as_str);
+    assert_eq!(words, ["none", "token", "password", "trusted-proxy"]);
+}

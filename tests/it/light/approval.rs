@@ -27,6 +27,13 @@ async fn a_denied_command_does_not_run_and_its_answer_says_so(pipe: Pipe) {
     assert!(answer.contains("not run: denied"), "{answer}");
     assert_eq!(scene.runs("denied"), 0);
     scene.said("Denied by").await;
+    let mut operator = scene.mesh.operator().await;
+    let listed = operator.call("audit.entries", json!({})).await.expect("entries");
+    let mut entries = listed["entries"].as_array().expect("a list").iter();
+    let unmade = |entry: &&Value| entry["action"] == "node.invoke" && entry["outcome"] == "denied";
+    let entry = entries.find(unmade).unwrap_or_else(|| panic!("{listed}"));
+    assert_eq!(entry["actor"], "agent:main", "{entry}");
+    assert_eq!(entry["detail"]["command"], "system.run", "{entry}");
 }
 
 async fn a_no_at_the_command_line_counts_like_a_click(pipe: Pipe) {
