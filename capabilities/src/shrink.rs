@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_large_picture_becomes_one_that_fits_and_still_shows_the_same() {
-        let pattern = test_picture(640).expect("a picture");
+        let pattern = test_picture(640, 90).expect("a picture");
         let seen = preview(&pattern, 640).expect("a JPEG");
         // Three times as wide and as high.
         let rows = seen.rgb.chunks_exact(640 * 3).map(|row| {

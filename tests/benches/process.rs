@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use atoll_tests::mesh::Mesh;
+use atoll_tests::mesh::{Mesh, Node};
 use atoll_tests::program::built;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -18,7 +18,18 @@ const STARTS: usize = 9;
 pub(crate) async fn size(table: &mut Table) {
     let programs = [
         ("size.gateway", "atoll: stripped binary", "atoll", 25.0),
-        ("size.node", "atoll-node: stripped binary", "atoll-node", 10.0),
+        (
+            "size.node",
+            "atoll-node: stripped binary, with screen and mcp",
+            "atoll-node",
+            10.0,
+        ),
+        (
+            "size.node.plain",
+            "atoll-node: stripped binary, without features",
+            PLAIN,
+            10.0,
+        ),
     ];
     for (key, what, name, limit) in programs {
         let bytes = built(name).metadata().expect("a program that was built").len();
@@ -26,18 +37,44 @@ pub(crate) async fn size(table: &mut Table) {
     }
 }
 
+/// What `scripts/bench` calls the node that was built without any feature.
+const PLAIN: &str = "atoll-node-plain";
+
 pub(crate) async fn memory(table: &mut Table) {
     let mut mesh = Mesh::start().await;
     let mut node = mesh.node("idle").await;
     tokio::time::sleep(SETTLE).await;
-    let (gateway, node) = (mesh.gateway().resident(), node.program().resident());
+    let (gateway, own) = (mesh.gateway().resident(), node.program().resident());
+    drop(node);
+    let plain = plain_node(&mut mesh).await;
     table.row(weight(
         "memory.gateway",
         "gateway: idle memory, one node",
         gateway,
         15.0,
     ));
-    table.row(weight("memory.node", "node: idle memory", node, 8.0));
+    table.row(weight(
+        "memory.node",
+        "node: idle memory, with screen and mcp",
+        own,
+        8.0,
+    ));
+    table.row(weight(
+        "memory.node.plain",
+        "node: idle memory, without features",
+        plain,
+        8.0,
+    ));
+}
+
+/// What a node takes that has no feature.
+async fn plain_node(mesh: &mut Mesh) -> u64 {
+    let mut node = Node::prepare(&mesh.target(), "plain", &[]);
+    node.built_as(PLAIN).run();
+    let mut node = mesh.admit("plain", node).await;
+    mesh.connected("plain").await;
+    tokio::time::sleep(SETTLE).await;
+    node.program().resident()
 }
 
 fn weight(key: &'static str, what: &'static str, bytes: u64, limit: f64) -> Row {

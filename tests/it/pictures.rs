@@ -342,7 +342,7 @@ async fn a_node_that_knows_base64_alone_gives_a_model_and_a_chat_the_same() {
         &["camera.snap", "screen.snapshot"],
     )
     .await;
-    let picture = atoll_capabilities::camera::test_picture(640).expect("a picture");
+    let picture = atoll_capabilities::camera::test_picture(640, 90).expect("a picture");
     let payload = json!({"format": "jpg", "base64": STANDARD.encode(&picture), "width": 640, "height": 360});
     scene.write("look");
     let call = phone.invoked("camera.snap").await;

@@ -324,6 +324,7 @@ pub struct Node {
     name: String,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
+    built_as: &'static str,
     /// Bytes, if it has a disk of its own.
     disk: Option<u64>,
     program: Option<Program>,
@@ -349,6 +350,7 @@ impl Node {
             name: name.to_owned(),
             arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
             environment: Vec::new(),
+            built_as: "atoll-node",
             disk: None,
             program: None,
         }
@@ -463,10 +465,16 @@ impl Node {
             .expect("a program that was built")
     }
 
+    /// It was built under another name.
+    pub fn built_as(&mut self, name: &'static str) -> &mut Self {
+        self.built_as = name;
+        self
+    }
+
     /// Starts it (again).
     pub fn run(&mut self) {
         let mut command = match self.disk {
-            None => Command::new(built("atoll-node")),
+            None => Command::new(built(self.built_as)),
             Some(bytes) => on_disk(self.state.path(), bytes),
         };
         isolate(&mut command, self.state.path());

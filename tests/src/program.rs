@@ -242,16 +242,23 @@ impl Program {
     /// # Panics
     /// When it has ended.
     pub fn processor_time(&self) -> Duration {
-        let path = format!("/proc/{}/stat", self.pid());
-        let stat = std::fs::read_to_string(path).expect("a living process has a status");
-        // proc(5): the second field, in brackets, may hold anything; `utime` and `stime` are the 14th and 15th.
-        let (_, fields) = stat.rsplit_once(')').expect("a name in brackets");
-        let ticks = fields.split_whitespace().skip(11).take(2);
-        let ticks: u64 = ticks
-            .map(|ticks| ticks.parse::<u64>().expect("a number of ticks"))
-            .sum();
-        Duration::from_millis(ticks * 1_000 / TICKS)
+        processor_time(self.pid())
     }
+}
+
+/// Processor time of all threads of a process so far, to a hundredth of a second.
+///
+/// # Panics
+/// When it has ended.
+pub fn processor_time(pid: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("a living process has a status");
+    // proc(5): the second field, in brackets, may hold anything; `utime` and `stime` are the 14th and 15th.
+    let (_, fields) = stat.rsplit_once(')').expect("a name in brackets");
+    let ticks = fields.split_whitespace().skip(11).take(2);
+    let ticks: u64 = ticks
+        .map(|ticks| ticks.parse::<u64>().expect("a number of ticks"))
+        .sum();
+    Duration::from_millis(ticks * 1_000 / TICKS)
 }
 
 impl Drop for Program {

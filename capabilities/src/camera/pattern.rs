@@ -49,14 +49,15 @@ pub(crate) fn now() -> Frame {
     Frame::Rgb(at(since.as_millis() as u32))
 }
 
-/// The picture of this moment as a camera gives it, JPEG, no more than `max_width` pixels wide: the bare work behind `camera.snap`.
+/// The picture of this moment as a camera gives it, JPEG of a quality from 1 to 100, no more than `max_width` pixels wide: the bare work behind
+/// `camera.snap` and a picture of `camera.stream`.
 ///
 /// # Errors
 /// It cannot be coded.
-pub fn test_picture(max_width: u32) -> Result<Vec<u8>, String> {
+pub fn test_picture(max_width: u32, quality: u8) -> Result<Vec<u8>, String> {
     let size = Size {
         max_width,
-        quality: 90,
+        quality,
         is_exact: false,
         format: Format::Jpeg,
     };
