@@ -188,8 +188,8 @@ fn wrong_uses() -> Vec<(&'static [&'static str], i32, &'static str)> {
         (&["channels", "restart"], 2, "--help"),
         (&["pairing", "approve", "telegram", "ABCD2345"], 1, "atoll pairing list"),
         (&["devices", "reject", "nope"], 2, "atoll devices list"),
-        (&["devices", "remove", "nope"], 2, "atoll devices list"),
-        (&["devices", "rename", "nope", "x"], 2, "atoll devices list"),
+        (&["devices", "remove", "nope"], 2, "there are: laptop"),
+        (&["devices", "rename", "nope", "x"], 2, "there are: laptop"),
         (
             &["nodes", "rename", "--node", "nope", "--name", "x"],
             2,
