@@ -20,7 +20,7 @@ const WATCHED: Duration = Duration::from_secs(5);
 
 pub(crate) async fn camera(table: &mut Table) {
     let commands = ["camera.snap", "camera.stream"];
-    let mesh = Mesh::with(&json!({"gateway": {"nodes": {"commands": {"allow": commands}}}})).await;
+    let mut mesh = Mesh::with(&json!({"gateway": {"nodes": {"commands": {"allow": commands}}}})).await;
     let mut node = Node::prepare(&mesh.target(), "camera", &[]).over(Pipe::Quic);
     node.rules(&json!({
         "commands": {"camera.snap": "allow", "camera.stream": "allow"}, "camera": {"testPattern": true, "default": "test"},

@@ -17,18 +17,18 @@ const STARTS: usize = 9;
 
 pub(crate) async fn size(table: &mut Table) {
     let programs = [
-        ("size.gateway", "atoll: stripped binary", "atoll", 25.0),
+        ("size.gateway", "atoll: stripped binary", "atoll", Some(25.0)),
         (
             "size.node",
             "atoll-node: stripped binary, with screen and mcp",
             "atoll-node",
-            10.0,
+            None,
         ),
         (
             "size.node.plain",
             "atoll-node: stripped binary, without features",
             PLAIN,
-            10.0,
+            Some(10.0),
         ),
     ];
     for (key, what, name, limit) in programs {
@@ -51,19 +51,19 @@ pub(crate) async fn memory(table: &mut Table) {
         "memory.gateway",
         "gateway: idle memory, one node",
         gateway,
-        15.0,
+        Some(15.0),
     ));
     table.row(weight(
         "memory.node",
         "node: idle memory, with screen and mcp",
         own,
-        8.0,
+        Some(8.0),
     ));
     table.row(weight(
         "memory.node.plain",
         "node: idle memory, without features",
         plain,
-        8.0,
+        Some(8.0),
     ));
 }
 
@@ -77,14 +77,14 @@ async fn plain_node(mesh: &mut Mesh) -> u64 {
     node.program().resident()
 }
 
-fn weight(key: &'static str, what: &'static str, bytes: u64, limit: f64) -> Row {
+fn weight(key: &'static str, what: &'static str, bytes: u64, limit: Option<f64>) -> Row {
     Row {
         key: key.to_owned(),
         what: what.to_owned(),
         unit: Unit::Bytes,
         value: table::bytes(bytes),
         bare: None,
-        budget: Budget::Value(limit * MIB),
+        budget: limit.map_or(Budget::None, |limit| Budget::Value(limit * MIB)),
     }
 }
 

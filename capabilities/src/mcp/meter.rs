@@ -49,6 +49,8 @@ impl<R> Metered<R> {
         }
     }
 
+    /// For the client.
+    #[cfg(any(feature = "mcp", test))]
     pub(super) fn excess(&self) -> watch::Receiver<Excess> {
         self.excess.subscribe()
     }
