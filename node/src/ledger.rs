@@ -5,6 +5,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use atoll_protocol::error::CallError;
 use jiff::Timestamp;
@@ -15,6 +16,9 @@ use crate::state::private;
 
 /// Where a new file begins; the one before is kept.
 const FILE_BYTES: u64 = 1024 * 1024;
+
+/// Calls that end so soon after another are written together with it.
+const TOGETHER: Duration = Duration::from_millis(20);
 
 /// What waits for the disk at most, bytes. More: records are left out, and the next says how many.
 const WAITING_BYTES: usize = 256 * 1024;
@@ -119,11 +123,13 @@ impl Ledger {
             return;
         }
         drop(waiting);
-        let ledger = self.clone();
-        match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn_blocking(move || ledger.write())),
-            // The program is at its end.
-            Err(_) => ledger.write(),
+        let rest = Rest(self.clone());
+        // Without a runtime the program is at its end.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                tokio::time::sleep(TOGETHER).await;
+                let _ = tokio::task::spawn_blocking(move || drop(rest)).await;
+            });
         }
     }
 
@@ -150,6 +156,15 @@ impl Ledger {
         }
         let mut file = private(OpenOptions::new().create(true).append(true)).open(&self.path)?;
         file.write_all(lines)
+    }
+}
+
+/// Writes what waits when it is dropped, which it is when the node stops too.
+struct Rest(Ledger);
+
+impl Drop for Rest {
+    fn drop(&mut self) {
+        self.0.write();
     }
 }
 

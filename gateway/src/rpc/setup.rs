@@ -19,6 +19,8 @@ use crate::addresses;
 use crate::config::AuthMode;
 use crate::house::House;
 
+mod qr;
+
 /// Addresses that a caller may name.
 const ADDRESSES: usize = 8;
 
@@ -159,6 +161,10 @@ pub(super) async fn setup_code(house: &House, ask: Ask) -> Answer {
     });
     if urls.len() > 1 {
         reply["gatewayUrls"] = json!(urls);
+    }
+    if params.include_qr == Some(true) {
+        let drawn = qr::data_url(invitation.setup_code().expose_secret());
+        reply["qrDataUrl"] = json!(drawn.map_err(|error| WireError::unavailable(error.to_string()))?);
     }
     if has_link {
         let base = urls

@@ -39,7 +39,7 @@ closed! {
         public_url?: Text,
         /// Whether to name the configured remote address; there is none here.
         prefer_remote_url?: bool,
-        /// Whether to draw the code; it never is here.
+        /// Whether to draw the code, as a PNG picture.
         include_qr?: bool,
         /// What the device may become: `node`.
         bootstrap_profile?: Text,

@@ -109,7 +109,11 @@ async fn a_clip_has_sound_only_while_the_microphone_may_be_used_and_ends_with_it
     home.say(&["deny", "audio"]).await;
     let why = words(operator.answer(&call).await).expect_err("stopped");
     assert!(why.contains("audio.record was stopped in the middle"), "{why}");
-    let log = home.log().await;
+    let log = until("every clip to be written down", async || {
+        let log = home.log().await;
+        (log.len() == 3).then_some(log)
+    })
+    .await;
     for (row, because) in log
         .iter()
         .zip(["no sound: default: deny", "sound: audio.record: allow", "yes by"])

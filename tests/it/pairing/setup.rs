@@ -193,10 +193,12 @@ async fn setup_code(target: &Target, owner: &mut Wire) -> (Value, Value) {
     let reply = owner
         .call(
             "device.pair.setupCode",
-            json!({"bootstrapProfile": "node", "joinUrl": true}),
+            json!({"bootstrapProfile": "node", "joinUrl": true, "includeQr": true}),
         )
         .await;
     let reply = reply.expect("a code");
+    let drawn = reply["qrDataUrl"].as_str().expect("a picture");
+    assert!(drawn.starts_with("data:image/png;base64,"), "{drawn}");
     let code = reply["setupCode"].as_str().expect("a code");
     let json = URL_SAFE_NO_PAD.decode(code).expect("base64url");
     (reply.clone(), serde_json::from_slice(&json).expect("JSON"))
