@@ -43,10 +43,11 @@ const PLAIN: &str = "atoll-node-plain";
 pub(crate) async fn memory(table: &mut Table) {
     let mut mesh = Mesh::start().await;
     let mut node = mesh.node("idle").await;
+    let other = Mesh::start().await;
+    let mut plain = plain_node(&other).await;
     tokio::time::sleep(SETTLE).await;
     let (gateway, own) = (mesh.gateway().resident(), node.program().resident());
-    drop(node);
-    let plain = plain_node(&mut mesh).await;
+    let plain = plain.program().resident();
     table.row(weight(
         "memory.gateway",
         "gateway: idle memory, one node",
@@ -67,14 +68,13 @@ pub(crate) async fn memory(table: &mut Table) {
     ));
 }
 
-/// What a node takes that has no feature.
-async fn plain_node(mesh: &mut Mesh) -> u64 {
+/// A node that has no feature.
+async fn plain_node(mesh: &Mesh) -> Node {
     let mut node = Node::prepare(&mesh.target(), "plain", &[]);
     node.built_as(PLAIN).run();
-    let mut node = mesh.admit("plain", node).await;
+    let node = mesh.admit("plain", node).await;
     mesh.connected("plain").await;
-    tokio::time::sleep(SETTLE).await;
-    node.program().resident()
+    node
 }
 
 fn weight(key: &'static str, what: &'static str, bytes: u64, limit: Option<f64>) -> Row {

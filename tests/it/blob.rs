@@ -7,13 +7,15 @@ use std::time::{Duration, Instant};
 
 use atoll_tests::cutter::Cutter;
 use atoll_tests::mesh::{Mesh, Node, Pipe, TOKEN};
-use atoll_tests::wait::{until, until_time};
+use atoll_tests::wait::{GLANCE, until, until_time, within_time};
 use atoll_tests::wire::Wire;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
+use tokio::io::AsyncReadExt;
+use tokio::time::timeout;
 
 atoll_tests::over_every_pipe! {
     a_file_comes_whole,
@@ -220,11 +222,19 @@ async fn break_in_the_middle(pipe: Pipe) {
     assert!(passed < (SIZE + 8 * MIB) as u64, "{} MiB passed", passed as usize / MIB);
 }
 
+/// How many different steps of a way were drawn.
+fn steps(shown: &str, way: &str) -> usize {
+    let frames = shown.split('\r').filter(|frame| frame.contains(way));
+    frames
+        .filter_map(|frame| frame.split(" %").next())
+        .collect::<HashSet<_>>()
+        .len()
+}
+
 #[tokio::test]
 async fn a_terminal_shows_how_far_a_file_is_on_its_way_between_gateway_and_node() {
     let mesh = Mesh::start().await;
     let cutter = Cutter::start(mesh.target().port).await;
-    cutter.slow_down(20 * MIB as u64);
     let shared = Shared::at(mesh, &format!("ws://127.0.0.1:{}", cutter.port())).await;
     write(&shared.there("film"), 32 * MIB);
     let (there, here) = (
@@ -236,11 +246,26 @@ async fn a_terminal_shows_how_far_a_file_is_on_its_way_between_gateway_and_node(
         (["nodes", "get", &there, &here], "to the gateway"),
         (["nodes", "put", &here, &back], "to the node"),
     ] {
-        let ended = shared.mesh.cli_on_terminal(&words).wait_with_output().await;
-        let shown = String::from_utf8_lossy(&ended.expect("it ends").stdout).into_owned();
-        let steps = shown.split('\r').filter(|frame| frame.contains(way));
-        let seen: HashSet<_> = steps.filter_map(|frame| frame.split(" %").next()).collect();
-        assert!(seen.len() > 2, "{words:?}: {shown}");
+        cutter.allow(0);
+        let mut child = shared.mesh.cli_on_terminal(&words);
+        let mut terminal = child.stdout.take().expect("a pipe");
+        let (mut shown, mut part) = (String::new(), [0; 4096]);
+        // A little passes at a time until it has been seen to move.
+        within_time("it to be seen on its way", LONG, async {
+            while steps(&shown, way) < 3 {
+                cutter.allow(256 * 1024);
+                if let Ok(read) = timeout(GLANCE, terminal.read(&mut part)).await {
+                    let read = read.expect("a terminal");
+                    assert!(read > 0, "{words:?} ended: {shown}");
+                    shown.push_str(&String::from_utf8_lossy(&part[..read]));
+                }
+            }
+        })
+        .await;
+        cutter.allow(u64::MAX);
+        let rest = async { while terminal.read(&mut part).await.is_ok_and(|read| read > 0) {} };
+        within_time("its end", LONG, rest).await;
+        assert!(child.wait().await.expect("it ran").success(), "{words:?}");
     }
     assert!(digest(&shared.there("back")) == digest(&shared.there("film")));
 }

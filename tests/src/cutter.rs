@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// What is moved at once, bytes.
@@ -26,8 +26,8 @@ struct State {
     passed: AtomicU64,
     /// The connection that carries the byte of this number is cut, once.
     cut_at: AtomicU64,
-    /// How long a piece takes at least, nanoseconds.
-    pause: AtomicU64,
+    /// How many bytes may pass so far.
+    allowed: watch::Sender<u64>,
 }
 
 impl Cutter {
@@ -41,7 +41,7 @@ impl Cutter {
         let state = Arc::new(State {
             passed: AtomicU64::new(0),
             cut_at: AtomicU64::new(u64::MAX),
-            pause: AtomicU64::new(0),
+            allowed: watch::Sender::new(u64::MAX),
         });
         let task = tokio::spawn(accept(listener, port, state.clone()));
         Self { port: own, state, task }
@@ -57,10 +57,9 @@ impl Cutter {
         self.state.passed.load(Ordering::SeqCst)
     }
 
-    /// Lets no more than so many bytes a second through from now on, each way of each connection.
-    pub fn slow_down(&self, bytes: u64) {
-        let pause = 1_000_000_000 * PIECE as u64 / bytes;
-        self.state.pause.store(pause, Ordering::SeqCst);
+    /// Lets so many bytes more through, and then none until it is asked again; `u64::MAX` is all.
+    pub fn allow(&self, bytes: u64) {
+        self.state.allowed.send_replace(self.passed().saturating_add(bytes));
     }
 
     /// Cuts the connection that carries the next so many bytes, once.
@@ -104,9 +103,10 @@ async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, state: &State) {
         if state.count(read as u64) || to.write_all(&piece[..read]).await.is_err() {
             return;
         }
-        let pause = Duration::from_nanos(state.pause.load(Ordering::SeqCst));
-        if !pause.is_zero() {
-            tokio::time::sleep(pause).await;
+        let passed = || state.passed.load(Ordering::SeqCst);
+        let mut allowed = state.allowed.subscribe();
+        if allowed.wait_for(|allowed| passed() < *allowed).await.is_err() {
+            return;
         }
     }
 }

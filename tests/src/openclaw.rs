@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::mesh::isolate;
-use crate::program::Program;
+use crate::program::{Program, printed};
 use crate::wait::{until_time, within_time};
 use crate::wire::Target;
 
@@ -89,19 +89,12 @@ impl OpenClaw {
     /// # Panics
     /// When it fails or prints anything else.
     pub async fn cli_json(&self, arguments: &[&str]) -> Value {
-        let output = self.cli(arguments).await;
-        let text = String::from_utf8_lossy(&output.stdout);
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        let shown = arguments.join(" ");
-        assert!(
-            output.status.success(),
-            "openclaw {shown}: {}\n{text}\n{complaint}",
-            output.status
-        );
+        let shown = format!("openclaw {}", arguments.join(" "));
+        let text = printed(&shown, &self.cli(arguments).await);
         let start = text
             .find(['{', '['])
-            .unwrap_or_else(|| panic!("openclaw {shown}: no JSON in {text}"));
-        serde_json::from_str(&text[start..]).unwrap_or_else(|error| panic!("openclaw {shown}: {error} in {text}"))
+            .unwrap_or_else(|| panic!("{shown}: no JSON in {text}"));
+        serde_json::from_str(&text[start..]).unwrap_or_else(|error| panic!("{shown}: {error} in {text}"))
     }
 
     /// Their headless node, with a setup code and nothing else.

@@ -1,7 +1,7 @@
 //! One real program as a child process: found, started, listened to, killed. What it wrote is printed when a test fails.
 
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::{ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -244,6 +244,21 @@ impl Program {
     pub fn processor_time(&self) -> Duration {
         processor_time(self.pid())
     }
+}
+
+/// What a program printed, which succeeded; `shown` is what was typed.
+///
+/// # Panics
+/// When it failed.
+pub fn printed(shown: &str, output: &Output) -> String {
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "{shown}: {}\n{text}\n{complaint}",
+        output.status
+    );
+    text
 }
 
 /// Processor time of all threads of a process so far, to a hundredth of a second.

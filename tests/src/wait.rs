@@ -7,7 +7,7 @@ use std::time::Duration;
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How often something that cannot announce itself (a file, a table of another process) is looked at.
-const GLANCE: Duration = Duration::from_millis(20);
+pub const GLANCE: Duration = Duration::from_millis(20);
 
 /// The future's end, or a failure that names what was waited for.
 pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {

@@ -64,10 +64,14 @@ fn moment(at: i64) -> String {
     here.strftime("%m-%d %H:%M:%S").to_string()
 }
 
-/// Device ids are known by their beginning.
+/// Ids of devices and of questions are known by their beginning, which leaves room for the reason.
 fn named(who: &str) -> String {
-    let is_id = who.len() == 64 && who.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if is_id { short(who) } else { who.to_owned() }
+    let is_device = who.len() == 64 && who.bytes().all(|byte| byte.is_ascii_hexdigit());
+    match uuid::Uuid::try_parse(who) {
+        _ if is_device => short(who),
+        Ok(_) => who.chars().take(8).collect(),
+        Err(_) => who.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -87,5 +91,6 @@ mod tests {
         );
         let entry = json!({"at": 0, "actor": id, "action": "config.set", "target": "gateway.port", "outcome": "ok", "detail": {}});
         assert_eq!(row(&entry)[1..], ["cccccccccc", "ok", "config.set", "gateway.port", ""]);
+        assert_eq!(named("e32a9aa3-5f8f-4ced-b3ed-215f6fa2a0aa"), "e32a9aa3");
     }
 }

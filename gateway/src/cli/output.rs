@@ -59,9 +59,8 @@ pub(super) fn table(head: &[&str], rows: &[Vec<String>]) -> Result<(), CliError>
 
 fn render(head: &[&str], rows: &[Vec<String>]) -> Vec<String> {
     let head = head.iter().map(|name| (*name).to_owned()).collect();
-    let one_line = |cell: &String| cell.replace(['\n', '\t'], " ");
     let rows: Vec<Vec<String>> = std::iter::once(head)
-        .chain(rows.iter().map(|row| row.iter().map(one_line).collect()))
+        .chain(rows.iter().map(|row| row.iter().map(|cell| one_line(cell)).collect()))
         .collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
     let widest = |column: usize| {
@@ -77,11 +76,20 @@ fn render(head: &[&str], rows: &[Vec<String>]) -> Vec<String> {
 fn render_row(row: &[String], widths: &[usize]) -> String {
     let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}  "));
     let text: String = cells.collect();
-    let text = text.trim_end();
-    if text.chars().count() <= WIDTH {
-        return text.to_owned();
+    cut(text.trim_end(), WIDTH)
+}
+
+fn one_line(cell: &str) -> String {
+    cell.replace(['\n', '\t'], " ")
+}
+
+/// On one line, and not wider than that.
+pub(super) fn cut(cell: &str, width: usize) -> String {
+    let cell = one_line(cell);
+    if cell.chars().count() <= width {
+        return cell;
     }
-    text.chars().take(WIDTH - 1).chain(['…']).collect()
+    cell.chars().take(width - 1).chain(['…']).collect()
 }
 
 /// Reads what was typed as `--params`.

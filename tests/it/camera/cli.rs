@@ -13,6 +13,18 @@ use serde_json::json;
 use super::{Studio, gateway_allows, owner_allows, photo};
 
 /// `atoll nodes camera` and what follows.
+/// A picture of the test pattern; where it goes follows.
+const SNAP: [&str; 8] = [
+    "snap",
+    "--node",
+    "studio",
+    "--device-id",
+    "test",
+    "--max-width",
+    "320",
+    "--out",
+];
+
 fn camera<'a>(words: &[&'a str]) -> Vec<&'a str> {
     [&["nodes", "camera"], words].concat()
 }
@@ -32,18 +44,8 @@ async fn pictures_clips_and_live_views_come_to_the_command_line() {
     let text = String::from_utf8_lossy(&list.stdout).into_owned();
     assert!(text.contains("Back") && text.contains("testPattern"), "{text}");
 
-    let mut snap = camera(&[
-        "snap",
-        "--node",
-        "studio",
-        "--device-id",
-        "test",
-        "--max-width",
-        "320",
-        "--json",
-        "--out",
-    ]);
-    snap.push(here);
+    let mut snap = camera(&SNAP);
+    snap.extend([here, "--json"]);
     let told = studio.mesh.cli_json(&snap).await;
     let path = told["path"].as_str().expect("a path");
     assert!(
@@ -76,16 +78,7 @@ async fn seen_on(terminal: (&str, &str)) -> (String, Vec<u8>) {
     let _node = mesh.admit("studio", node).await;
     let folder = tempfile::tempdir().expect("a folder");
     let saved = folder.path().join("a.jpg");
-    let mut snap = camera(&[
-        "snap",
-        "--node",
-        "studio",
-        "--device-id",
-        "test",
-        "--max-width",
-        "320",
-        "--out",
-    ]);
+    let mut snap = camera(&SNAP);
     snap.push(saved.to_str().expect("text"));
     let mut child = mesh.cli_on_terminal(&snap);
     // A terminal that nobody types on is there all the same.

@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio::process::{Child, Command};
 
 use super::Mesh;
-use crate::program::built;
+use crate::program::{built, printed};
 use crate::wait::{PATIENCE, within_time};
 
 impl Mesh {
@@ -68,15 +68,8 @@ impl Mesh {
     /// # Panics
     /// When it fails or prints anything else.
     pub async fn cli_json(&self, arguments: &[&str]) -> Value {
-        let output = self.cli(arguments).await;
-        let text = String::from_utf8_lossy(&output.stdout);
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        let shown = arguments.join(" ");
-        assert!(
-            output.status.success(),
-            "atoll {shown}: {}\n{text}\n{complaint}",
-            output.status
-        );
-        serde_json::from_str(&text).unwrap_or_else(|error| panic!("atoll {shown}: {error} in {text}"))
+        let shown = format!("atoll {}", arguments.join(" "));
+        let text = printed(&shown, &self.cli(arguments).await);
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{shown}: {error} in {text}"))
     }
 }

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::super::client::Client;
-use super::super::output::{self, list, short, text};
+use super::super::output::{self, cut, list, short, text};
 use super::super::{CliError, Reach};
 use crate::clock;
 
@@ -161,15 +161,6 @@ fn row(call: &Value, names: &HashMap<String, String>) -> Line<String> {
             .map_or_else(|| "-".to_owned(), |at| output::ago(Some(now), at)),
         caller: text(call, "caller").to_owned(),
     }
-}
-
-/// On one line, and not wider than its column.
-fn cut(cell: &str, width: usize) -> String {
-    let cell = cell.replace(['\n', '\t'], " ");
-    if cell.chars().count() <= width {
-        return cell;
-    }
-    cell.chars().take(width - 1).chain(['…']).collect()
 }
 
 #[cfg(test)]

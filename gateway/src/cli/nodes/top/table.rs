@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::cli::output::{ago, text};
+use crate::cli::output::{ago, cut, text};
 
 /// Each column's head and width; what is left of its column is a figure.
 const COLUMNS: [(&str, usize); 8] = [
@@ -96,15 +96,6 @@ fn line(cells: [String; 8]) -> String {
             }
         });
     cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-}
-
-/// On one line, and not wider than its column.
-fn cut(cell: &str, width: usize) -> String {
-    let cell = cell.replace(['\n', '\t'], " ");
-    if cell.chars().count() <= width {
-        return cell;
-    }
-    cell.chars().take(width - 1).chain(['…']).collect()
 }
 
 #[cfg(test)]
