@@ -6,8 +6,10 @@ use atoll_pairing::admission::Admitted;
 use atoll_protocol::dialect::hello::{Auth, Features, HelloOk, Policy, SecretText, Server, SessionDefaults, Snapshot};
 use atoll_protocol::frame::StateVersion;
 use atoll_protocol::json::Json;
+use atoll_protocol::limits;
 use atoll_protocol::scope::{Role, Scope};
 use secrecy::ExposeSecret;
+use serde_json::json;
 
 use crate::house::House;
 use crate::media;
@@ -72,7 +74,12 @@ pub(crate) async fn build(house: &House, admitted: &Admitted, connection: &str) 
             issued_at_ms: token.map(|token| token.issued_ms),
             ..Auth::default()
         }),
-        policy: Some(Policy::default()),
+        policy: Some(Policy {
+            attachments: Some(
+                json!({"maxBytes": limits::ATTACHED_PICTURE, "maxImageBytes": limits::ATTACHED_PICTURE}).into(),
+            ),
+            ..Policy::default()
+        }),
         ..HelloOk::default()
     }
 }

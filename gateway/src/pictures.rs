@@ -90,6 +90,40 @@ impl Pictures {
         found
     }
 
+    /// Puts bytes into the store, durably.
+    ///
+    /// # Errors
+    /// They have no room, or the disk fails.
+    pub(crate) async fn keep(&self, name: &str, mime: &'static str, bytes: Vec<u8>) -> Result<Given, String> {
+        let (media, bounds, label) = (
+            self.media.clone(),
+            self.config.current().media.bounds(),
+            name.to_owned(),
+        );
+        let size = bytes.len() as u64;
+        let store = move || media::store(&media, bounds, &bytes, &label, mime);
+        let handle = tokio::task::spawn_blocking(store)
+            .await
+            .map_err(|error| error.to_string())?;
+        Ok(Given {
+            handle: handle.map_err(|error| error.to_string())?.to_string(),
+            name: name.to_owned(),
+            mime: mime.to_owned(),
+            size,
+            view: None,
+        })
+    }
+
+    /// The same with a small picture of it.
+    ///
+    /// # Errors
+    /// It cannot be decoded, or too many wait.
+    pub(crate) async fn shown(&self, given: Given) -> Result<Given, String> {
+        let (reading, _) = self.opened(&given.handle).await?;
+        let view = Some(self.viewed(&reading).await?);
+        Ok(Given { view, ..given })
+    }
+
     async fn one(&self, handle: BlobHandle) -> Result<(Given, Option<String>), String> {
         let (reading, mime) = self.opened(handle.id.as_str()).await?;
         let given = given(&handle, &reading, mime);

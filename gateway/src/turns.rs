@@ -36,8 +36,12 @@ use crate::sessions::{About, Sessions, reset};
 use crate::watch::Broadcaster;
 
 mod meanwhile;
+mod said;
 mod spec;
 mod unstarted;
+
+pub(crate) use said::Said;
+pub(crate) use spec::can_be_asked;
 
 /// How often "is typing" is shown again.
 const TYPING: Duration = Duration::from_secs(5);
@@ -57,34 +61,6 @@ pub(crate) enum Source {
     },
     /// An operator's program: the answer is told to those who watch.
     Operator,
-}
-
-/// What was said.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Said {
-    /// The text as the agent reads it.
-    pub(crate) text: String,
-    /// What was said to the turn while it ran, in order.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) steered: Vec<String>,
-    /// The conversation begins anew with it, for this reason.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) anew: Option<String>,
-    /// How long its turn may take, where whoever said it wants that.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) limit: Option<Duration>,
-}
-
-impl Said {
-    /// A text, and nothing else.
-    pub(crate) fn of(text: impl Into<String>) -> Self {
-        Self {
-            text: text.into(),
-            steered: Vec::new(),
-            anew: None,
-            limit: None,
-        }
-    }
 }
 
 /// How a turn ended, for those who wait for it.

@@ -11,6 +11,12 @@ pub const PRE_AUTH_FRAME: usize = 64 * 1024;
 /// One JSON frame to the gateway after authentication, bytes. More: the link is closed with code 1009.
 pub const JSON_FRAME: usize = 25 * 1024 * 1024;
 
+/// Pictures that come with one message. More: the message is refused.
+pub const ATTACHMENTS: usize = 8;
+
+/// One picture that comes with a message, bytes. Larger: the message is refused.
+pub const ATTACHED_PICTURE: usize = 6 * 1024 * 1024;
+
 /// One native frame, bytes. More: the link is closed with code 1009. Larger things travel as blobs.
 pub const NATIVE_FRAME: usize = 1024 * 1024;
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use atoll_agent::driver::{Ports, TurnSpec, run_turn};
+use atoll_agent::message::User;
 use atoll_agent::model::{Api, HttpModels, ModelConfig, ModelDeadlines, ModelRef};
 use atoll_agent::port::{
     Caller, Exec, ExecRequest, Meanwhile, NodeCommand, Nodes, Pictures, Progress, ToolReply, Watch,
@@ -181,7 +182,7 @@ impl Session {
             run: RunId::new(format!("run-{}", self.turns)).expect("an id"),
             agent: AgentId::new("main").expect("an id"),
             session: SessionKey::new("agent:main:main").expect("an id"),
-            input: input.to_owned(),
+            input: User::text(input),
             direct: true,
             owners: Vec::new(),
             models: models.into_iter().map(Arc::new).collect(),

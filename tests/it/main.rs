@@ -1,6 +1,7 @@
 //! Everything that is tested across crates, on the real programs: one module a family.
 
 mod agent;
+mod attachments;
 mod audit;
 mod auth;
 mod blob;

@@ -43,7 +43,7 @@ pub struct TurnSpec {
     /// The conversation.
     pub session: SessionKey,
     /// What the person said; already in the transcript when the turn is continued.
-    pub input: String,
+    pub input: User,
     /// One person is waiting for an answer.
     pub direct: bool,
     /// Ids of people whose words are the owner's where several speak.
@@ -232,7 +232,7 @@ impl Driver {
     async fn beginning(&mut self) -> Event {
         let (history, tail) = self.transcript.conversation(&self.spec.run);
         if tail.is_empty() {
-            let input = User::text(std::mem::take(&mut self.spec.input));
+            let input = std::mem::replace(&mut self.spec.input, User { content: Vec::new() });
             return Event::Start { history, input };
         }
         let said = tail.iter().filter(|message| matches!(&***message, Message::User(_)));

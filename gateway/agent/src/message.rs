@@ -31,6 +31,25 @@ impl User {
             content: vec![Part::Text(text.into())],
         }
     }
+
+    /// A text, which may be empty, and pictures that came with it.
+    pub fn with_media(text: impl Into<String>, media: impl IntoIterator<Item = Media>) -> Self {
+        let text = Some(text.into()).filter(|text| !text.is_empty()).map(Part::Text);
+        Self {
+            content: text.into_iter().chain(media.into_iter().map(Part::Media)).collect(),
+        }
+    }
+}
+
+impl Message {
+    /// Its parts, in their order.
+    pub fn parts(&self) -> &[Part] {
+        match self {
+            Self::User(user) => &user.content,
+            Self::Assistant(assistant) => &assistant.content,
+            Self::ToolResult(result) => &result.content,
+        }
+    }
 }
 
 /// What a model said.
@@ -93,7 +112,7 @@ pub enum Part {
     Thinking(String),
     /// A request to run a tool.
     ToolCall(ToolCall),
-    /// Bytes that a tool gave, by their handle.
+    /// Bytes that a tool gave or a person sent, by their handle.
     Media(Media),
     /// A piece of a kind this version does not know (images of an imported transcript, …); kept, never sent.
     Other(Json),

@@ -186,14 +186,9 @@ impl Album {
 fn shown(messages: &[Arc<Message>]) -> BTreeSet<String> {
     let mut handles = BTreeSet::new();
     for message in messages {
-        if let Message::ToolResult(result) = &**message {
-            let views = result
-                .content
-                .iter()
-                .filter_map(Part::as_media)
-                .filter_map(|media| media.view.as_ref());
-            handles.extend(views.map(|view| view.handle.clone()));
-        }
+        let media = message.parts().iter().filter_map(Part::as_media);
+        let views = media.filter_map(|media| media.view.as_ref());
+        handles.extend(views.map(|view| view.handle.clone()));
     }
     handles
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use atoll_agent::message::Media;
 use atoll_agent::turn::Outcome;
 use atoll_pairing::access::Principal;
 use atoll_protocol::error::WireError;
@@ -24,6 +25,7 @@ use crate::lane::{self, Job};
 use crate::turns::{Said, Source};
 
 mod agent;
+mod attachments;
 mod history;
 
 pub(super) use agent::{agent, agent_wait};
@@ -31,7 +33,6 @@ pub(super) use history::history;
 
 pub(super) async fn send(house: &Arc<House>, ask: Ask) -> Answer {
     let params: ChatSend = ask.read()?;
-    no_files(params.attachments.as_deref())?;
     no_thinking(params.thinking.as_deref())?;
     not_yet("deliver", params.deliver.unwrap_or_default())?;
     not_yet(
@@ -42,49 +43,38 @@ pub(super) async fn send(house: &Arc<House>, ask: Ask) -> Answer {
     let agent = params.agent_id.as_deref();
     let (session, agent) = session::named(house, &params.session_key, agent)?;
     session::is_still(house, &session, params.session_id.as_deref()).await?;
-    let is_plain = params.suppress_command_interpretation.unwrap_or_default();
-    let run = run_id(&params.idempotency_key)?;
-    done(
-        started(
-            house,
-            &ask,
-            Saying {
-                run,
-                session,
-                agent,
-                text: params.message,
-                is_plain,
-                limit: limit(params.timeout_ms),
-            },
-        )
-        .await?,
-    )
+    let saying = Saying {
+        run: run_id(&params.idempotency_key)?,
+        session,
+        agent,
+        text: params.message,
+        pictures: attachments::keep(house, params.attachments).await?,
+        is_plain: params.suppress_command_interpretation.unwrap_or_default(),
+        limit: limit(params.timeout_ms),
+        model: None,
+    };
+    done(started(house, &ask, saying).await?)
 }
 
 pub(super) async fn send_to_session(house: &Arc<House>, ask: Ask) -> Answer {
     let params: SessionsSend = ask.read()?;
-    no_files(params.attachments.as_deref())?;
     no_thinking(params.thinking.as_deref())?;
     let agent = params.agent_id.as_deref();
     let (session, agent) = session::named(house, &params.key, agent)?;
     let run = params
         .idempotency_key
         .map_or_else(|| Ok(uuid::Uuid::new_v4().into()), |key| run_id(&key))?;
-    done(
-        started(
-            house,
-            &ask,
-            Saying {
-                run,
-                session,
-                agent,
-                text: params.message,
-                is_plain: false,
-                limit: limit(params.timeout_ms),
-            },
-        )
-        .await?,
-    )
+    let saying = Saying {
+        run,
+        session,
+        agent,
+        text: params.message,
+        pictures: attachments::keep(house, params.attachments).await?,
+        is_plain: false,
+        limit: limit(params.timeout_ms),
+        model: None,
+    };
+    done(started(house, &ask, saying).await?)
 }
 
 async fn started(house: &Arc<House>, ask: &Ask, saying: Saying) -> Result<ChatStarted, WireError> {
@@ -106,26 +96,22 @@ struct Saying {
     session: SessionKey,
     agent: AgentId,
     text: String,
+    /// What came with it.
+    pictures: Vec<Media>,
     /// A slash at its beginning means nothing.
     is_plain: bool,
     /// How long its turn may take; none: as configured.
     limit: Option<Duration>,
+    /// The model that answers, as `provider/model`; none: the agent's.
+    model: Option<String>,
 }
 
 /// Says it, once: gives the turn that has this id already, if there is one.
 async fn say(house: &Arc<House>, principal: Arc<Principal>, saying: Saying) -> Result<Option<RunRow>, WireError> {
+    let (parsed, input) = read(house, &saying)?;
     let Saying {
-        run,
-        session,
-        agent,
-        text,
-        is_plain,
-        limit,
+        run, session, agent, ..
     } = saying;
-    if text.trim().is_empty() {
-        return Err(WireError::invalid("message or attachment required"));
-    }
-    let (parsed, input) = read(house, &text, is_plain, limit)?;
     let begins_anew = parsed.is_none() && input.read::<Said>().is_ok_and(|said| said.anew.is_some());
     let origin = json_of(&Source::Operator)?;
     let new = NewRun {
@@ -169,31 +155,37 @@ async fn say(house: &Arc<House>, principal: Arc<Principal>, saying: Saying) -> R
 }
 
 /// What an operator's text means: a direct command, or words for the agent, with which the conversation may begin anew.
-fn read(
-    house: &House,
-    text: &str,
-    is_plain: bool,
-    limit: Option<Duration>,
-) -> Result<(Option<Result<Command, Usage>>, Json), WireError> {
+fn read(house: &House, saying: &Saying) -> Result<(Option<Result<Command, Usage>>, Json), WireError> {
+    let Saying { text, pictures, .. } = saying;
+    if text.trim().is_empty() && pictures.is_empty() {
+        return Err(WireError::invalid("message or attachment required"));
+    }
+    let said = |text: &str| Said {
+        limit: saying.limit,
+        model: saying.model.clone(),
+        pictures: pictures.iter().cloned().map(Into::into).collect(),
+        ..Said::of(text)
+    };
     let config = house.config();
-    let triggers: &[String] = if is_plain { &[] } else { &config.session.reset_triggers };
-    if let Some(anew) = command::anew(text, triggers, None).filter(|anew| !anew.rest.is_empty()) {
+    let triggers: &[String] = if saying.is_plain {
+        &[]
+    } else {
+        &config.session.reset_triggers
+    };
+    let anew = command::anew(text, triggers, None);
+    if let Some(anew) = anew.filter(|anew| !anew.rest.is_empty() || !pictures.is_empty()) {
         let said = Said {
             anew: Some(anew.reason.to_owned()),
-            limit,
-            ..Said::of(anew.rest)
+            ..said(anew.rest)
         };
         return Ok((None, json_of(&said)?));
     }
-    match command::parse(text, None).filter(|_| !is_plain) {
+    match command::parse(text, None).filter(|_| !saying.is_plain) {
+        Some(_) if !pictures.is_empty() => Err(WireError::invalid(
+            "a command takes no attachments; send them with words for the agent",
+        )),
         Some(parsed) => Ok((Some(parsed), intake::command_input(text))),
-        None => {
-            let said = Said {
-                limit,
-                ..Said::of(text)
-            };
-            Ok((None, json_of(&said)?))
-        }
+        None => Ok((None, json_of(&said(text))?)),
     }
 }
 
@@ -285,10 +277,6 @@ fn run_id(key: &str) -> Result<RunId, WireError> {
 
 fn run_named(name: &str) -> Result<RunId, WireError> {
     RunId::new(name).map_err(|error| WireError::invalid(format!("the run's id: {error}")))
-}
-
-fn no_files(attachments: Option<&[Json]>) -> Result<(), WireError> {
-    not_yet("attachments", attachments.is_some_and(|files| !files.is_empty()))
 }
 
 /// Off is what an agent does anyway.

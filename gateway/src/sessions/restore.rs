@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use atoll_agent::message::{Assistant, Message, Part, User};
+use atoll_agent::message::{Assistant, Message, Part};
 use atoll_agent::transcript::{AppendError, Transcript};
 
 use crate::intake::is_command;
@@ -25,7 +25,7 @@ pub(super) fn restore(transcript: &Transcript, newest_first: &[RunRow]) -> Resul
             continue;
         };
         let writer = transcript.writer(&row.new.run);
-        writer.append(Arc::new(Message::User(User::text(said.text))))?;
+        writer.append(Arc::new(Message::User(said.into_message())))?;
         if let Some(text) = &row.final_text {
             let answer = Assistant {
                 content: vec![Part::Text(text.clone())],

@@ -45,15 +45,15 @@ impl Turns {
             run: row.new.run.clone(),
             agent: row.new.agent.clone(),
             session: row.new.session.clone(),
-            input: said.text,
+            models: models(&config, &asked_for(&said, &config, agent))?,
+            deadline: said.limit.unwrap_or(Duration::from_secs(config.timeout_of(agent))),
+            input: said.into_message(),
             direct: is_direct,
             owners: crate::cards::owner_ids(&config),
-            models: models(&config, &config.models_of(agent))?,
             workspace: Some(workspace),
             tools: tools(&config, agent),
             exec: exec(&config),
             facts: self.facts().await,
-            deadline: said.limit.unwrap_or(Duration::from_secs(config.timeout_of(agent))),
             limits: TurnLimits::default(),
         })
     }
@@ -90,6 +90,21 @@ fn node_line(node: &Value) -> String {
         text("platform"),
         commands.join(" ")
     )
+}
+
+/// One model that was asked for answers alone: another one would not be what was asked.
+fn asked_for(said: &Said, config: &Config, agent: &config::Agent) -> Vec<String> {
+    said.model
+        .as_ref()
+        .map_or_else(|| config.models_of(agent), |model| vec![model.clone()])
+}
+
+/// Whether a turn can ask this model.
+///
+/// # Errors
+/// Why not, and which key would change that.
+pub(crate) fn can_be_asked(config: &Config, name: &str) -> Result<(), String> {
+    model(config, name).map(drop)
 }
 
 /// The models of a turn in order; one that cannot be reached by configuration is an error that names the key.

@@ -357,13 +357,15 @@ fn asked(body: Value, number: usize) -> Asked {
         if let Some(said) = message["content"].as_str() {
             hears(&mut asked, said);
         }
+        let mut shown = Vec::new();
         for block in list(&message["content"]) {
             match text(&block["type"]) {
                 "tool_result" => is_told(&mut asked, &block["content"]),
-                "image" => asked.pictures.extend(check_image("", block)),
+                "image" => shown.extend(check_image("", block)),
                 _ => hears(&mut asked, text(&block["text"])),
             }
         }
+        asked.pictures.extend(shown);
     }
     asked.body = body;
     asked

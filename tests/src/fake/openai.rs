@@ -271,23 +271,31 @@ fn check_assistant(at: &str, message: &Value, ids: &mut HashSet<String>) -> Resu
     Ok(open)
 }
 
+/// A text, or the texts of a list.
+fn words(content: &Value) -> String {
+    let parts = list(content).iter().map(|part| text(&part["text"]));
+    std::iter::once(text(content)).chain(parts).collect()
+}
+
 fn asked(body: Value, number: usize) -> Asked {
     let mut last_user = String::new();
     let (mut results, mut pictures) = (Vec::new(), Vec::new());
+    let mut before = "";
     for message in list(&body["messages"]) {
-        match text(&message["role"]) {
+        let role = text(&message["role"]);
+        let shown = pictures_of("", &message["content"]).unwrap_or_default();
+        match role {
             // Pictures of tools are no words of a person.
-            "user" if message["content"].is_array() => {
-                pictures.extend(pictures_of("", &message["content"]).unwrap_or_default());
-            }
+            "user" if before == "tool" && !shown.is_empty() => pictures.extend(shown),
             "user" => {
-                text(&message["content"]).clone_into(&mut last_user);
+                last_user = words(&message["content"]);
                 results.clear();
-                pictures.clear();
+                pictures = shown;
             }
             "tool" => results.push(text(&message["content"]).to_owned()),
             _ => {}
         }
+        before = role;
     }
     let tools = list(&body["tools"])
         .iter()

@@ -226,7 +226,7 @@ fn spec(run: &str) -> TurnSpec {
         run: RunId::new(run).expect("an id"),
         agent: AgentId::new("main").expect("an id"),
         session: SessionKey::new("agent:main:main").expect("an id"),
-        input: "please".to_owned(),
+        input: User::text("please"),
         direct: true,
         owners: Vec::new(),
         models: vec![model("one"), model("two")],

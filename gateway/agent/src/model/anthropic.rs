@@ -13,7 +13,7 @@ use super::error::{ModelError, Refusal};
 use super::http::{Heard, Reader as Reads};
 use super::sse::SseEvent;
 use super::{Album, ModelRequest, arguments, read_event};
-use crate::message::{Assistant, Message, Part, StopReason, ToolCall, ToolResult, Usage, View};
+use crate::message::{Assistant, Message, Part, StopReason, ToolCall, ToolResult, Usage, User, View};
 use crate::tool::ToolDescriptor;
 
 /// The version of the API that this file speaks.
@@ -115,12 +115,34 @@ fn turns(messages: &[Arc<Message>], calls: Calls, album: &Album) -> Vec<Turn> {
 }
 
 fn blocks(message: &Message, calls: Calls, album: &Album) -> (&'static str, Vec<Value>) {
-    let parts = |parts: &[Part]| parts.iter().filter_map(|part| block(part, calls)).collect();
     match message {
-        Message::User(user) => ("user", parts(&user.content)),
-        Message::Assistant(assistant) => ("assistant", parts(&assistant.content)),
+        Message::User(user) => ("user", user_blocks(user, album)),
+        Message::Assistant(assistant) => {
+            let blocks = assistant.content.iter().filter_map(|part| block(part, calls));
+            ("assistant", blocks.collect())
+        }
         Message::ToolResult(result) => ("user", result_blocks(result, calls, album)),
     }
+}
+
+/// Pictures stand before the words about them, as the service advises.
+fn user_blocks(user: &User, album: &Album) -> Vec<Value> {
+    let (mut pictures, mut words) = (Vec::new(), Vec::new());
+    for part in &user.content {
+        match part.as_media().filter(|media| media.view.is_some()) {
+            Some(media) => match album.show(media) {
+                Ok(data) => pictures.push(image(data)),
+                Err(told) => words.push(json!({"type": "text", "text": told})),
+            },
+            None => words.extend(block(part, Calls::Typed)),
+        }
+    }
+    pictures.extend(words);
+    pictures
+}
+
+fn image(data: &str) -> Value {
+    json!({"type": "image", "source": {"type": "base64", "media_type": View::MIME, "data": data}})
 }
 
 fn result_blocks(result: &ToolResult, calls: Calls, album: &Album) -> Vec<Value> {
@@ -133,9 +155,7 @@ fn result_blocks(result: &ToolResult, calls: Calls, album: &Album) -> Vec<Value>
         .filter(|media| media.view.is_some())
     {
         match album.show(media) {
-            Ok(data) => pictures.push(json!({
-                "type": "image", "source": {"type": "base64", "media_type": View::MIME, "data": data},
-            })),
+            Ok(data) => pictures.push(image(data)),
             Err(words) => text.push_str(&words),
         }
     }

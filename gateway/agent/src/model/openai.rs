@@ -13,7 +13,7 @@ use super::error::{ModelError, Refusal};
 use super::http::{ErrorBody, Heard, Reader as Reads};
 use super::sse::SseEvent;
 use super::{Album, ModelRequest, arguments, read_event};
-use crate::message::{Assistant, Message, Part, StopReason, ToolCall, ToolResult, Usage, View};
+use crate::message::{Assistant, Message, Part, StopReason, ToolCall, ToolResult, Usage, User, View};
 use crate::tool::ToolDescriptor;
 
 /// Calls in one message; an index beyond it is a broken stream.
@@ -70,7 +70,7 @@ fn conversation(messages: &[Arc<Message>], album: &Album) -> Vec<Value> {
             continue;
         }
         wired.extend(looked_at(std::mem::take(&mut pictures)));
-        wired.extend(wire(message));
+        wired.extend(wire(message, album));
     }
     wired.extend(looked_at(pictures));
     wired
@@ -85,14 +85,16 @@ fn tool_result(result: &ToolResult, album: &Album, pictures: &mut Vec<Value>) ->
         .filter(|media| media.view.is_some())
     {
         match album.show(media) {
-            Ok(data) => {
-                let url = format!("data:{};base64,{data}", View::MIME);
-                pictures.push(json!({"type": "image_url", "image_url": {"url": url}}));
-            }
+            Ok(data) => pictures.push(image(data)),
             Err(words) => text.push_str(&words),
         }
     }
     json!({"role": "tool", "tool_call_id": result.call, "content": text})
+}
+
+fn image(data: &str) -> Value {
+    let url = format!("data:{};base64,{data}", View::MIME);
+    json!({"type": "image_url", "image_url": {"url": url}})
 }
 
 fn looked_at(pictures: Vec<Value>) -> Option<Value> {
@@ -104,12 +106,32 @@ fn looked_at(pictures: Vec<Value>) -> Option<Value> {
     Some(json!({"role": "user", "content": content}))
 }
 
-fn wire(message: &Message) -> Option<Value> {
-    match message {
-        Message::User(user) => {
-            let text = crate::message::joined_text(&user.content);
-            (!text.trim().is_empty()).then(|| json!({"role": "user", "content": text}))
+/// Words alone are a text, which every server takes; with pictures they are a list.
+fn user(user: &User, album: &Album) -> Option<Value> {
+    let mut text = crate::message::joined_text(&user.content);
+    let mut pictures = Vec::new();
+    let media = user.content.iter().filter_map(Part::as_media);
+    for media in media.filter(|media| media.view.is_some()) {
+        match album.show(media) {
+            Ok(data) => pictures.push(image(data)),
+            Err(words) => text.push_str(&words),
         }
+    }
+    let has_text = !text.trim().is_empty();
+    match (has_text, pictures.is_empty()) {
+        (false, true) => None,
+        (true, true) => Some(json!({"role": "user", "content": text})),
+        (_, false) => {
+            let words = has_text.then(|| json!({"type": "text", "text": text}));
+            let content: Vec<_> = words.into_iter().chain(pictures).collect();
+            Some(json!({"role": "user", "content": content}))
+        }
+    }
+}
+
+fn wire(message: &Message, album: &Album) -> Option<Value> {
+    match message {
+        Message::User(said) => user(said, album),
         Message::Assistant(assistant) => {
             let text = assistant.text();
             let calls: Vec<Value> = assistant.calls().map(call).collect();

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::message::{Media, Message, Part, ToolResult, User, View};
+use crate::message::{Assistant, Media, Message, Part, ToolResult, User, View};
 
 /// Tool results longer than this are shortened first, characters.
 const LONG_RESULT: usize = 4_000;
@@ -43,9 +43,10 @@ pub fn fitted(messages: &[Arc<Message>], budget: usize) -> Vec<Arc<Message>> {
     without_oldest(view, budget)
 }
 
-/// Pictures as a model can have them: those that it cannot see and all but the newest are told of in words.
+/// Pictures as a model can have them: those that it cannot see and all but the newest are told of in words. What came with the last
+/// words of a person is shown whole for as long as nothing newer has pictures.
 pub fn with_pictures(messages: &[Arc<Message>], sees: bool) -> Vec<Arc<Message>> {
-    let mut left = if sees { PICTURES } else { 0 };
+    let mut left = if sees { PICTURES.max(sent_last(messages)) } else { 0 };
     let why = if sees {
         "it was shown before and is not shown again"
     } else {
@@ -60,15 +61,21 @@ pub fn with_pictures(messages: &[Arc<Message>], sees: bool) -> Vec<Arc<Message>>
     shown
 }
 
+/// Pictures that came with the last words of a person.
+fn sent_last(messages: &[Arc<Message>]) -> usize {
+    let last = messages
+        .iter()
+        .rev()
+        .find(|message| matches!(&***message, Message::User(_)));
+    last.map_or(0, |message| message.parts().iter().filter_map(view_of).count())
+}
+
 fn told(message: &Arc<Message>, left: &mut usize, why: &str) -> Arc<Message> {
-    let Message::ToolResult(result) = &**message else {
-        return Arc::clone(message);
-    };
-    if !result.content.iter().any(|part| view_of(part).is_some()) {
+    if !message.parts().iter().any(|part| view_of(part).is_some()) {
         return Arc::clone(message);
     }
-    let mut content: Vec<_> = result
-        .content
+    let mut content: Vec<_> = message
+        .parts()
         .iter()
         .rev()
         .map(|part| match part.as_media().filter(|media| media.view.is_some()) {
@@ -81,10 +88,17 @@ fn told(message: &Arc<Message>, left: &mut usize, why: &str) -> Arc<Message> {
         })
         .collect();
     content.reverse();
-    Arc::new(Message::ToolResult(ToolResult {
-        content,
-        ..result.clone()
-    }))
+    Arc::new(match &**message {
+        Message::User(_) => Message::User(User { content }),
+        Message::Assistant(said) => Message::Assistant(Assistant {
+            content,
+            ..said.clone()
+        }),
+        Message::ToolResult(result) => Message::ToolResult(ToolResult {
+            content,
+            ..result.clone()
+        }),
+    })
 }
 
 /// What stands in the place of a picture.
@@ -149,12 +163,8 @@ pub fn size(messages: &[Arc<Message>]) -> usize {
 }
 
 fn characters(message: &Message) -> usize {
-    let parts = match message {
-        Message::User(user) => &user.content,
-        Message::Assistant(assistant) => &assistant.content,
-        Message::ToolResult(result) => &result.content,
-    };
-    let sum: usize = parts
+    let sum: usize = message
+        .parts()
         .iter()
         .map(|part| match part {
             Part::Text(text) => text.len(),

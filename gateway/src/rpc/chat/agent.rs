@@ -8,14 +8,15 @@ use atoll_protocol::error::WireError;
 use atoll_protocol::id::{AgentId, RunId};
 use atoll_protocol::limits;
 use atoll_protocol::method::agent::{Agent, AgentAccepted, AgentDone, AgentWait, AgentWaited};
+use atoll_protocol::scope::Scope;
 use serde_json::json;
 
-use super::{Saying, json_of, limit, no_files, no_thinking, not_yet, run_id, run_named, say};
+use super::{Saying, attachments, json_of, limit, no_thinking, not_yet, run_id, run_named, say};
 use crate::clock;
 use crate::house::House;
 use crate::journal::runs::RunState;
 use crate::rpc::{Answer, Ask, Reply, done, session};
-use crate::turns::Ended;
+use crate::turns::{self, Ended};
 
 /// How long `agent.wait` waits, if the caller does not say.
 const WAIT: Duration = Duration::from_secs(30);
@@ -25,10 +26,9 @@ const SLACK: Duration = Duration::from_secs(60);
 
 pub(in crate::rpc) async fn agent(house: &Arc<House>, ask: Ask) -> Answer {
     let params: Agent = ask.read()?;
-    no_files(params.attachments.as_deref())?;
-    not_yet("model", params.model.is_some() || params.provider.is_some())?;
+    no_folder(params.cwd.as_deref())?;
+    let model = model(house, &ask, &params)?;
     not_yet("extraSystemPrompt", params.extra_system_prompt.is_some())?;
-    not_yet("cwd", params.cwd.is_some())?;
     no_thinking(params.thinking.as_deref())?;
     no_delivery(&params)?;
     check_channel(params.channel.as_deref())?;
@@ -39,14 +39,15 @@ pub(in crate::rpc) async fn agent(house: &Arc<House>, ask: Ask) -> Answer {
     let run = run_id(&params.idempotency_key)?;
     let patience = patience(house, &agent, params.timeout);
     let place = ask.wait_place()?;
-    let text = params.message.into_string();
     let saying = Saying {
         run: run.clone(),
         session: session.clone(),
         agent,
-        text,
+        text: params.message.into_string(),
+        pictures: attachments::keep(house, params.attachments).await?,
         is_plain: false,
         limit: limit(params.timeout.map(|seconds| seconds.saturating_mul(1000))),
+        model,
     };
     let known = say(house, ask.caller.principal.clone(), saying).await?;
     if known.as_ref().is_some_and(|row| row.state.is_end()) {
@@ -70,6 +71,38 @@ pub(in crate::rpc) async fn agent(house: &Arc<House>, ask: Ask) -> Answer {
         first: Some(json_of(&first)?),
         then: Box::pin(then),
     })
+}
+
+/// A run's folder is the agent's workspace: OpenClaw leaves another one to its plugins, and refuses it in these words.
+fn no_folder(cwd: Option<&str>) -> Result<(), WireError> {
+    match cwd {
+        None => Ok(()),
+        Some(cwd) if !cwd.starts_with('/') => Err(WireError::invalid("cwd must be absolute")),
+        Some(_) => Err(WireError::invalid("cwd is reserved for plugin-owned subagent runs")),
+    }
+}
+
+/// The model that was asked for, as `provider/model`: an admin may choose one for a single turn.
+fn model(house: &House, ask: &Ask, params: &Agent) -> Result<Option<String>, WireError> {
+    let word = |word: &Option<String>| word.clone().filter(|word| !word.trim().is_empty());
+    let (provider, model) = (word(&params.provider), word(&params.model));
+    if provider.is_none() && model.is_none() {
+        return Ok(None);
+    }
+    if !ask.caller.principal.scopes().give(Scope::Admin) {
+        return Err(WireError::invalid(
+            "provider/model overrides are not authorized for this caller.",
+        ));
+    }
+    let Some(model) = model else {
+        return Err(WireError::invalid("provider: name the model of it too"));
+    };
+    let name = match provider {
+        Some(provider) => format!("{provider}/{model}"),
+        None => model,
+    };
+    turns::can_be_asked(&house.config(), &name).map_err(|why| WireError::invalid(format!("model: {why}")))?;
+    Ok(Some(name))
 }
 
 /// An answer goes to whoever asked, and nowhere else.
