@@ -130,6 +130,9 @@ pub(crate) trait Serve: Clone + Send + Sync + 'static {
 
     /// The same for a pipe that needs no HTTP.
     fn link(&self, pipe: Pipe, address: SocketAddr) -> impl Future<Output = ()> + Send;
+
+    /// The same for a browser that asks for a session.
+    fn visit(&self, visit: quic::Visit, address: SocketAddr) -> impl Future<Output = ()> + Send;
 }
 
 #[derive(Clone)]

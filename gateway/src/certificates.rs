@@ -31,13 +31,16 @@ pub(crate) struct Pin {
     pub(crate) fingerprint: Fingerprint,
     /// When it ends, Unix milliseconds, where that can be read.
     pub(crate) not_after_ms: Option<u64>,
+    /// Made here: of the kind, and for so few days, that a page may pin it.
+    pub(crate) is_made: bool,
 }
 
 impl Pin {
-    fn of(certificate: &WebCertificate) -> Self {
+    fn of(certificate: &WebCertificate, is_made: bool) -> Self {
         Self {
             fingerprint: certificate.fingerprint(),
             not_after_ms: certificate.not_after_ms(),
+            is_made,
         }
     }
 }
@@ -201,11 +204,11 @@ impl Source {
     fn known(&self) -> Known {
         match self {
             Self::Made(rotation) => Known {
-                shown: Pin::of(rotation.shown()),
-                next: rotation.next().map(|next| Pin::of(next)),
+                shown: Pin::of(rotation.shown(), true),
+                next: rotation.next().map(|next| Pin::of(next, true)),
             },
             Self::Given(certificate, _) => Known {
-                shown: Pin::of(certificate),
+                shown: Pin::of(certificate, false),
                 next: None,
             },
         }

@@ -50,7 +50,8 @@ pub(crate) async fn serve(house: Arc<House>, pipe: Pipe, origin: Origin) {
     }
     let over = match (origin.local_user, facts.exporter) {
         (Some(_), _) => "unix",
-        (None, Some(_)) if pipe.is_quic() => "quic",
+        (None, Some(_)) if pipe.is_quic() && language == Language::Native => "quic",
+        (None, Some(_)) if pipe.is_quic() => "webtransport",
         (None, Some(_)) => "wss",
         (None, None) => "ws",
     };

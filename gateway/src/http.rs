@@ -419,6 +419,19 @@ fn check(headers: &HeaderMap, peer: Peer, policy: &HttpPolicy) -> Result<Origin,
     })
 }
 
+/// A request for a WebTransport session, checked as that for a WebSocket is; else the status that it is answered with.
+pub(crate) fn visit(
+    headers: &HeaderMap,
+    query: Option<&str>,
+    address: SocketAddr,
+    policy: &HttpPolicy,
+) -> Result<Origin, StatusCode> {
+    if has_secret(query) {
+        return Err(StatusCode::BAD_REQUEST);
+    }
+    check(headers, Peer::Tcp(address), policy).map_err(|refusal| refusal.response().status())
+}
+
 /// A peer that speaks no HTTP: its address is all there is to know.
 pub(crate) fn direct(address: SocketAddr, policy: &HttpPolicy) -> Origin {
     let address = address.ip().to_canonical();

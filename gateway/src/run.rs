@@ -439,6 +439,17 @@ impl Serve for Door {
         let origin = http::direct(address, &Pages::policy(&*self.0));
         connection::serve(self.0.clone(), pipe, origin).await;
     }
+
+    async fn visit(&self, visit: quic::Visit, address: SocketAddr) {
+        let origin = match http::visit(&visit.headers(), visit.query(), address, &Pages::policy(&*self.0)) {
+            Ok(origin) => origin,
+            Err(status) => return visit.refuse(status.as_u16()).await,
+        };
+        match visit.accept().await {
+            Ok(pipe) => connection::serve(self.0.clone(), pipe, origin).await,
+            Err(error) => tracing::debug!(%address, %error, "a browser did not come in"),
+        }
+    }
 }
 
 impl Pages for House {
@@ -480,11 +491,16 @@ impl Pages for House {
         let known = *self.certificates.borrow();
         let pins = [Some(known.shown), known.next].into_iter().flatten();
         let certificates: Vec<_> = pins
+            .clone()
             .map(|pin| json!({"sha256": pin.fingerprint.hex(), "notAfterMs": pin.not_after_ms}))
+            .collect();
+        let pinned: Vec<_> = pins
+            .filter(|pin| pin.is_made)
+            .map(|pin| pin.fingerprint.hex())
             .collect();
         json!({
             "deviceKey": URL_SAFE_NO_PAD.encode(self.identity.public_key()), "certificates": certificates,
-            "port": self.port, "protocols": PROTOCOLS,
+            "port": self.port, "protocols": PROTOCOLS, "webTransport": {"sha256": pinned},
         })
     }
 

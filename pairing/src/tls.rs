@@ -42,6 +42,9 @@ pub const ALPN: &[u8] = b"atoll/1";
 /// What everybody else may ask for.
 const ALPN_HTTP: &[u8] = b"http/1.1";
 
+/// What browsers ask for on the UDP port.
+const ALPN_HTTP3: &[u8] = b"h3";
+
 /// The label of the exporter that the handshake signs (RFC 5705; no context, 32 bytes).
 const EXPORTER: &[u8] = b"EXPORTER-atoll/1";
 

@@ -176,7 +176,8 @@ pub(crate) async fn echo(pipe: Pipe) {
         let listener = Listener::bind((Ipv4Addr::LOCALHOST, 0).into(), &server, &identity).expect("a free port");
         say("listening on", listener.address().expect("a bound address").port());
         while let Some(knock) = listener.accept().await {
-            let pipe = knock.open().await.expect("a client");
+            let entry = knock.open().await.expect("a client");
+            let pipe = entry.native().expect("our own client");
             tokio::spawn(Far::Quic(Box::new(pipe)).answer(None));
         }
         return;

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 mod app;
 mod camera;
+mod carried;
 mod hardware;
 mod looks;
 mod pairing;

@@ -6,7 +6,7 @@ use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use atoll_pairing::link::quic::{Knock, Listener};
+use atoll_pairing::link::quic::{Entry, Knock, Listener};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -70,9 +70,12 @@ impl<S: Serve> Accept<S> {
 async fn open<S: Serve>(knock: Knock, seat: Seat, serve: S) {
     let address = knock.address();
     match tokio::time::timeout(OPENING, knock.open()).await {
-        Ok(Ok(pipe)) => {
+        Ok(Ok(entry)) => {
             drop(seat);
-            serve.link(pipe, address).await;
+            match entry {
+                Entry::Native(pipe) => serve.link(pipe, address).await,
+                Entry::Browser(visit) => serve.visit(*visit, address).await,
+            }
         }
         Ok(Err(error)) => tracing::debug!(%address, %error, "QUIC handshake failed"),
         Err(_) => tracing::debug!(%address, "QUIC handshake took too long"),

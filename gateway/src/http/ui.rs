@@ -106,7 +106,8 @@ fn file(name: &str, bytes: &'static [u8], headers: &HeaderMap) -> Response<Body>
     response
 }
 
-/// Some browsers do not take `'self'` for the WebSocket of the same host, so it is named.
+/// Some browsers do not take `'self'` for the WebSocket of the same host, and none for WebTransport from a page over plain HTTP, so they are
+/// named.
 fn page_policy(headers: &HeaderMap) -> String {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let is_plain = |host: &&str| {
@@ -114,7 +115,7 @@ fn page_policy(headers: &HeaderMap) -> String {
             .all(|byte| byte.is_ascii_alphanumeric() || b".:-[]".contains(&byte))
     };
     match host.filter(is_plain) {
-        Some(host) => format!("{PAGE_POLICY} ws://{host} wss://{host}"),
+        Some(host) => format!("{PAGE_POLICY} ws://{host} wss://{host} https://{host}"),
         None => PAGE_POLICY.to_owned(),
     }
 }
@@ -183,7 +184,9 @@ mod tests {
         let response = get(BUILT, "/node", "192.168.0.2:18789");
         let policy = header_of(&response, "content-security-policy");
         assert!(
-            policy.ends_with("connect-src 'self' ws://192.168.0.2:18789 wss://192.168.0.2:18789"),
+            policy.ends_with(
+                "connect-src 'self' ws://192.168.0.2:18789 wss://192.168.0.2:18789 https://192.168.0.2:18789"
+            ),
             "{policy}"
         );
         assert!(

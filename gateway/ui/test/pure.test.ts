@@ -6,6 +6,7 @@ import { test } from "node:test";
 
 import { backoff } from "../src/node/backoff.ts";
 import { decide, read, write } from "../src/node/consent.ts";
+import { Frames, written } from "../src/node/frames.ts";
 import { number, text, words } from "../src/node/params.ts";
 import { platformOf } from "../src/node/platform.ts";
 import { verdict } from "../src/node/refusal.ts";
@@ -136,4 +137,18 @@ test("each refusal leads to one next step", () => {
   assert.equal(of("ANYTHING").kind, "later");
   assert.equal(verdict({ message: "m", details: { code: "AUTH_TOKEN_MISSING" } }, false).kind, "code");
   assert.equal(verdict("nonsense", true).kind, "later");
+});
+
+test("messages are whole however the stream was cut, and the last one says why", () => {
+  const farewell = new Uint8Array(4 + 3);
+  new DataView(farewell.buffer).setUint32(0, 0x8000_0000 | (3 << 16) | 1008);
+  farewell.set(new TextEncoder().encode("why"), 4);
+  const bytes = [...written("eins"), ...written(""), ...written("zwei ä"), ...farewell];
+  for (const size of [1, 2, 3, 5, 7, bytes.length]) {
+    const frames = new Frames();
+    const heard = [];
+    for (let at = 0; at < bytes.length; at += size) heard.push(...frames.push(Uint8Array.from(bytes.slice(at, at + size))));
+    assert.deepEqual(heard, [{ text: "eins" }, { text: "" }, { text: "zwei ä" }, { farewell: "why" }], `${size}`);
+  }
+  assert.throws(() => new Frames().push(Uint8Array.of(0x7f, 0xff, 0xff, 0xff)), /fit/);
 });

@@ -91,7 +91,7 @@ async fn over_quic(gateway: &Identity) -> (Pipe, Pipe) {
     let any: SocketAddr = (Ipv4Addr::LOCALHOST, 0).into();
     let listener = Listener::bind(any, &server(gateway), gateway).unwrap();
     let port = listener.address().unwrap().port();
-    let accepting = async { listener.accept().await.unwrap().open().await.unwrap() };
+    let accepting = async { listener.accept().await.unwrap().open().await.unwrap().native().unwrap() };
     let connecting = async {
         let trust = Trust::Device(gateway.public_key());
         let mut pipe = quic::connect("127.0.0.1", port, trust).await.unwrap();

@@ -2,7 +2,7 @@
 //!
 //! A message is a length (u32, big-endian) and its bytes. Whoever sends an `Invoke` opens the stream of that call: input and
 //! cancellation follow on it, progress and outcome come back on it. Whoever sends the bytes of a blob opens a stream in that direction.
-//! Which stream a frame came on changes nothing of what it means, so that a frame without a stream of its own takes the first. No 0-RTT; migration stays on. Never looks at a clock but for deadlines.
+//! Which stream a frame came on changes nothing of what it means, so that a frame without a stream of its own takes the first. Browsers come by WebTransport, with one stream for all. No 0-RTT; migration stays on. Never looks at a clock but for deadlines.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use atoll_protocol::limits;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use quinn::{
-    ClientConfig, Connection, ConnectionError, Endpoint, EndpointConfig, RecvStream, SendStream, TokioRuntime,
+    ClientConfig, Connection, ConnectionError, Endpoint, EndpointConfig, RecvStream, SendStream, TokioRuntime, VarInt,
 };
 use tokio::sync::{Semaphore, mpsc};
 
@@ -25,11 +25,13 @@ mod reader;
 mod rx;
 mod transport;
 mod tx;
+mod web;
 
 use lanes::Lanes;
-pub use listener::{Knock, Listener};
+pub use listener::{Entry, Knock, Listener};
 pub(super) use rx::Rx;
 pub(super) use tx::Tx;
+pub use web::Visit;
 
 /// Set in the length that opens a farewell; its low 16 bits are the close code, the rest the length of the reason.
 const FAREWELL: u32 = 1 << 31;
@@ -56,6 +58,8 @@ struct Shared {
     limit: AtomicUsize,
     room: Arc<Semaphore>,
     lanes: Lanes,
+    /// The peer is a browser, with one stream and codes of HTTP/3 for the connection.
+    is_web: bool,
     /// This end has said goodbye.
     is_closing: AtomicBool,
 }
@@ -103,7 +107,7 @@ async fn connect_to(address: SocketAddr, host: &str, trust: Trust) -> Result<Pip
     let connection = connecting.map_err(failed)?.await.map_err(refused)?;
     let facts = tls::quic::facts(&connection).ok_or_else(|| failed("no exporter"))?;
     let (control, answers) = connection.open_bi().await.map_err(refused)?;
-    Ok(pipe(connection, control, answers, facts))
+    Ok(pipe(connection, control, answers, facts, None))
 }
 
 /// Bound to no address, so that the connection moves with the routes of this machine.
@@ -143,28 +147,47 @@ fn refused(error: ConnectionError) -> ConnectError {
     }
 }
 
-fn pipe(connection: Connection, control: SendStream, incoming: RecvStream, facts: Facts) -> Pipe {
+fn pipe(
+    connection: Connection,
+    control: SendStream,
+    incoming: RecvStream,
+    facts: Facts,
+    web: Option<web::Session>,
+) -> Pipe {
+    // On one stream there is one message at a time, and each has room.
+    let room = if web.is_some() { limits::JSON_FRAME } else { ROOM };
     let shared = Arc::new(Shared {
         limit: AtomicUsize::new(limits::PRE_AUTH_FRAME),
-        room: Arc::new(Semaphore::new(ROOM)),
+        room: Arc::new(Semaphore::new(room)),
         lanes: Lanes::default(),
+        is_web: web.is_some(),
         is_closing: AtomicBool::new(false),
     });
     let (opened, to_read) = mpsc::channel(OPENED);
     Pipe::new(
         PipeTx::Quic(Box::new(Tx::new(connection.clone(), control, opened, shared.clone()))),
-        PipeRx::Quic(Box::new(Rx::new(connection, incoming, to_read, shared))),
+        PipeRx::Quic(Box::new(Rx::new(connection, incoming, to_read, web, shared))),
         facts,
     )
 }
 
 impl Shared {
+    /// The code with which the connection ends.
+    fn code(&self, code: u16) -> VarInt {
+        if self.is_web {
+            web::NO_ERROR
+        } else {
+            VarInt::from_u32(code.into())
+        }
+    }
+
     /// Why the link is over, seen from this end.
     fn ended(&self, error: ConnectionError) -> LinkError {
         if self.is_closing.load(Ordering::Relaxed) {
             return LinkError::ClosedHere;
         }
         match error {
+            ConnectionError::ApplicationClosed(_) if self.is_web => lost(),
             ConnectionError::ApplicationClosed(close) => closed(&close),
             ConnectionError::LocallyClosed => LinkError::ClosedHere,
             ConnectionError::TimedOut => LinkError::Silent,

@@ -1,11 +1,11 @@
-//! The same TLS inside QUIC: which configuration each side uses, and what a connection says of itself. Only the native language
-//! runs over QUIC; the resolver already picks by ALPN, so another name can be added to the list here.
+//! The same TLS inside QUIC: which configuration each side uses, and what a connection says of itself. The native language
+//! has its own name for ALPN, browsers have that of HTTP/3.
 
 use quinn::crypto::rustls::{HandshakeData, NoInitialCipherSuite, QuicClientConfig, QuicServerConfig};
 use rustls::pki_types::CertificateDer;
 use rustls::{Error as RustlsError, ServerConfig};
 
-use super::{ALPN, EXPORTER, Server, Trust, client_config, ed25519_key};
+use super::{ALPN, ALPN_HTTP3, EXPORTER, Server, Trust, client_config, ed25519_key};
 use crate::link::Facts;
 use crate::proven::Language;
 
@@ -13,7 +13,7 @@ impl Server {
     /// The gateway's side.
     pub(crate) fn quic(&self) -> Result<QuicServerConfig, NoInitialCipherSuite> {
         let mut config = ServerConfig::clone(self.acceptor.config());
-        config.alpn_protocols = vec![ALPN.to_vec()];
+        config.alpn_protocols = vec![ALPN.to_vec(), ALPN_HTTP3.to_vec()];
         QuicServerConfig::try_from(config)
     }
 }
@@ -23,12 +23,14 @@ pub(crate) fn client(trust: Trust) -> Result<QuicClientConfig, RustlsError> {
     QuicClientConfig::try_from(client_config(trust)?).map_err(|error| RustlsError::General(error.to_string()))
 }
 
-/// What an established connection says; none when it does not speak the native language.
+/// What an established connection says; none when it speaks neither language.
 pub(crate) fn facts(connection: &quinn::Connection) -> Option<Facts> {
     let handshake = connection.handshake_data()?.downcast::<HandshakeData>().ok()?;
-    if handshake.protocol.as_deref() != Some(ALPN) {
-        return None;
-    }
+    let language = match handshake.protocol.as_deref() {
+        Some(ALPN) => Language::Native,
+        Some(ALPN_HTTP3) => Language::Dialect,
+        Some(_) | None => return None,
+    };
     let mut exporter = [0; 32];
     connection.export_keying_material(&mut exporter, EXPORTER, b"").ok()?;
     let chain = connection
@@ -38,6 +40,6 @@ pub(crate) fn facts(connection: &quinn::Connection) -> Option<Facts> {
     Some(Facts {
         exporter: Some(exporter),
         certificate_key: key,
-        language: Some(Language::Native),
+        language: Some(language),
     })
 }

@@ -4,6 +4,7 @@
 import { backoff } from "./backoff.ts";
 import type { Identity } from "./identity.ts";
 import { isObject } from "./params.ts";
+import { open, type Pipe } from "./pipe.ts";
 import type { Platform } from "./platform.ts";
 import { type Verdict, verdict } from "./refusal.ts";
 import { signedText } from "./signature.ts";
@@ -67,7 +68,7 @@ interface Waiter {
 export class Link {
   /** What the gateway can do beyond the protocol. */
   features: ReadonlySet<string> = new Set();
-  private socket: WebSocket | null = null;
+  private pipe: Pipe | null = null;
   private timer: ReturnType<typeof setTimeout> | undefined;
   private readonly watch: ReturnType<typeof setInterval>;
   private attempt = 0;
@@ -93,19 +94,20 @@ export class Link {
 
   /** Connects now, unless it is linked or over. */
   connect(): void {
-    if (this.isOver || this.socket) return;
+    if (this.isOver || this.pipe) return;
     clearTimeout(this.timer);
     this.hooks.state({ kind: "connecting" });
-    const scheme = location.protocol === "https:" ? "wss" : "ws";
-    const socket = new WebSocket(`${scheme}://${location.host}/`);
-    this.socket = socket;
     this.heardAt = performance.now();
-    socket.onmessage = (message) => {
-      if (this.socket === socket && typeof message.data === "string") this.heard(message.data);
-    };
-    socket.onclose = (close) => {
-      if (this.socket === socket) this.lost(close.reason || "the gateway cannot be reached");
-    };
+    const pipe: Pipe = open({
+      opened: () => {},
+      message: (text) => {
+        if (this.pipe === pipe) this.heard(text);
+      },
+      ended: (reason) => {
+        if (this.pipe === pipe) this.lost(reason || "the gateway cannot be reached");
+      },
+    });
+    this.pipe = pipe;
   }
 
   /** Ends it for good. */
@@ -147,13 +149,13 @@ export class Link {
       if (oldest === undefined) break;
       this.unconfirmed.delete(oldest);
     }
-    if (this.isLinked) this.socket?.send(text);
+    if (this.isLinked) this.pipe?.send(text);
   }
 
   private send(method: string, params: Record<string, unknown>): string | null {
-    if (!this.socket || this.socket.readyState !== WebSocket.OPEN) return null;
+    if (!this.pipe?.isOpen) return null;
     const id = `${++this.lastId}`;
-    this.socket.send(JSON.stringify({ type: "req", id, method, params }));
+    this.pipe.send(JSON.stringify({ type: "req", id, method, params }));
     return id;
   }
 
@@ -207,7 +209,7 @@ export class Link {
   }
 
   private async prove(nonce: string, signedAt: number): Promise<void> {
-    const socket = this.socket;
+    const pipe = this.pipe;
     const { token, code } = this.credentials;
     const auth = code ? { bootstrapToken: code } : token ? { deviceToken: token } : {};
     const client = { id: "node-host", mode: "node", version: VERSION, platform: this.facts.platform };
@@ -224,7 +226,7 @@ export class Link {
       deviceFamily: this.facts.deviceFamily,
     });
     const signature = await this.identity.sign(signed);
-    if (this.socket !== socket) return;
+    if (this.pipe !== pipe) return;
     const answer = this.request("connect", {
       minProtocol: 4,
       maxProtocol: 4,
@@ -255,13 +257,13 @@ export class Link {
     this.credentials.code = null;
     this.attempt = 0;
     this.isLinked = true;
-    for (const text of this.unconfirmed.values()) this.socket?.send(text);
+    for (const text of this.unconfirmed.values()) this.pipe?.send(text);
     this.hooks.state({ kind: "linked" });
   }
 
   private refused(error: unknown): void {
     // The link that was lost says so itself.
-    if (!this.socket || error instanceof Error) return;
+    if (!this.pipe || error instanceof Error) return;
     const judged = verdict(error, this.credentials.token !== null);
     if (this.credentials.code && this.credentials.token) {
       // The code that came along is no good; what was there before may still be.
@@ -296,20 +298,20 @@ export class Link {
     this.hooks.state(state ?? { kind: "lost", message, retryMs });
   }
 
-  /** Lets go of the socket; nothing of it is heard any more. */
+  /** Lets go of the pipe; nothing of it is heard any more. */
   private drop(reason: string): void {
-    const socket = this.socket;
-    this.socket = null;
+    const pipe = this.pipe;
+    this.pipe = null;
     this.isLinked = false;
-    socket?.close(4000, reason.slice(0, 40));
+    pipe?.close(4000, reason.slice(0, 40));
     const gone = [...this.waiters.values()];
     this.waiters.clear();
     for (const waiter of gone) waiter.failed(new Error("the link was lost"));
   }
 
-  /** A gateway that says nothing for two of its ticks is gone, whatever the socket believes. */
+  /** A gateway that says nothing for two of its ticks is gone, whatever the pipe believes. */
   private look(): void {
-    if (!this.socket) return;
+    if (!this.pipe) return;
     const silence = performance.now() - this.heardAt;
     if (silence > (this.isLinked ? 2 * this.tickMs : CONNECT_MS)) this.lost("the gateway says nothing any more");
   }

@@ -36,8 +36,8 @@ async fn open(kinds: &[PipeKind]) -> Open {
     if kinds.contains(&PipeKind::Quic) {
         tasks.push(tokio::spawn(async move {
             while let Some(knock) = udp.accept().await {
-                if let Ok(pipe) = knock.open().await {
-                    tokio::spawn(serve(pipe, Plan::Admit));
+                if let Ok(entry) = knock.open().await {
+                    tokio::spawn(serve(entry.native().unwrap(), Plan::Admit));
                 }
             }
         }));

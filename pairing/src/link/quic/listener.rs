@@ -11,8 +11,10 @@ use quinn::{ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, Incom
 use sha2::{Digest, Sha256};
 use socket2::SockRef;
 
+use super::web::Visit;
 use super::{LinkError, Pipe, lost, pipe, transport};
 use crate::identity::Identity;
+use crate::proven::Language;
 use crate::tls;
 
 /// Strangers that wait to be heard. More are not heard, and come again.
@@ -124,6 +126,25 @@ impl ConnectionIdGenerator for Ids {
     }
 }
 
+/// Who has come in as far as the language that it speaks.
+#[derive(Debug)]
+pub enum Entry {
+    /// One that speaks the native language.
+    Native(Pipe),
+    /// A browser that asks for a session.
+    Browser(Box<Visit>),
+}
+
+impl Entry {
+    /// The pipe of one that speaks the native language.
+    pub fn native(self) -> Option<Pipe> {
+        match self {
+            Self::Native(pipe) => Some(pipe),
+            Self::Browser(_) => None,
+        }
+    }
+}
+
 /// A stranger, nothing of whom has been believed yet.
 #[derive(Debug)]
 pub struct Knock(Incoming);
@@ -150,16 +171,19 @@ impl Knock {
         self.0.ignore();
     }
 
-    /// Does the QUIC handshake and waits for the first stream. The caller bounds the time.
+    /// Does the QUIC handshake and waits for the first stream, or for the request of a browser. The caller bounds the time.
     ///
     /// # Errors
-    /// It left, or does not speak the native language.
-    pub async fn open(self) -> Result<Pipe, LinkError> {
+    /// It left, or speaks neither language.
+    pub async fn open(self) -> Result<Entry, LinkError> {
         let broken = |error: quinn::ConnectionError| LinkError::Broken(error.to_string());
         let connection = self.0.accept().map_err(broken)?.await.map_err(broken)?;
         let facts = tls::quic::facts(&connection).ok_or_else(lost)?;
+        if facts.language == Some(Language::Dialect) {
+            return Ok(Entry::Browser(Box::new(Visit::open(connection, facts).await?)));
+        }
         let (control, incoming) = connection.accept_bi().await.map_err(broken)?;
-        Ok(pipe(connection, control, incoming, facts))
+        Ok(Entry::Native(pipe(connection, control, incoming, facts, None)))
     }
 }
 

@@ -8,11 +8,12 @@ use atoll_protocol::frame::Frame;
 use atoll_protocol::id::CallId;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use quinn::{Connection, ConnectionError, RecvStream, SendStream, VarInt};
+use quinn::{Connection, ConnectionError, RecvStream, SendStream};
 use tokio::sync::mpsc;
 
 use super::lanes::Purpose;
 use super::reader::{Heard, Lane, Reader};
+use super::web::Session;
 use super::{CLOSE_GRACE, LinkError, Message, Opened, Shared, lost, transport};
 
 /// What there is to do.
@@ -21,6 +22,7 @@ enum Turn {
     Opened(Opened),
     Accepted(Result<(SendStream, RecvStream), ConnectionError>),
     Flows(Result<RecvStream, ConnectionError>),
+    Left,
 }
 
 /// The receiving half.
@@ -33,6 +35,8 @@ pub(in crate::link) struct Rx {
     /// The peer opened its stream with the message that was given out last.
     held: Option<Reader>,
     is_admitted: bool,
+    /// Of a browser, which ends the link when it ends.
+    web: Option<Session>,
     /// The first stream has ended without a word.
     is_cut: bool,
     is_over: bool,
@@ -43,6 +47,7 @@ impl Rx {
         connection: Connection,
         control: RecvStream,
         opened: mpsc::Receiver<Opened>,
+        web: Option<Session>,
         shared: Arc<Shared>,
     ) -> Self {
         let rx = Self {
@@ -52,6 +57,7 @@ impl Rx {
             shared,
             held: None,
             is_admitted: false,
+            web,
             is_cut: false,
             is_over: false,
         };
@@ -64,6 +70,10 @@ impl Rx {
     }
 
     pub(in crate::link) fn admit(&mut self) {
+        if self.web.is_some() {
+            // Further streams are none of its language.
+            return transport::admit_web(&self.connection);
+        }
         transport::admit(&self.connection);
         self.is_admitted = true;
     }
@@ -89,7 +99,7 @@ impl Rx {
         if let Err(error) = &result {
             self.is_over = true;
             let code = if matches!(error, LinkError::TooLarge) { 1009 } else { 0 };
-            self.connection.close(VarInt::from_u32(code), b"");
+            self.connection.close(self.shared.code(code), b"");
         }
         result
     }
@@ -111,8 +121,10 @@ impl Rx {
                 Some(opened) = self.opened.recv() => Turn::Opened(opened),
                 accepted = self.connection.accept_bi(), if self.is_admitted => Turn::Accepted(accepted),
                 flows = self.connection.accept_uni(), if self.is_admitted => Turn::Flows(flows),
+                () = over(&mut self.web, &self.connection) => Turn::Left,
             };
             match turn {
+                Turn::Left => self.is_cut = true,
                 Turn::Heard(reader, heard) => {
                     if let Some(message) = self.heard(reader, heard?)? {
                         return Ok(message);
@@ -186,6 +198,14 @@ impl Rx {
             Ok(error) => self.shared.ended(error),
             Err(_) => lost(),
         }
+    }
+}
+
+/// Resolves when a browser has ended its session.
+async fn over(web: &mut Option<Session>, connection: &Connection) {
+    match web {
+        Some(session) => session.over(connection).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -45,7 +45,7 @@ async fn gateway_end() -> (Pipe, Bare) {
     let (mut control, answers) = far.open_bi().await.unwrap();
     control.write_all(&message(b"hello")).await.unwrap();
     let (tx, rx) = near.accept_bi().await.unwrap();
-    let mut pipe = pipe(near, tx, rx, Facts::default());
+    let mut pipe = pipe(near, tx, rx, Facts::default(), None);
     assert_eq!(pipe.recv().await.unwrap(), Message::Binary(b"hello".to_vec()));
     let bare = Bare {
         connection: far,
@@ -69,17 +69,17 @@ async fn client_end() -> (Pipe, Bare) {
         answers,
         _endpoint: endpoint,
     };
-    (pipe(far, tx, rx, Facts::default()), bare)
+    (pipe(far, tx, rx, Facts::default(), None), bare)
 }
 
 /// Both ends (gateway, node) as links.
 async fn links() -> (Link, Link, Endpoint) {
     let (near, (endpoint, far)) = connections().await;
     let (tx, rx) = far.open_bi().await.unwrap();
-    let mut node = pipe(far, tx, rx, Facts::default());
+    let mut node = pipe(far, tx, rx, Facts::default(), None);
     node.send(Message::Binary(b"hello".to_vec())).await.unwrap();
     let (tx, rx) = near.accept_bi().await.unwrap();
-    let mut gateway = pipe(near, tx, rx, Facts::default());
+    let mut gateway = pipe(near, tx, rx, Facts::default(), None);
     gateway.recv().await.unwrap();
     (
         Link::new(gateway, Codec::Native),
@@ -154,7 +154,7 @@ async fn both_ends_see_the_same_channel_and_the_client_sees_whose_key_it_is() {
     let identity = Identity::from_seed(&[1; 32]);
     let listener = listener(&identity);
     let port = listener.address().unwrap().port();
-    let accepting = async { listener.accept().await.unwrap().open().await.unwrap() };
+    let accepting = async { listener.accept().await.unwrap().open().await.unwrap().native().unwrap() };
     let trust = Trust::Device(identity.public_key());
     let connecting = async {
         let mut pipe = connect("127.0.0.1", port, trust).await.unwrap();
@@ -322,7 +322,7 @@ async fn bytes_flow_on_a_stream_of_their_own() {
 
 #[tokio::test]
 async fn bytes_without_credit_for_a_stream_take_the_first_one() {
-    let (pipe, mut bare) = client_end().await;
+    let (pipe, mut bare) = gateway_end().await;
     let serving = tokio::spawn(serve_bytes(Link::new(pipe, Codec::Native)));
     bare.control
         .write_all(&message(&fetch(0).encode().unwrap()))
@@ -474,7 +474,7 @@ async fn a_gateway_that_starts_again_tells_those_of_its_last_life_that_it_does_n
     let (switch, which) = tokio::sync::watch::channel(0);
     tokio::spawn(pass(way, gateways, which));
     let accepting = async {
-        let mut pipe = first.accept().await.unwrap().open().await.unwrap();
+        let mut pipe = first.accept().await.unwrap().open().await.unwrap().native().unwrap();
         pipe.recv().await.unwrap();
         pipe
     };

@@ -36,11 +36,20 @@ const CLIENT_STREAMS: u32 = 16;
 /// Blobs that flow at once on a stream of their own. One more takes turns with the calls on the first one.
 const FLOWS: u32 = 16;
 
+/// Streams that HTTP/3 has a browser open beside its request: settings, and two for compressed headers (RFC 9114, section 6.2). A native
+/// stranger may open as many, which are read once it is admitted.
+pub(super) const WEB_STREAMS: u32 = 3;
+
+/// Datagrams that wait, bytes: browsers send none unless they may, and nobody reads them. More: the oldest go.
+const DATAGRAMS: usize = 1024;
+
 /// The gateway's side.
 pub(super) fn server() -> TransportConfig {
     let mut config = common();
-    // The first stream, which carries the handshake, and no other.
+    // The first stream, which carries the handshake or a browser's request, and no other.
     config.max_concurrent_bidi_streams(VarInt::from_u32(1));
+    config.max_concurrent_uni_streams(VarInt::from_u32(WEB_STREAMS));
+    config.datagram_receive_buffer_size(Some(DATAGRAMS));
     config
 }
 
@@ -70,7 +79,12 @@ pub(super) fn admit(connection: &Connection) {
         Side::Client => GATEWAY_STREAMS,
         Side::Server => 1 + CLIENT_STREAMS,
     };
-    connection.set_receive_window(VarInt::from_u32(WINDOW));
+    admit_web(connection);
     connection.set_max_concurrent_bi_streams(VarInt::from_u32(streams));
     connection.set_max_concurrent_uni_streams(VarInt::from_u32(FLOWS));
+}
+
+/// What an admitted browser may do: as much in flight, on the stream that it has.
+pub(super) fn admit_web(connection: &Connection) {
+    connection.set_receive_window(VarInt::from_u32(WINDOW));
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use atoll_protocol::frame::{ChunkKind, Frame};
 use atoll_protocol::id::CallId;
 use futures_util::future::FutureExt;
-use quinn::{Connection, SendStream, VarInt, WriteError};
+use quinn::{Connection, SendStream, WriteError};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -220,7 +220,7 @@ impl Tx {
             }
         };
         let _ = timeout(CLOSE_GRACE, saying).await;
-        self.connection.close(VarInt::from_u32(code.into()), reason.as_bytes());
+        self.connection.close(self.shared.code(code), reason.as_bytes());
     }
 
     fn failed(&self, error: WriteError) -> LinkError {
