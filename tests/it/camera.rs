@@ -13,6 +13,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 atoll_tests::over_every_pipe! {
+    a_full_media_store_is_one_clear_error,
+    a_helper_that_is_killed_in_the_middle_is_one_clear_error,
+    a_node_that_is_killed_takes_its_helpers_along,
     pictures_come_whole_and_fresh,
     a_program_of_the_owner_takes_the_picture,
     a_camera_that_hangs_costs_one_call_and_leaves_no_process,
@@ -274,10 +277,9 @@ pub(crate) fn running(pids: &HashSet<u32>, word: &str) -> Option<u32> {
     pids.iter().find(has).copied()
 }
 
-#[tokio::test]
-async fn a_helper_that_is_killed_in_the_middle_is_one_clear_error() {
+async fn a_helper_that_is_killed_in_the_middle_is_one_clear_error(pipe: Pipe) {
     let cameras = json!({"testPattern": true, "commands": [{"id": "slow", "snap": ["sleep", "1000"]}]});
-    let mut studio = Studio::new(Pipe::Quic, cameras).await;
+    let mut studio = Studio::new(pipe, cameras).await;
     let root = studio.node.program().pid();
     let killing = async {
         let helper = until("the helper and its program", async || {
@@ -300,10 +302,9 @@ async fn a_helper_that_is_killed_in_the_middle_is_one_clear_error() {
         .expect("the next one works");
 }
 
-#[tokio::test]
-async fn a_node_that_is_killed_takes_its_helpers_along() {
+async fn a_node_that_is_killed_takes_its_helpers_along(pipe: Pipe) {
     let cameras = json!({"commands": [{"id": "slow", "snap": ["sleep", "1000"]}]});
-    let mut studio = Studio::new(Pipe::Quic, cameras).await;
+    let mut studio = Studio::new(pipe, cameras).await;
     let root = studio.node.program().pid();
     let killing = async {
         until("the helper and its program", async || {
@@ -400,12 +401,11 @@ async fn a_hundred_pictures_leave_nothing_behind() {
     assert!(left.is_empty(), "{left:?}");
 }
 
-#[tokio::test]
-async fn a_full_media_store_is_one_clear_error() {
+async fn a_full_media_store_is_one_clear_error(pipe: Pipe) {
     let mut config = gateway_allows();
     config["media"] = json!({"maxMb": 1});
     let cameras = json!({"testPattern": true, "commands": [{"id": "large", "snap": ["cat", "large.jpg"]}]});
-    let mut studio = Studio::with(Pipe::Quic, config, cameras).await;
+    let mut studio = Studio::with(pipe, config, cameras).await;
     let small = photo(&mut studio).await;
     let mut large = std::fs::read(small).expect("there");
     // Coded bytes that nobody decodes: the picture is small enough to be passed on as it is.

@@ -9,6 +9,11 @@ use atoll_tests::wire::Wire;
 use serde_json::{Value, json};
 
 atoll_tests::over_every_pipe! {
+    a_call_that_is_called_off_takes_its_question_back,
+    a_deny_in_the_middle_of_a_call_ends_it,
+    a_node_that_is_killed_while_a_question_waits_leaves_nothing_that_could_be_answered,
+    a_question_that_nobody_answers_counts_as_no_before_the_call_is_over,
+    a_rule_for_a_time_outlives_a_restart_and_then_gives_way,
     a_question_is_answered_in_another_terminal,
 }
 
@@ -168,9 +173,8 @@ async fn a_question_is_answered_in_another_terminal(pipe: Pipe) {
     home.call("system.which", which, 15_000).await.expect("allowed");
 }
 
-#[tokio::test]
-async fn a_question_that_nobody_answers_counts_as_no_before_the_call_is_over() {
-    let home = Home::new(Pipe::Quic, json!({"commands": {"camera.list": "ask"}})).await;
+async fn a_question_that_nobody_answers_counts_as_no_before_the_call_is_over(pipe: Pipe) {
+    let home = Home::new(pipe, json!({"commands": {"camera.list": "ask"}})).await;
     let began = Instant::now();
     let error = home.call("camera.list", json!({}), 2_000).await.expect_err("nobody");
     assert!(error.starts_with("CONSENT_TIMEOUT: nobody at the device"), "{error}");
@@ -178,9 +182,8 @@ async fn a_question_that_nobody_answers_counts_as_no_before_the_call_is_over() {
     home.no_question().await;
 }
 
-#[tokio::test]
-async fn a_call_that_is_called_off_takes_its_question_back() {
-    let home = Home::new(Pipe::Quic, json!({"commands": {"camera.list": "ask"}})).await;
+async fn a_call_that_is_called_off_takes_its_question_back(pipe: Pipe) {
+    let home = Home::new(pipe, json!({"commands": {"camera.list": "ask"}})).await;
     let (mut operator, call) = home.begin("camera.list", json!({})).await;
     let question = home.question().await;
     let list = operator
@@ -198,9 +201,8 @@ async fn a_call_that_is_called_off_takes_its_question_back() {
     home.complaint(&["answer", &question, "yes"]).await;
 }
 
-#[tokio::test]
-async fn a_node_that_is_killed_while_a_question_waits_leaves_nothing_that_could_be_answered() {
-    let mut home = Home::new(Pipe::Quic, json!({"commands": {"camera.list": "ask"}})).await;
+async fn a_node_that_is_killed_while_a_question_waits_leaves_nothing_that_could_be_answered(pipe: Pipe) {
+    let mut home = Home::new(pipe, json!({"commands": {"camera.list": "ask"}})).await;
     let (mut operator, call) = home.begin("camera.list", json!({})).await;
     let question = home.question().await;
     home.node.kill().await;
@@ -219,9 +221,8 @@ async fn a_node_that_is_killed_while_a_question_waits_leaves_nothing_that_could_
     words(operator.answer(&call).await).expect("a list");
 }
 
-#[tokio::test]
-async fn a_deny_in_the_middle_of_a_call_ends_it() {
-    let home = Home::new(Pipe::Quic, json!({"commands": {"camera": "allow"}})).await;
+async fn a_deny_in_the_middle_of_a_call_ends_it(pipe: Pipe) {
+    let home = Home::new(pipe, json!({"commands": {"camera": "allow"}})).await;
     let (mut operator, call) = home.begin("camera.snap", json!({"deviceId": "slow"})).await;
     let (mut other, run) = home
         .begin(
@@ -260,11 +261,10 @@ async fn a_deny_in_the_middle_of_a_call_ends_it() {
     words(other.answer(&run).await).expect("it ran to its end");
 }
 
-#[tokio::test]
-async fn a_rule_for_a_time_outlives_a_restart_and_then_gives_way() {
+async fn a_rule_for_a_time_outlives_a_restart_and_then_gives_way(pipe: Pipe) {
     let clock = Clock::new();
     let rules = json!({"commands": {"camera.list": "allow", "camera.snap": "deny"}});
-    let mut home = Home::with(Pipe::Quic, rules, &clock.environment()).await;
+    let mut home = Home::with(pipe, rules, &clock.environment()).await;
     home.list().await.expect("allowed");
     let said = home.say(&["deny", "camera.list", "--for", "1h"]).await;
     assert!(said.contains("deny") && said.contains("until"), "{said}");

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 mod agent;
 
 atoll_tests::over_every_pipe! {
+    a_server_that_hangs_costs_one_call_and_is_told,
     tools_come_and_go_with_their_server_and_their_node,
 }
 
@@ -146,9 +147,8 @@ async fn tools_come_and_go_with_their_server_and_their_node(pipe: Pipe) {
         .await;
 }
 
-#[tokio::test]
-async fn a_server_that_hangs_costs_one_call_and_is_told() {
-    let stage = Stage::new(Pipe::Ws, &[], json!({})).await;
+async fn a_server_that_hangs_costs_one_call_and_is_told(pipe: Pipe) {
+    let stage = Stage::new(pipe, &[], json!({})).await;
     stage.publishes("the tools", has("manners_echo")).await;
     let pid = stage.text("pid", json!({})).await;
     let (hung, echoed) = tokio::join!(stage.call_within(2_000, "hang", json!({})), async {

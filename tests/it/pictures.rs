@@ -7,11 +7,18 @@ use atoll_capabilities::camera::taken_at;
 use atoll_tests::fake::model::{Asked, Step};
 use atoll_tests::fake::telegram::{Fault, Sent};
 use atoll_tests::fake_node::FakeNode;
+use atoll_tests::mesh::Pipe;
 use atoll_tests::scene::{Api, NODE, OWNER, Scene, Setting};
 use atoll_tests::wait::until;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
+
+atoll_tests::over_every_pipe! {
+    a_model_sees_the_picture_that_its_tool_took_and_the_chat_gets_it_once,
+    a_picture_that_is_typed_for_comes_without_any_model_or_says_why_not,
+    a_picture_that_the_store_lost_becomes_words_and_the_conversation_goes_on,
+}
 
 /// What both owners have to allow.
 fn config() -> Value {
@@ -105,10 +112,9 @@ fn has_no_base64(scene: &Scene, picture: &[u8]) {
     }
 }
 
-#[tokio::test]
-async fn a_model_sees_the_picture_that_its_tool_took_and_the_chat_gets_it_once() {
+async fn a_model_sees_the_picture_that_its_tool_took_and_the_chat_gets_it_once(pipe: Pipe) {
     for api in [Api::Anthropic, Api::OpenAi] {
-        let scene = studio(api).start().await;
+        let scene = studio(api).over(pipe).start().await;
         scene.write("look");
         let sent = photo(&scene).await;
         let time = taken(&sent).expect("the pattern's time");
@@ -134,9 +140,8 @@ async fn a_model_without_eyes_is_told_in_words() {
     photo(&scene).await;
 }
 
-#[tokio::test]
-async fn a_picture_that_the_store_lost_becomes_words_and_the_conversation_goes_on() {
-    let mut scene = studio(Api::Anthropic).start().await;
+async fn a_picture_that_the_store_lost_becomes_words_and_the_conversation_goes_on(pipe: Pipe) {
+    let mut scene = studio(Api::Anthropic).over(pipe).start().await;
     scene.write("look");
     photo(&scene).await;
     scene.said("I see Some").await;
@@ -220,9 +225,8 @@ fn is_doubtful(scene: &Scene) -> bool {
         .any(|sent| sent.text.contains("Uncertain"))
 }
 
-#[tokio::test]
-async fn a_picture_that_is_typed_for_comes_without_any_model_or_says_why_not() {
-    let scene = studio(Api::OpenAi).start().await;
+async fn a_picture_that_is_typed_for_comes_without_any_model_or_says_why_not(pipe: Pipe) {
+    let scene = studio(Api::OpenAi).over(pipe).start().await;
     scene.write("/snap laptop test");
     let sent = photo(&scene).await;
     assert!(taken(&sent).is_some(), "the pattern's time");

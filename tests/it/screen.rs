@@ -18,6 +18,7 @@ mod moving;
 mod text;
 
 atoll_tests::over_every_pipe! {
+    a_server_that_hangs_costs_one_call_and_leaves_no_process,
     a_screen_is_seen_as_it_is_now,
 }
 
@@ -330,10 +331,9 @@ async fn a_program_of_the_owner_sees_the_screen_and_learns_the_display() {
     assert!(message(&error).contains(words), "{error}");
 }
 
-#[tokio::test]
-async fn a_server_that_hangs_costs_one_call_and_leaves_no_process() {
+async fn a_server_that_hangs_costs_one_call_and_leaves_no_process(pipe: Pipe) {
     let mut server = XServer::start(&["320x200x24"]).await;
-    let mut studio = beside(Pipe::Quic, &server).await;
+    let mut studio = beside(pipe, &server).await;
     server.program().suspend();
     let error = studio
         .invoke("screen.snapshot", json!({}), 2_000)

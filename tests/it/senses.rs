@@ -18,10 +18,10 @@ struct Home {
 }
 
 impl Home {
-    async fn new(commands: &[&str], sections: Value, environment: &[(&str, &str)]) -> Self {
+    async fn new(pipe: Pipe, commands: &[&str], sections: Value, environment: &[(&str, &str)]) -> Self {
         let allow = json!({"gateway": {"nodes": {"commands": {"allow": commands}}}});
-        let mesh = Mesh::with(&allow).await.over(Pipe::Quic);
-        let mut node = Node::prepare(&mesh.target(), "home", &[]).over(Pipe::Quic);
+        let mesh = Mesh::with(&allow).await.over(pipe);
+        let mut node = Node::prepare(&mesh.target(), "home", &[]).over(pipe);
         node = node.with_environment(environment);
         node.rules(&owners(commands, sections));
         node.run();

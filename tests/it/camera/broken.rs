@@ -16,6 +16,11 @@ use serde_json::json;
 use super::moving::{begin, left_nothing};
 use super::{Studio, descendants, gateway_allows, message, owner_allows, photo, running};
 
+atoll_tests::over_every_pipe! {
+    all_who_watch_a_stream_are_told_why_it_broke_off,
+    the_command_line_shows_what_came_and_says_why_there_is_no_more,
+}
+
 /// Why a stream broke off, for those who ask for trailers.
 const BROKEN: &str = "atoll-broken";
 
@@ -73,9 +78,8 @@ async fn a_clip_whose_helper_is_killed_or_stopped_is_one_clear_error_and_leaves_
     studio.snap(json!({})).await.expect("the next one works");
 }
 
-#[tokio::test]
-async fn all_who_watch_a_stream_are_told_why_it_broke_off() {
-    let mut studio = Studio::new(Pipe::Quic, json!({"testPattern": true})).await;
+async fn all_who_watch_a_stream_are_told_why_it_broke_off(pipe: Pipe) {
+    let mut studio = Studio::new(pipe, json!({"testPattern": true})).await;
     let node = studio.node.program().pid();
     let mut plain = begin(&mut studio, "camera.stream", json!({"deviceId": "test"})).await;
     let mut told = within("the stream", watch(plain.url().clone())).await;
@@ -99,12 +103,11 @@ async fn all_who_watch_a_stream_are_told_why_it_broke_off() {
     studio.is_tidy().await;
 }
 
-#[tokio::test]
-async fn the_command_line_shows_what_came_and_says_why_there_is_no_more() {
+async fn the_command_line_shows_what_came_and_says_why_there_is_no_more(pipe: Pipe) {
     let script = "for i in 1 2 3; do cat photo.jpg; sleep 0.2; done; echo tired >&2; exit 3";
     let cameras = json!({"testPattern": true, "commands": [
         {"id": "door", "snap": ["false"], "stream": ["sh", "-c", script]}]});
-    let mut studio = Studio::new(Pipe::Quic, cameras).await;
+    let mut studio = Studio::new(pipe, cameras).await;
     photo(&mut studio).await;
     let words = [
         "nodes",

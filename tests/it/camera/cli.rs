@@ -12,6 +12,10 @@ use serde_json::json;
 
 use super::{Studio, gateway_allows, owner_allows, photo};
 
+atoll_tests::over_every_pipe! {
+    pictures_clips_and_live_views_come_to_the_command_line,
+}
+
 /// `atoll nodes camera` and what follows.
 /// A picture of the test pattern; where it goes follows.
 const SNAP: [&str; 8] = [
@@ -29,13 +33,12 @@ fn camera<'a>(words: &[&'a str]) -> Vec<&'a str> {
     [&["nodes", "camera"], words].concat()
 }
 
-#[tokio::test]
-async fn pictures_clips_and_live_views_come_to_the_command_line() {
+async fn pictures_clips_and_live_views_come_to_the_command_line(pipe: Pipe) {
     let cameras = json!({"testPattern": true, "commands": [
         {"id": "b", "name": "Back", "position": "back", "snap": ["cat", "photo.jpg"]},
         {"id": "f", "name": "Front", "position": "front", "snap": ["cat", "photo.jpg"]},
     ]});
-    let mut studio = Studio::new(Pipe::Quic, cameras).await;
+    let mut studio = Studio::new(pipe, cameras).await;
     photo(&mut studio).await;
     let folder = tempfile::tempdir().expect("a folder");
     let here = folder.path().to_str().expect("text");

@@ -17,6 +17,9 @@ use super::{Studio, age, message, photo};
 use crate::consent::refusal;
 
 atoll_tests::over_every_pipe! {
+    a_program_that_goes_on_writing_is_a_stream_too_and_ends_it_when_it_ends,
+    a_clip_has_the_length_the_sound_and_the_wrapping_that_were_asked_for,
+    a_clip_without_a_microphone_says_why_it_is_silent_and_one_that_breaks_off_leaves_nothing,
     a_stream_is_seen_live_and_ends_with_who_watches,
 }
 
@@ -37,12 +40,11 @@ async fn clip(studio: &mut Studio, params: Value) -> (Value, Value) {
     (result, probe(&path).await["streams"].take())
 }
 
-#[tokio::test]
-async fn a_clip_has_the_length_the_sound_and_the_wrapping_that_were_asked_for() {
+async fn a_clip_has_the_length_the_sound_and_the_wrapping_that_were_asked_for(pipe: Pipe) {
     // A tone in the place of a microphone.
     let tone = ["-f", "lavfi", "-i", "sine=frequency=440"];
     let mut studio = Studio::new(
-        Pipe::Quic,
+        pipe,
         json!({"testPattern": true, "default": "test", "microphone": tone}),
     )
     .await;
@@ -78,13 +80,12 @@ async fn a_clip_has_the_length_the_sound_and_the_wrapping_that_were_asked_for() 
     left_nothing(&mut studio).await;
 }
 
-#[tokio::test]
-async fn a_clip_without_a_microphone_says_why_it_is_silent_and_one_that_breaks_off_leaves_nothing() {
+async fn a_clip_without_a_microphone_says_why_it_is_silent_and_one_that_breaks_off_leaves_nothing(pipe: Pipe) {
     let cameras = json!({"testPattern": true, "commands": [
         {"id": "door", "snap": ["cat", "photo.jpg"]},
         {"id": "mute", "snap": ["sh", "-c", "[ -e once ] && exit 7; touch once; cat photo.jpg"]},
     ]});
-    let mut studio = Studio::new(Pipe::Quic, cameras).await;
+    let mut studio = Studio::new(pipe, cameras).await;
     photo(&mut studio).await;
     let short = |id: &str| json!({"durationMs": 600, "fps": 5, "deviceId": id});
     let (result, streams) = clip(&mut studio, short("door")).await;
@@ -198,12 +199,11 @@ async fn a_stream_is_seen_live_and_ends_with_who_watches(pipe: Pipe) {
     studio.snap(json!({"deviceId": "test"})).await.expect("free again");
 }
 
-#[tokio::test]
-async fn a_program_that_goes_on_writing_is_a_stream_too_and_ends_it_when_it_ends() {
+async fn a_program_that_goes_on_writing_is_a_stream_too_and_ends_it_when_it_ends(pipe: Pipe) {
     let script = "for i in 1 2 3 4 5 6 7 8; do cat photo.jpg; sleep 0.1; done";
     let cameras =
         json!({"testPattern": true, "commands": [{"id": "door", "snap": ["false"], "stream": ["sh", "-c", script]}]});
-    let mut studio = Studio::new(Pipe::Quic, cameras).await;
+    let mut studio = Studio::new(pipe, cameras).await;
     photo(&mut studio).await;
     let mut response = begin(&mut studio, "camera.stream", json!({"deviceId": "door", "fps": 60})).await;
     assert!(

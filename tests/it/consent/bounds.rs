@@ -7,10 +7,14 @@ use serde_json::{Value, json};
 
 use super::{Home, words};
 
-#[tokio::test]
-async fn a_command_that_is_called_too_often_says_when_it_works_again() {
+atoll_tests::over_every_pipe! {
+    a_command_that_is_called_too_often_says_when_it_works_again,
+    the_device_writes_down_what_came_to_it_and_nothing_of_what_was_said,
+}
+
+async fn a_command_that_is_called_too_often_says_when_it_works_again(pipe: Pipe) {
     let rules = json!({"commands": {"camera": "allow"}, "limits": {"camera": "2/h", "system.which": "1/s"}});
-    let home = Home::new(Pipe::Quic, rules).await;
+    let home = Home::new(pipe, rules).await;
     for _ in 0..2 {
         home.list().await.expect("within the limit");
     }
@@ -65,10 +69,9 @@ async fn commands_rest_in_quiet_hours_over_midnight_by_the_clock_on_the_wall() {
     home.list().await.expect("morning");
 }
 
-#[tokio::test]
-async fn the_device_writes_down_what_came_to_it_and_nothing_of_what_was_said() {
+async fn the_device_writes_down_what_came_to_it_and_nothing_of_what_was_said(pipe: Pipe) {
     let rules = json!({"commands": {"camera.list": "allow", "camera.snap": "ask", "device": "deny"}});
-    let home = Home::new(Pipe::Quic, rules).await;
+    let home = Home::new(pipe, rules).await;
     home.list().await.expect("allowed");
     let script = json!({"command": ["sh", "-c", "echo a-secret-word"]});
     home.call("system.run", script, 15_000).await.expect("allowed");

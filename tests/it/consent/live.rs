@@ -8,6 +8,8 @@ use super::{Home, refusal, words};
 use crate::camera::broken::{reason, watch};
 
 atoll_tests::over_every_pipe! {
+    a_clip_has_sound_only_while_the_microphone_may_be_used_and_ends_with_it,
+    a_live_picture_outlives_a_change_of_other_rules_and_ends_with_a_deny,
     an_allow_is_declared_at_once_and_works_when_the_gateways_owner_approves,
 }
 
@@ -82,11 +84,10 @@ async fn an_allow_is_declared_at_once_and_works_when_the_gateways_owner_approves
     assert_eq!(home.node.program().pid(), process);
 }
 
-#[tokio::test]
-async fn a_clip_has_sound_only_while_the_microphone_may_be_used_and_ends_with_it() {
+async fn a_clip_has_sound_only_while_the_microphone_may_be_used_and_ends_with_it(pipe: Pipe) {
     let tone = ["-re", "-f", "lavfi", "-i", "sine"];
     let rules = json!({"camera": {"testPattern": true, "microphone": tone}, "commands": {"camera.clip": "allow"}});
-    let home = Home::new(Pipe::Quic, rules).await;
+    let home = Home::new(pipe, rules).await;
     let clip = async |duration: u64| {
         let asked = json!({"deviceId": "test", "durationMs": duration, "fps": 5, "maxWidth": 64});
         home.begin("camera.clip", asked).await
@@ -136,9 +137,8 @@ async fn flows(response: &mut reqwest::Response) {
     }
 }
 
-#[tokio::test]
-async fn a_live_picture_outlives_a_change_of_other_rules_and_ends_with_a_deny() {
-    let home = Home::new(Pipe::Quic, json!({"commands": {"camera.stream": "allow"}})).await;
+async fn a_live_picture_outlives_a_change_of_other_rules_and_ends_with_a_deny(pipe: Pipe) {
+    let home = Home::new(pipe, json!({"commands": {"camera.stream": "allow"}})).await;
     let mut request = home.request("camera.stream", json!({"deviceId": "test", "fps": 20}), 15_000);
     request["blobs"] = json!("handles");
     let mut operator = home.mesh.operator().await;

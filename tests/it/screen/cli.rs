@@ -6,6 +6,10 @@ use atoll_tests::xserver::XServer;
 
 use super::{beside, pixel};
 
+atoll_tests::over_every_pipe! {
+    pictures_recordings_and_live_views_come_to_the_command_line,
+}
+
 const COLOUR: u32 = 0xFF_80_00;
 
 /// `atoll nodes screen` and what follows, of the node.
@@ -13,13 +17,12 @@ fn screen<'a>(verb: &'a str, words: &[&'a str]) -> Vec<&'a str> {
     [&["nodes", "screen", verb, "--node", "studio"], words].concat()
 }
 
-#[tokio::test]
-async fn pictures_recordings_and_live_views_come_to_the_command_line() {
+async fn pictures_recordings_and_live_views_come_to_the_command_line(pipe: Pipe) {
     let server = XServer::start(&["640x480x24"]).await;
     let painter = server.painter();
     painter.point(0, 0, 0);
     painter.paint(0, (0, 0, 640, 480), COLOUR);
-    let mut studio = beside(Pipe::Quic, &server).await;
+    let mut studio = beside(pipe, &server).await;
     let folder = tempfile::tempdir().expect("a folder");
     let here = folder.path().to_str().expect("text");
 

@@ -15,6 +15,11 @@ use super::{beside, is_like, pixel};
 use crate::camera::message;
 use crate::camera::moving::{begin, left_nothing, pictures, probe};
 
+atoll_tests::over_every_pipe! {
+    a_screen_is_watched_live_while_others_take_pictures_of_it,
+    a_server_that_dies_in_the_middle_is_one_clear_error_and_leaves_nothing,
+}
+
 const FIRST: u32 = 0xFF_80_00;
 const THEN: u32 = 0x00_40_FF;
 
@@ -96,10 +101,9 @@ async fn a_recording_has_the_length_that_was_asked_for_and_what_happened_meanwhi
     left_nothing(&mut studio).await;
 }
 
-#[tokio::test]
-async fn a_server_that_dies_in_the_middle_is_one_clear_error_and_leaves_nothing() {
+async fn a_server_that_dies_in_the_middle_is_one_clear_error_and_leaves_nothing(pipe: Pipe) {
     let mut server = XServer::start(&["320x200x24"]).await;
-    let mut studio = beside(Pipe::Quic, &server).await;
+    let mut studio = beside(pipe, &server).await;
     let root = studio.node.program().pid();
     let display = server.display.clone();
     let killing = async {
@@ -123,13 +127,12 @@ async fn a_server_that_dies_in_the_middle_is_one_clear_error_and_leaves_nothing(
     assert!(message(&error).contains("does not open"), "{error}");
 }
 
-#[tokio::test]
-async fn a_screen_is_watched_live_while_others_take_pictures_of_it() {
+async fn a_screen_is_watched_live_while_others_take_pictures_of_it(pipe: Pipe) {
     let server = XServer::start(&["640x480x24"]).await;
     let painter = server.painter();
     painter.point(0, 0, 0);
     painter.paint(0, (0, 0, 640, 480), FIRST);
-    let mut studio = beside(Pipe::Quic, &server).await;
+    let mut studio = beside(pipe, &server).await;
     let asked = json!({"fps": 20, "maxWidth": 320});
     let mut response = begin(&mut studio, "screen.stream", asked.clone()).await;
     let seen = pictures(&mut response, 5).await;

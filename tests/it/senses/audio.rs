@@ -1,5 +1,6 @@
 //! Sound: the real ffmpeg and espeak-ng, without hardware; a real PulseAudio whose loudspeaker is its microphone.
 
+use atoll_tests::mesh::Pipe;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,11 @@ use tokio::process::Command;
 
 use super::Home;
 use crate::camera::descendants;
+
+atoll_tests::over_every_pipe! {
+    what_the_microphone_hears_comes_in_the_format_that_was_asked_for,
+    a_microphone_that_hangs_or_is_called_off_leaves_no_process,
+}
 
 const COMMANDS: [&str; 3] = ["audio.record", "audio.play", "audio.speak"];
 
@@ -102,10 +108,9 @@ fn folder() -> TempDir {
     tempfile::tempdir().expect("a temporary folder")
 }
 
-#[tokio::test]
-async fn what_the_microphone_hears_comes_in_the_format_that_was_asked_for() {
+async fn what_the_microphone_hears_comes_in_the_format_that_was_asked_for(pipe: Pipe) {
     let folder = folder();
-    let home = Home::new(&COMMANDS, sections(folder.path()), &[]).await;
+    let home = Home::new(pipe, &COMMANDS, sections(folder.path()), &[]).await;
     for (format, codec) in [("m4a", "aac"), ("ogg", "opus"), ("mp3", "mp3"), ("wav", "pcm_s16le")] {
         let got = home
             .invoke("audio.record", json!({"durationMs": 1500, "format": format}))
@@ -149,7 +154,7 @@ async fn what_the_microphone_hears_comes_in_the_format_that_was_asked_for() {
 async fn sounds_and_words_are_played_to_their_end() {
     let folder = folder();
     let heard = folder.path().join("heard.wav");
-    let home = Home::new(&COMMANDS, sections(folder.path()), &[]).await;
+    let home = Home::new(Pipe::Quic, &COMMANDS, sections(folder.path()), &[]).await;
     let file = tone(folder.path(), "tone.mp3", 2).await;
     assert_eq!(
         home.cli(&["audio", "play", "--node", "home", &file]).await,
@@ -184,13 +189,12 @@ async fn sounds_and_words_are_played_to_their_end() {
     assert!(error.starts_with("AUDIO_UNAVAILABLE: espeak-ng ended with"), "{error}");
 }
 
-#[tokio::test]
-async fn a_microphone_that_hangs_or_is_called_off_leaves_no_process() {
+async fn a_microphone_that_hangs_or_is_called_off_leaves_no_process(pipe: Pipe) {
     let folder = folder();
-    let pipe = folder.path().join("pipe");
-    run("mkfifo", &[pipe.to_str().expect("text")]).await;
-    let hangs = json!({"camera": {"microphone": ["-f", "s16le", "-i", pipe]}});
-    let mut home = Home::new(&COMMANDS, hangs, &[]).await;
+    let sound = folder.path().join("sound");
+    run("mkfifo", &[sound.to_str().expect("text")]).await;
+    let hangs = json!({"camera": {"microphone": ["-f", "s16le", "-i", sound]}});
+    let mut home = Home::new(pipe, &COMMANDS, hangs, &[]).await;
     let pid = home.node.program().pid();
     let began = Instant::now();
     let params = json!({"nodeId": home.id, "command": "audio.record", "params": {"durationMs": 1000}, "timeoutMs": 2500,
@@ -245,7 +249,13 @@ async fn the_systems_own_microphone_and_loudspeaker_are_those_of_its_sound_serve
     let _server = Program::start("pulseaudio", server);
     let socket = folder.path().join("pulse/native");
     until("a sound server", async || socket.exists().then_some(())).await;
-    let home = Home::new(&COMMANDS, json!({}), &[("XDG_RUNTIME_DIR", runtime), ("HOME", runtime)]).await;
+    let home = Home::new(
+        Pipe::Quic,
+        &COMMANDS,
+        json!({}),
+        &[("XDG_RUNTIME_DIR", runtime), ("HOME", runtime)],
+    )
+    .await;
     let silence = home
         .invoke("audio.record", json!({"durationMs": 500, "format": "wav"}))
         .await

@@ -1,6 +1,7 @@
 //! The clipboard of a real X server through the real xclip.
 
 use atoll_tests::desktop::Screen;
+use atoll_tests::mesh::Pipe;
 use atoll_tests::wait::{until, within};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
@@ -8,6 +9,10 @@ use tokio::process::Command;
 
 use super::Home;
 use crate::camera::descendants;
+
+atoll_tests::over_every_pipe! {
+    text_goes_into_the_clipboard_and_comes_out_of_it,
+}
 
 const COMMANDS: [&str; 2] = ["clipboard.read", "clipboard.write"];
 
@@ -46,10 +51,9 @@ async fn write(home: &Home, text: &str) -> Result<Value, String> {
     home.invoke("clipboard.write", json!({"text": text})).await
 }
 
-#[tokio::test]
-async fn text_goes_into_the_clipboard_and_comes_out_of_it() {
+async fn text_goes_into_the_clipboard_and_comes_out_of_it(pipe: Pipe) {
     let screen = Screen::start().await;
-    let mut home = Home::new(&COMMANDS, json!({}), &[("DISPLAY", &screen.display)]).await;
+    let mut home = Home::new(pipe, &COMMANDS, json!({}), &[("DISPLAY", &screen.display)]).await;
     let error = home
         .invoke("clipboard.read", json!({}))
         .await
@@ -102,7 +106,7 @@ async fn text_goes_into_the_clipboard_and_comes_out_of_it() {
 #[tokio::test]
 async fn a_node_that_ends_takes_the_holder_along() {
     let screen = Screen::start().await;
-    let mut home = Home::new(&COMMANDS, json!({}), &[("DISPLAY", &screen.display)]).await;
+    let mut home = Home::new(Pipe::Quic, &COMMANDS, json!({}), &[("DISPLAY", &screen.display)]).await;
     write(&home, "x").await.expect("written");
     let holders = descendants(home.node.program().pid());
     assert_eq!(holders.len(), 1);

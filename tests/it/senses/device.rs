@@ -1,11 +1,16 @@
 //! What a node says of itself: each field of its answers, beside what the system says.
 
+use atoll_tests::mesh::Pipe;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use serde_json::{Value, json};
 
 use super::Home;
+
+atoll_tests::over_every_pipe! {
+    a_node_says_what_it_is_and_how_it_does,
+}
 
 /// Prints what Termux:API prints of a battery.
 const BATTERY: &str = "#!/bin/sh\necho '{\"percentage\": 87, \"plugged\": \"UNPLUGGED\", \"status\": \"DISCHARGING\", \"temperature\": 25.5}'\n";
@@ -66,14 +71,13 @@ fn has_battery(supplies: &Path) -> bool {
         .any(|kind| kind.trim() == "Battery")
 }
 
-#[tokio::test]
-async fn a_node_says_what_it_is_and_how_it_does() {
+async fn a_node_says_what_it_is_and_how_it_does(pipe: Pipe) {
     let folder = tempfile::tempdir().expect("a folder");
     let program = folder.path().join("termux-battery-status");
     std::fs::write(&program, BATTERY).expect("room");
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("ours");
     let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").expect("a path"));
-    let home = Home::new(&[], json!({}), &[("PATH", &path)]).await;
+    let home = Home::new(pipe, &[], json!({}), &[("PATH", &path)]).await;
 
     let info = home.invoke("device.info", json!({})).await.expect("facts");
     let text = |field: &str| info[field].as_str().unwrap_or_default().to_owned();

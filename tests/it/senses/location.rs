@@ -1,17 +1,21 @@
 //! Where a node is: what its owner wrote, a program of the owner's, programs that hang.
 
+use atoll_tests::mesh::Pipe;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use super::{Home, owners};
 
+atoll_tests::over_every_pipe! {
+    the_owner_says_where_it_is_and_how_exactly_it_is_told,
+}
+
 const COMMANDS: [&str; 1] = ["location.get"];
 
-#[tokio::test]
-async fn the_owner_says_where_it_is_and_how_exactly_it_is_told() {
+async fn the_owner_says_where_it_is_and_how_exactly_it_is_told(pipe: Pipe) {
     let fixed = json!({"location": {"fixed": {"lat": 52.520_008, "lon": 13.404_954, "accuracyMeters": 20, "altitudeMeters": 34}}});
-    let home = Home::new(&COMMANDS, fixed, &[]).await;
+    let home = Home::new(pipe, &COMMANDS, fixed, &[]).await;
     let precise = home
         .invoke("location.get", json!({"desiredAccuracy": "precise"}))
         .await
@@ -62,7 +66,7 @@ async fn the_owner_says_where_it_is_and_how_exactly_it_is_told() {
 #[tokio::test]
 async fn a_program_that_hangs_or_fails_is_one_clear_error() {
     let hangs = json!({"location": {"command": ["sh", "-c", "sleep 1000 & sleep 1000"]}});
-    let home = Home::new(&COMMANDS, hangs, &[]).await;
+    let home = Home::new(Pipe::Quic, &COMMANDS, hangs, &[]).await;
     let began = Instant::now();
     let error = home
         .invoke("location.get", json!({"timeoutMs": 500}))

@@ -1,5 +1,6 @@
 //! Notifications: the real notify-send, the real dunst.
 
+use atoll_tests::mesh::Pipe;
 use std::path::Path;
 
 use atoll_tests::desktop::{Bus, Screen};
@@ -9,6 +10,10 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 use super::{Home, missing};
+
+atoll_tests::over_every_pipe! {
+    a_notification_is_seen_letter_by_letter,
+}
 
 /// A desktop that shows notifications.
 struct Desktop {
@@ -60,11 +65,11 @@ impl Desktop {
     }
 }
 
-#[tokio::test]
-async fn a_notification_is_seen_letter_by_letter() {
+async fn a_notification_is_seen_letter_by_letter(pipe: Pipe) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let desktop = Desktop::start(folder.path()).await;
     let home = Home::new(
+        pipe,
         &["system.notify"],
         json!({}),
         &[("DBUS_SESSION_BUS_ADDRESS", &desktop.bus.address)],
@@ -107,6 +112,7 @@ async fn a_notification_is_seen_letter_by_letter() {
 async fn a_bus_without_anybody_who_shows_notifications_is_one_clear_error() {
     let bus = Bus::start().await;
     let home = Home::new(
+        Pipe::Quic,
         &["system.notify"],
         json!({}),
         &[("DBUS_SESSION_BUS_ADDRESS", &bus.address)],
@@ -135,7 +141,7 @@ async fn a_bus_without_anybody_who_shows_notifications_is_one_clear_error() {
 
 #[tokio::test]
 async fn without_a_session_bus_it_is_not_offered_and_says_why() {
-    let home = Home::new(&["system.notify"], json!({}), &[]).await;
+    let home = Home::new(Pipe::Quic, &["system.notify"], json!({}), &[]).await;
     let error = home
         .invoke("system.notify", json!({"title": "x"}))
         .await

@@ -75,6 +75,50 @@ async fn quic_is_preferred_and_what_worked_last_is_kept() {
     assert_eq!(carried_by(&open, Some(PipeKind::Wss)).await, PipeKind::Wss);
 }
 
+/// Opens after so many milliseconds, or never.
+async fn after(ms: Option<u64>) -> Result<(), DialError> {
+    match ms {
+        Some(ms) => {
+            tokio::time::sleep(Duration::from_millis(ms)).await;
+            Ok(())
+        }
+        None => std::future::pending().await,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn quic_may_come_300_ms_after_the_other_and_not_later() {
+    const QUIC: PipeKind = PipeKind::Quic;
+    const WSS: PipeKind = PipeKind::Wss;
+    let place = "atoll://127.0.0.1:1".parse().unwrap();
+    let dial = native(&place, None);
+    for (first, quic, wss, kept, at) in [
+        (None, Some(100), Some(50), QUIC, 100),
+        (None, Some(50), Some(100), QUIC, 50),
+        (None, Some(350), Some(60), QUIC, 350),
+        (None, Some(370), Some(60), WSS, 360),
+        // Datagrams are lost on the way.
+        (None, None, Some(60), WSS, 360),
+        (None, Some(60), None, QUIC, 60),
+        // What worked last goes 300 ms ahead, and what is not QUIC waits for nobody.
+        (Some(QUIC), Some(290), Some(0), QUIC, 290),
+        (Some(QUIC), Some(590), Some(0), QUIC, 590),
+        (Some(QUIC), None, Some(60), WSS, 660),
+        (Some(WSS), Some(0), Some(290), WSS, 290),
+        (Some(WSS), None, Some(60), WSS, 60),
+        (Some(WSS), Some(50), Some(400), QUIC, 350),
+    ] {
+        let began = tokio::time::Instant::now();
+        let outrun = || DialError::outrun(&dial);
+        let raced = crate::dial::race::first_of(first, after(quic), after(wss), outrun).await;
+        let case = format!("{first:?} {quic:?} {wss:?}");
+        assert_eq!(raced.ok().map(|((), kind)| kind), Some(kept), "{case}");
+        // The clock has ticks of a millisecond.
+        let late = began.elapsed().as_millis() as u64;
+        assert!((at..=at + 2).contains(&late), "{case}: {late}");
+    }
+}
+
 #[tokio::test]
 async fn where_one_pipe_is_closed_the_other_carries_the_link_in_a_moment() {
     for kind in [PipeKind::Quic, PipeKind::Wss] {
