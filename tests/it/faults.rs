@@ -1,7 +1,8 @@
 //! Calls in all weathers, over every pipe: seeded schedules of cuts, partitions, deafness, losses, suspended nodes and killed programs.
-//! Every call ends in a state that can be listed, by its deadline and a moment, and no command runs twice. `ATOLL_SEED` repeats a run,
+//! Every call ends in a state that can be listed, by its deadline and a moment, no command runs twice, and bytes come whole or not at all. `ATOLL_SEED` repeats a run,
 //! `ATOLL_SCHEDULES` says how many schedules it has, `ATOLL_SCHEDULE` picks one of them.
 
+mod bytes;
 mod clock;
 mod long;
 mod plan;
@@ -14,8 +15,9 @@ use atoll_tests::mesh::{Mesh, Node, Pipe, admit};
 use atoll_tests::wait::{until_time, within};
 use atoll_tests::weather::{Proxy, Weather};
 use atoll_tests::wire::{Target, Wire, now_ms};
-use plan::{Fault, Happening, Plan};
+use plan::{Asked, Fault, Happening, Plan};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::task::{JoinError, JoinSet, LocalSet};
 use tokio::time::Instant;
 
@@ -55,6 +57,7 @@ async fn calls_end_once_whatever_happens_to_the_network_and_the_programs() {
     println!("{tally:?}");
     assert_eq!(broken, 0, "promises were broken, ATOLL_SEED={seed}");
     assert_eq!(tally.all(), plans.len() * plan::CALLS);
+    assert!(tally.files > 0 || only.is_some(), "no bytes came through: {tally:?}");
     assert!(
         tally.ok * 3 > tally.all() || only.is_some(),
         "a mesh in which little works proves little: {tally:?}"
@@ -108,6 +111,8 @@ struct Tally {
     not_run: usize,
     /// Timed out or uncertain: nobody may know whether it ran.
     unknown: usize,
+    /// Of those that are well, the ones that carried a file.
+    files: usize,
 }
 
 impl Tally {
@@ -115,6 +120,7 @@ impl Tally {
         self.ok += other.ok;
         self.not_run += other.not_run;
         self.unknown += other.unknown;
+        self.files += other.files;
     }
 
     fn all(&self) -> usize {
@@ -127,6 +133,7 @@ struct Rig {
     mesh: Mesh,
     proxy: Proxy,
     node: Node,
+    open: TempDir,
     name: String,
     id: String,
     operator: Wire,
@@ -137,6 +144,7 @@ struct Rig {
 /// A call of a schedule.
 struct Promise {
     name: String,
+    asked: Asked,
     params: Value,
     /// Unix milliseconds.
     deadline: u64,
@@ -155,6 +163,8 @@ impl Rig {
         let mut node = Node::prepare(&target, &name, &[]).over(pipe);
         node.consent(&json!({"version": 1, "defaults": {"security": "full", "ask": "off"}}));
         write_program(&node);
+        let open = tempfile::tempdir().expect("a folder");
+        node.open_folder(open.path());
         node.run();
         let mut operator = mesh.operator().await;
         let id = admit(&mut operator, &name, atoll_tests::wait::PATIENCE).await;
@@ -162,6 +172,7 @@ impl Rig {
             mesh,
             proxy,
             node,
+            open,
             name,
             id,
             operator,
@@ -175,9 +186,9 @@ impl Rig {
         for (at, happening) in plan.in_order() {
             tokio::time::sleep_until(start + at).await;
             match happening {
-                Happening::Call(sleep) => {
+                Happening::Call(asked) => {
                     let name = format!("{number}-{}", promises.len());
-                    let promise = self.promise(name, sleep);
+                    let promise = self.promise(name, asked);
                     self.ask(&promise).await;
                     promises.push(promise);
                 }
@@ -187,18 +198,12 @@ impl Rig {
         }
         for promise in &promises {
             let state = self.state(promise).await;
-            let runs = self.runs(&promise.name);
-            let is_right = match state.as_str() {
-                "ok" => runs == 1,
-                "error" | "node away" | "refused" => runs == 0,
-                "timed out" | "uncertain" => runs <= 1,
-                _ => false,
-            };
-            assert!(
-                is_right,
-                "schedule {number}, {}: {state}, and it ran {runs} times; {plan:?}",
-                promise.name
-            );
+            self.is_kept(promise, &state)
+                .await
+                .unwrap_or_else(|found| panic!("schedule {number}, {}: {state}, {found}; {plan:?}", promise.name));
+            if state == "ok" && matches!(promise.asked, Asked::Fetch | Asked::Write) {
+                tally.files += 1;
+            }
             match state.as_str() {
                 "ok" => tally.ok += 1,
                 "error" | "node away" | "refused" => tally.not_run += 1,
@@ -209,14 +214,50 @@ impl Rig {
         self.come_home().await;
     }
 
-    fn promise(&self, name: String, sleep: &str) -> Promise {
+    fn promise(&self, name: String, asked: Asked) -> Promise {
         let deadline = now_ms() + u64::try_from(DEADLINE.as_millis()).expect("a few seconds");
         let program = self.node.state().join("job");
-        let params = json!({
-            "nodeId": self.id, "command": "system.run", "idempotencyKey": name, "deadline": deadline,
-            "params": {"command": [program, name, sleep]},
+        let (command, of_it) = match asked {
+            Asked::Run(sleep) | Asked::WaitAndRun(sleep) => ("system.run", json!({"command": [program, name, sleep]})),
+            Asked::Fetch => ("file.fetch", bytes::to_fetch(self.open.path(), &name)),
+            Asked::Write => ("file.write", bytes::to_write(self.open.path(), &name)),
+        };
+        let mut params = json!({
+            "nodeId": self.id, "command": command, "idempotencyKey": name, "deadline": deadline, "params": of_it,
         });
-        Promise { name, params, deadline }
+        if matches!(asked, Asked::WaitAndRun(_)) {
+            params["offline"] = json!({"queueUntil": deadline});
+        }
+        Promise {
+            name,
+            asked,
+            params,
+            deadline,
+        }
+    }
+
+    /// Whether what there is fits the state of a call; what there is where it does not.
+    async fn is_kept(&mut self, promise: &Promise, state: &str) -> Result<(), String> {
+        let done = match promise.asked {
+            Asked::Run(_) | Asked::WaitAndRun(_) => self.runs(&promise.name),
+            Asked::Write => bytes::written(self.open.path(), &promise.name)?,
+            // The bytes are part of the result.
+            Asked::Fetch if state == "ok" => {
+                let asked = self.asked.get(&promise.name).ok_or("nobody asked")?;
+                let result = self.operator.answer(asked).await;
+                return bytes::fetched(&promise.name, &result);
+            }
+            Asked::Fetch => 0,
+        };
+        let is_right = match state {
+            "ok" => done == 1,
+            "error" | "node away" | "refused" => done == 0,
+            "timed out" | "uncertain" => done <= 1,
+            _ => false,
+        };
+        is_right
+            .then_some(())
+            .ok_or_else(|| format!("and it was done {done} times"))
     }
 
     async fn ask(&mut self, promise: &Promise) {

@@ -46,11 +46,24 @@ pub(super) enum Fault {
     GatewayKilled,
 }
 
+/// What a call is to do.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Asked {
+    /// Run a command that sleeps that many seconds.
+    Run(&'static str),
+    /// The same, and wait for a node that is away.
+    WaitAndRun(&'static str),
+    /// Fetch a file of the node, whose bytes flow beside the call.
+    Fetch,
+    /// Write one there.
+    Write,
+}
+
 /// What happens at one moment.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Happening {
-    /// A call whose command sleeps that many seconds.
-    Call(&'static str),
+    /// A call.
+    Call(Asked),
     /// A fault begins.
     Begin(Fault),
     /// And is over.
@@ -69,12 +82,7 @@ impl Plan {
     pub(super) fn draw(chance: &mut Chance) -> Self {
         let pipe = chance.one_of(&PIPES);
         let mut happenings: Vec<_> = (0..CALLS)
-            .map(|_| {
-                (
-                    chance.below(BEGIN),
-                    Happening::Call(chance.one_of(&["0", "0", "0.1", "0.5"])),
-                )
-            })
+            .map(|_| (chance.below(BEGIN), Happening::Call(draw_call(chance))))
             .collect();
         let mut free = Duration::ZERO;
         for _ in 0..chance.one_of(&[1, 1, 2, 3]) {
@@ -93,6 +101,16 @@ impl Plan {
     /// What happens, by its time from the start.
     pub(super) fn in_order(&self) -> impl Iterator<Item = (Duration, Happening)> + '_ {
         self.happenings.iter().copied()
+    }
+}
+
+fn draw_call(chance: &mut Chance) -> Asked {
+    let sleep = chance.one_of(&["0", "0", "0.1", "0.5"]);
+    match chance.draw() % 8 {
+        0..=3 => Asked::Run(sleep),
+        4..=5 => Asked::WaitAndRun(sleep),
+        6 => Asked::Fetch,
+        _ => Asked::Write,
     }
 }
 
