@@ -5,14 +5,17 @@ use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Output;
+use std::time::Duration;
 
 use atoll_tests::lan::Lan;
 use atoll_tests::mesh::{Mesh, TOKEN};
 use atoll_tests::program::Program;
-use atoll_tests::wait::{PATIENCE, until, until_time, within};
+use atoll_tests::wait::{PATIENCE, until, until_time, within, within_time};
 use atoll_tests::wire::{ALL_SCOPES, Wire, operator};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+mod roaming;
 
 /// A look around takes seconds, and so does an announcement.
 const LOOKS: u32 = 4;
@@ -64,18 +67,26 @@ impl Gateway {
 
     /// Its owner's command line, on its own machine.
     async fn cli(&self, lan: &Lan, arguments: &[&str]) -> Output {
+        self.cli_within(lan, PATIENCE, arguments).await
+    }
+
+    async fn cli_within(&self, lan: &Lan, patience: Duration, arguments: &[&str]) -> Output {
         let mut command = lan.program(self.machine, "atoll", self.state.path());
         command
             .env("ATOLL_STATE_DIR", self.state.path())
             .args(arguments)
             .kill_on_drop(true);
-        within(&arguments.join(" "), command.output())
+        within_time(&arguments.join(" "), patience, command.output())
             .await
             .expect("a program that was built")
     }
 
     async fn json(&self, lan: &Lan, arguments: &[&str]) -> Value {
-        let output = self.cli(lan, &[arguments, &["--json"]].concat()).await;
+        self.json_within(lan, PATIENCE, arguments).await
+    }
+
+    async fn json_within(&self, lan: &Lan, patience: Duration, arguments: &[&str]) -> Value {
+        let output = self.cli_within(lan, patience, &[arguments, &["--json"]].concat()).await;
         let (said, complained) = (
             String::from_utf8_lossy(&output.stdout),
             String::from_utf8_lossy(&output.stderr),

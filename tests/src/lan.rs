@@ -83,6 +83,14 @@ impl Lan {
         self.set_up(&self.machines[machine], &script).await;
     }
 
+    /// Drops every datagram that comes to a machine, without a word.
+    pub async fn drop_datagrams(&self, machine: usize) {
+        // The rule for what is meant for the machine itself goes behind ours.
+        let script =
+            "ip rule add pref 100 lookup local; ip rule del pref 0; ip rule add pref 50 iif eth0 ipproto udp blackhole";
+        self.set_up(&self.machines[machine], script).await;
+    }
+
     /// A program of ours on a machine, with a home of its own.
     pub fn program(&self, machine: usize, name: &str, home: &Path) -> Command {
         let mut command = self.enter(&self.machines[machine]);
