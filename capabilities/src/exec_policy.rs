@@ -9,7 +9,7 @@ pub mod narrowing;
 
 use sha2::{Digest, Sha256};
 
-use crate::hex;
+use atoll_protocol::hex;
 use document::{Ask, Document, Policy, Rule, Security};
 use launcher::Demand;
 

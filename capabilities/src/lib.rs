@@ -12,7 +12,6 @@ pub mod device;
 pub mod exec_policy;
 pub mod file;
 mod group;
-mod hex;
 mod installed;
 pub mod location;
 pub mod mcp;

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use atoll_pairing::admission::{AuthPolicy, ProxyRules};
 use atoll_pairing::book::SecretHash;
+use atoll_protocol::hex;
 use atoll_protocol::scope::{Scope, Scopes};
 use secrecy::SecretString;
 use tokio::sync::watch;
@@ -134,11 +135,7 @@ fn browsers(approve: &config::DeviceAutoApprove) -> Option<Scopes> {
 
 fn unguessable() -> SecretString {
     let bytes: [u8; 32] = crate::random();
-    bytes
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect::<String>()
-        .into()
+    hex::encode(&bytes).into()
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use atoll_pairing::approval::{Approval, Ended, NewApproval, Question, Requester,
 use atoll_pairing::identity::Identity;
 use atoll_pairing::proven::Language;
 use atoll_protocol::frame::SignedPlan;
+use atoll_protocol::hex;
 use atoll_protocol::id::{ApprovalId, CallId, DeviceId};
 use atoll_protocol::json::Json;
 use atoll_protocol::limits;
@@ -398,7 +399,6 @@ fn params(wanted: &Wanted, argv: &[String], cwd: Option<&str>, timeout: Option<D
 }
 
 fn prepared_of(question: &Question) -> Prepared {
-    let hex = |bytes: &[u8; 32]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     Prepared {
         argv: question.argv.clone(),
         cwd: question.cwd.clone().unwrap_or_default(),
@@ -406,7 +406,7 @@ fn prepared_of(question: &Question) -> Prepared {
         files: question
             .files
             .iter()
-            .map(|file| (file.path.clone(), hex(&file.sha256)))
+            .map(|file| (file.path.clone(), hex::encode(&file.sha256)))
             .collect(),
         plan: question.system_run_plan.as_ref().map(Json::tree).unwrap_or_default(),
         covered: question.offers_always,
@@ -457,11 +457,7 @@ fn digest(key: &ToolKey, bytes: usize) -> String {
     hash.update(key.run.as_str());
     hash.update([0]);
     hash.update(&key.tool_call);
-    hash.finalize()
-        .iter()
-        .take(bytes)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hex::encode(&hash.finalize()[..bytes])
 }
 
 /// As in [`atoll_protocol::plan::Plan::env_sha256`].

@@ -2,6 +2,7 @@
 //! the agent only; it never lets anybody in.
 
 use atoll_channels::port::{PeerKind, Place};
+use atoll_protocol::hex;
 use atoll_protocol::id::{AgentId, SessionKey};
 use sha2::{Digest, Sha256};
 
@@ -242,7 +243,7 @@ fn person<'a>(session: &'a Session, channel: &str, sender: &'a str) -> &'a str {
 fn key(text: &str) -> SessionKey {
     SessionKey::new(text).unwrap_or_else(|_| {
         let digest = Sha256::digest(text.as_bytes());
-        let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = hex::encode(&digest);
         let agent = text
             .split(':')
             .nth(1)

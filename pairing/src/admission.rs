@@ -4,6 +4,7 @@
 //! (that is [`crate::lockout`]) and never speaks.
 
 use atoll_protocol::dialect::refusal::{CredentialFault, PairingReason, PairingRefusal, Refusal};
+use atoll_protocol::hex;
 use atoll_protocol::id::{PairingId, SetupId};
 use atoll_protocol::scope::{Role, Scope, Scopes};
 use secrecy::SecretString;
@@ -49,11 +50,7 @@ impl AuthPolicy {
             Self::Password(secret) => hash.update([b"password\0", &secret.as_bytes()[..]].concat()),
             Self::TrustedProxy(rules) => hash.update(format!("proxy\0{rules:?}")),
         }
-        hash.finalize()
-            .iter()
-            .take(16)
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        hex::encode(&hash.finalize()[..16])
     }
 }
 

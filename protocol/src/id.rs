@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use crate::hex::{self, Hex};
+
 /// A device: SHA-256 of its raw Ed25519 public key. Written as 64 lower-case hex digits.
 ///
 /// A node's `nodeId` is its device id.
@@ -24,13 +26,13 @@ impl DeviceId {
 
     /// The first ten hex digits: enough for a person, the form that logs use.
     pub fn short(&self) -> String {
-        self.to_string()[..10].to_owned()
+        hex::encode(&self.0[..5])
     }
 }
 
 impl fmt::Display for DeviceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        Hex(&self.0).fmt(f)
     }
 }
 

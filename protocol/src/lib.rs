@@ -18,6 +18,7 @@ pub mod capability;
 pub mod dialect;
 pub mod error;
 pub mod frame;
+pub mod hex;
 pub mod id;
 pub mod json;
 pub mod limits;

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use atoll_protocol::hex;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ed25519_dalek::{Signer, SigningKey};
@@ -373,8 +374,7 @@ impl Device {
 
     /// Lower-case hex of SHA-256 over the public key.
     pub fn id(&self) -> String {
-        let hash = Sha256::digest(self.key.verifying_key().as_bytes());
-        hash.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex::encode(&Sha256::digest(self.key.verifying_key().as_bytes()))
     }
 
     /// Base64url of the raw key.

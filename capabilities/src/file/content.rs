@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use atoll_protocol::blob::FIELD;
 use atoll_protocol::error::CallError;
+use atoll_protocol::hex;
 use atoll_protocol::json::Json;
 use atoll_protocol::limits;
 use base64::Engine;
@@ -17,8 +18,8 @@ use sha2::{Digest, Sha256};
 use super::place::Place;
 use super::roots::Roots;
 use super::{Refusal, blocking, mime_of, ok, place, read};
+use crate::Call;
 use crate::blob::NewBlob;
-use crate::{Call, hex};
 
 /// What a caller takes who does not say, bytes.
 const USUAL: u64 = 8 * 1024 * 1024;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use atoll_protocol::blob::{BlobHandle, FIELD};
 use atoll_protocol::calls::Said;
 use atoll_protocol::error::CallError;
+use atoll_protocol::hex;
 use atoll_protocol::json::Json;
 use base64::Engine;
 use base64::alphabet;
@@ -24,7 +25,7 @@ use super::content::MOST_INLINE;
 use super::place::Place;
 use super::roots::Roots;
 use super::{Refusal, blocking, invalid, ok, place, read};
-use crate::{Call, hex};
+use crate::Call;
 
 /// How often it is told how much of a blob has come.
 const TOLD: Duration = Duration::from_millis(250);

@@ -15,7 +15,7 @@ use super::request::invalid;
 use super::used::replace;
 use crate::exec_policy::document::Document;
 use crate::exec_policy::narrowing::is_narrowing;
-use crate::hex;
+use atoll_protocol::hex;
 
 /// More than any owner writes. A larger file denies all.
 const FILE_BYTES: u64 = 4 * 1024 * 1024;

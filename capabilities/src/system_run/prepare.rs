@@ -10,7 +10,7 @@ use super::{environment, program};
 use crate::exec_policy::document::Document;
 use crate::exec_policy::launcher::{Demand, demand};
 use crate::exec_policy::{evaluate, exact_arguments};
-use crate::hex;
+use atoll_protocol::hex;
 
 /// The answer: OpenClaw's plan, and beside it what our own gateway signs. Blocks on the disk.
 ///

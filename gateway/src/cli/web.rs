@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use atoll_pairing::blob::{Arrival, read_at};
 use atoll_pairing::dial;
+use atoll_protocol::hex;
 use atoll_protocol::limits;
 use futures_util::stream;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -63,8 +64,7 @@ pub(super) async fn download(
         }
     }
     let hash = arrival.finish().await.map_err(CliError::local)?;
-    let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-    if hash != id {
+    if hex::encode(&hash) != id {
         return Err(CliError::local("what arrived is not what was sent; try again"));
     }
     Ok(())

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use atoll_protocol::hex;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
@@ -63,8 +64,7 @@ pub(super) fn with_text(path: &Path, text: Option<String>) -> Result<Source, Vec
 
 /// The mark that guards a change against another one in between: SHA-256 of the text in hex, of nothing when there is no file.
 pub(super) fn hash(text: Option<&str>) -> String {
-    let digest = Sha256::digest(text.unwrap_or("").as_bytes());
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(&Sha256::digest(text.unwrap_or("").as_bytes()))
 }
 
 /// Reads JSON5; an empty text is an empty object.

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use atoll_protocol::hex::Hex;
+
 /// The BLAKE3 of its bytes, written as 64 lower-case hex digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Handle([u8; 32]);
@@ -16,7 +18,7 @@ impl Handle {
 
 impl fmt::Display for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        Hex(&self.0).fmt(f)
     }
 }
 

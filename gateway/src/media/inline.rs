@@ -4,6 +4,7 @@ use std::io::Read;
 
 use atoll_protocol::blob::{self, BlobKind, FIELD};
 use atoll_protocol::error::WireError;
+use atoll_protocol::hex;
 use atoll_protocol::json::Json;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -39,10 +40,7 @@ pub(crate) fn as_base64(media: &Media, result: &Json) -> Result<Json, WireError>
         match read {
             Some(Ok(bytes)) => {
                 fields.shift_remove(FIELD);
-                let sha256: String = Sha256::digest(&bytes)
-                    .iter()
-                    .map(|byte| format!("{byte:02x}"))
-                    .collect();
+                let sha256 = hex::encode(&Sha256::digest(&bytes));
                 fields.insert("base64".to_owned(), json!(STANDARD.encode(&bytes)));
                 fields.insert("sha256".to_owned(), json!(sha256));
             }

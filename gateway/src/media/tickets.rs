@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use atoll_pairing::access::Principal;
+use atoll_protocol::hex;
 use sha2::{Digest, Sha256};
 
 /// A ticket lasts so long.
@@ -26,7 +27,7 @@ struct Ticket {
 impl Tickets {
     /// Makes one for whoever is linked as this principal.
     pub(crate) fn issue(&self, whose: &Arc<Principal>, secret: [u8; 32], now: Instant) -> String {
-        let text: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+        let text = hex::encode(&secret);
         let mut tickets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         tickets.retain(|_, ticket| ticket.until > now && ticket.whose.strong_count() > 0);
         if tickets.len() >= MOST {

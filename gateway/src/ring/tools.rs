@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use atoll_pairing::access::commands::CommandPolicy;
 use atoll_pairing::book::DeviceRecord;
+use atoll_protocol::hex;
 use atoll_protocol::id::DeviceId;
 use atoll_protocol::json::Json;
 use atoll_protocol::plugin_tool::{MCP_CALL, McpTool, NAME_CHARS, PluginTool};
@@ -161,12 +162,7 @@ fn hashed_name(tool: &NodeTool) -> String {
     for part in [&tool.node.to_string(), tool.mcp.server.as_str(), tool.mcp.tool.as_str()] {
         hash.update(format!("{part}\0"));
     }
-    let digits: String = hash
-        .finalize()
-        .iter()
-        .take(DIGITS / 2)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let digits = hex::encode(&hash.finalize()[..DIGITS / 2]);
     let mut name = plain_name(tool);
     name.truncate(NAME_CHARS - DIGITS - 1);
     format!("{name}_{digits}")

@@ -1,5 +1,6 @@
 //! Questions as `exec.approval.*` shows them (reference §11). Never shows the environment, only its hash.
 
+use atoll_protocol::hex;
 use serde_json::{Map, Value, json};
 
 use super::{Approval, ApprovalChange, Decision, Question, State};
@@ -112,7 +113,7 @@ fn request(question: &Question) -> Value {
             "cwd": question.cwd,
             "agentId": question.agent,
             "sessionKey": question.session,
-            "envHash": hex(&question.env_sha256),
+            "envHash": hex::encode(&question.env_sha256),
         }),
     );
     if let Some(plan) = &question.system_run_plan {
@@ -133,8 +134,4 @@ fn allowed(question: &Question) -> Vec<&'static str> {
 
 fn host(question: &Question) -> &'static str {
     if question.node.is_some() { "node" } else { "gateway" }
-}
-
-fn hex(bytes: &[u8; 32]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,5 +1,7 @@
 //! A request with a file in it: `multipart/form-data` (RFC 7578), put together in memory.
 
+use atoll_protocol::hex::Hex;
+
 /// Characters of a file name.
 const NAME: usize = 64;
 
@@ -16,9 +18,7 @@ impl Form {
         let mut random = [0; 16];
         // Without randomness the boundary is only less rare.
         let _ = getrandom::fill(&mut random);
-        let boundary = random
-            .iter()
-            .fold("atoll-".to_owned(), |text, byte| format!("{text}{byte:02x}"));
+        let boundary = format!("atoll-{}", Hex(&random));
         Self {
             boundary,
             body: Vec::new(),
