@@ -25,7 +25,7 @@ use atoll_protocol::id::CallId;
 use atoll_protocol::json::Json;
 use atoll_protocol::plan::Plan;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::group::GRACE;
 use crate::{Call, Capability, Description};
@@ -122,7 +122,14 @@ impl Capability for SystemRun {
         match call.command.as_str() {
             "system.run" => run(inner, call).await,
             "system.run.prepare" => blocking(move || inner.prepare(params.as_ref())).await,
-            "system.which" => blocking(move || inner.which(params.as_ref())).await,
+            "system.which" => {
+                let names = names(params.as_ref())?;
+                if names.is_empty() {
+                    Ok(hits([])) // nothing to look for on the disk
+                } else {
+                    blocking(move || Ok(inner.which(&names))).await
+                }
+            }
             "system.execApprovals.get" => blocking(move || inner.policy.show()).await,
             "system.execApprovals.set" => blocking(move || inner.policy.narrow(params.as_ref())).await,
             other => Err(invalid(format!("{other} is not a command of this capability"))),
@@ -245,28 +252,33 @@ impl Inner {
         prepare::prepare(&candidate, &document).map_err(invalid)
     }
 
-    fn which(&self, params: Option<&Json>) -> Result<Json, CallError> {
-        #[derive(Deserialize)]
-        struct Which {
-            bins: Vec<String>,
-        }
-        let which: Which = params
-            .ok_or_else(|| invalid("bins required: an array of names"))?
-            .read()
-            .map_err(|error| invalid(error.to_string()))?;
-        if which.bins.len() > WHICH_NAMES {
-            return Err(invalid(format!(
-                "{} names; {WHICH_NAMES} are allowed",
-                which.bins.len()
-            )));
-        }
-        let hit = |name: String| {
-            let file = program::in_path(&name, self.path())?;
-            Some((name, json!(file.to_str()?)))
-        };
-        let bins: serde_json::Map<_, _> = which.bins.into_iter().filter_map(hit).collect();
-        Ok(Json::from(json!({ "bins": bins })))
+    fn which(&self, names: &[String]) -> Json {
+        let path = self.path();
+        let hit = |name: &String| Some((name.clone(), json!(program::in_path(name, path)?.to_str()?)));
+        hits(names.iter().filter_map(hit))
     }
+}
+
+/// What `system.which` shall look for.
+fn names(params: Option<&Json>) -> Result<Vec<String>, CallError> {
+    #[derive(Deserialize)]
+    struct Which {
+        bins: Vec<String>,
+    }
+    let params = params.ok_or_else(|| invalid("bins required: an array of names"))?;
+    let which: Which = params.read().map_err(|error| invalid(error.to_string()))?;
+    if which.bins.len() > WHICH_NAMES {
+        return Err(invalid(format!(
+            "{} names; {WHICH_NAMES} are allowed",
+            which.bins.len()
+        )));
+    }
+    Ok(which.bins)
+}
+
+fn hits(found: impl IntoIterator<Item = (String, Value)>) -> Json {
+    let bins: serde_json::Map<_, _> = found.into_iter().collect();
+    Json::from(json!({ "bins": bins }))
 }
 
 #[cfg(all(test, unix))]

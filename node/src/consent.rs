@@ -24,9 +24,11 @@ pub struct Consent {
     gateway: Mutex<Option<InCharge>>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct InCharge {
     key: [u8; 32],
+    /// The short id of its key.
+    id: String,
     /// What its clock said, Unix milliseconds, and when it was heard.
     clock: Option<(u64, Instant)>,
 }
@@ -34,7 +36,7 @@ struct InCharge {
 impl InCharge {
     /// Plans are this gateway's word, their time included; so it counts by its clock, whatever ours says. One that does not tell its
     /// time is taken to have ours.
-    fn now_ms(self) -> u64 {
+    fn now_ms(&self) -> u64 {
         self.clock.map_or_else(unix_ms, |(said, heard)| {
             let since = u64::try_from(heard.elapsed().as_millis()).unwrap_or(u64::MAX);
             said.saturating_add(since)
@@ -53,7 +55,11 @@ impl Consent {
 
     /// The gateway of the present link; none for one that has no key (the OpenClaw dialect).
     pub fn set_gateway(&self, key: Option<[u8; 32]>) {
-        let in_charge = key.map(|key| InCharge { key, clock: None });
+        let in_charge = key.map(|key| InCharge {
+            key,
+            id: device_id_of(&key).short(),
+            clock: None,
+        });
         *self.gateway.lock().unwrap_or_else(PoisonError::into_inner) = in_charge;
     }
 
@@ -75,11 +81,11 @@ impl Consent {
     /// The short id of its key; empty for one that has none.
     pub fn gateway_id(&self) -> String {
         let in_charge = self.in_charge();
-        in_charge.map_or_else(String::new, |gateway| device_id_of(&gateway.key).short())
+        in_charge.map_or_else(String::new, |gateway| gateway.id)
     }
 
     fn in_charge(&self) -> Option<InCharge> {
-        *self.gateway.lock().unwrap_or_else(PoisonError::into_inner)
+        self.gateway.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -104,7 +110,7 @@ impl PlanVerifier for Consent {
     }
 
     fn now_ms(&self) -> u64 {
-        self.in_charge().map_or_else(unix_ms, InCharge::now_ms)
+        self.in_charge().as_ref().map_or_else(unix_ms, InCharge::now_ms)
     }
 }
 

@@ -24,7 +24,7 @@ use crate::ask::{Answer, Asks, Ways, about};
 use crate::consent::Consent;
 use crate::ledger::{Entry, Ledger, Shared};
 use crate::rules::document::{is_closed, mcp_tool};
-use crate::rules::limits::Limits;
+use crate::rules::limits::{Limits, Rate};
 use crate::rules::{Decision, Rules};
 
 /// What a question leaves of a call's time, at most.
@@ -76,16 +76,17 @@ impl Owner {
 
     /// Whether a call may run, after asking where that is wanted; gives where it is written or who said so.
     async fn admit(&self, command: &str, call: &Call) -> Result<String, Refused> {
-        let (because, asks) = match self.rules.decide(command, Timestamp::now()) {
+        let look = self.rules.look();
+        let (because, asks) = match look.decide(command, Timestamp::now()) {
             Decision::Allow { because } => (because, false),
             Decision::Ask { because } => (because, true),
             Decision::Deny { because, why } => return Err(Refused::new(refusal(command), because, why)),
         };
-        if let Some(why) = self.rules.rest(command) {
+        if let Some(why) = look.rest(command) {
             return Err(Refused::new("QUIET_HOURS", "quiet hours".to_owned(), why));
         }
         // Before anybody is asked, so that nobody is bothered more often either.
-        self.count(command)?;
+        self.count(&look.rates(command))?;
         if !asks {
             return Ok(because);
         }
@@ -99,19 +100,18 @@ impl Owner {
             }
         };
         // The rule may have changed while somebody thought about it.
-        match self.rules.decide(command, Timestamp::now()) {
+        match self.rules.look().decide(command, Timestamp::now()) {
             Decision::Deny { because, why } => Err(Refused::new(refusal(command), because, why)),
             Decision::Allow { .. } | Decision::Ask { .. } => Ok(format!("{because}; yes by {by}")),
         }
     }
 
-    fn count(&self, command: &str) -> Result<(), Refused> {
-        let rates = self.rules.rates(command);
+    fn count(&self, rates: &[(String, Rate)]) -> Result<(), Refused> {
         if rates.is_empty() {
             return Ok(());
         }
         let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
-        let full = limits.take(&rates, Instant::now());
+        let full = limits.take(rates, Instant::now());
         full.map_err(|full| {
             Refused::new(
                 "RATE_LIMITED",
@@ -289,10 +289,10 @@ impl Guarded {
 impl Capability for Guarded {
     fn describe(&self) -> Description {
         let mut description = self.capability.describe();
-        let now = Timestamp::now();
+        let (look, now) = (self.owner.rules.look(), Timestamp::now());
         let all = std::mem::take(&mut description.commands);
         for command in all {
-            match self.owner.rules.decide(command, now) {
+            match look.decide(command, now) {
                 Decision::Allow { .. } | Decision::Ask { .. } => description.commands.push(command),
                 Decision::Deny { why, .. } => description.missing.push((command, why)),
             }

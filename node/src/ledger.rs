@@ -90,7 +90,7 @@ impl Ledger {
     /// Begins the record of a call; it is written when that ends, however it does.
     pub(crate) fn open(&self, call: &str, command: &str, gateway: String) -> Entry {
         let record = Record {
-            at: Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string(),
+            at: format!("{:.3}", Timestamp::now()),
             gateway,
             call: call.to_owned(),
             command: command.to_owned(),

@@ -1,7 +1,7 @@
 //! Which commands this device's owner allows: what `node.json` says now. What looks, listens or tells where one is starts denied; the
 //! other commands have rules of their own. The gateway cannot widen it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -50,15 +50,16 @@ pub(crate) enum Decision {
 /// The owner's file, read again when it has changed.
 #[derive(Debug)]
 pub(crate) struct Rules {
-    path: PathBuf,
-    read: Mutex<Option<Read>>,
+    path: Arc<Path>,
+    look: Mutex<Option<Look>>,
     /// Counts changes.
     changes: watch::Sender<u64>,
 }
 
 /// What the file said when it looked like this.
 #[derive(Debug, Clone)]
-struct Read {
+pub(crate) struct Look {
+    path: Arc<Path>,
     stamp: Stamp,
     document: Arc<Result<Document, String>>,
     /// What it said when it could be used last.
@@ -72,8 +73,8 @@ impl Rules {
     /// Under the owner's file in `state_dir`.
     pub(crate) fn new(state_dir: &Path) -> Self {
         Self {
-            path: state_dir.join(OWNERS_FILE),
-            read: Mutex::new(None),
+            path: state_dir.join(OWNERS_FILE).into(),
+            look: Mutex::new(None),
             changes: watch::Sender::new(0),
         }
     }
@@ -83,11 +84,131 @@ impl Rules {
         &self.path
     }
 
-    /// What counts for this command now. One look at the disk, unless the file has changed.
+    /// What the file says now, for all questions about one call: one look at the disk, unless the file has changed.
+    pub(crate) fn look(&self) -> Look {
+        let metadata = std::fs::metadata(&self.path).ok();
+        let stamp = metadata.and_then(|data| Some((data.modified().ok()?, data.len())));
+        let mut last = self.look.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = match last.as_ref() {
+            Some(same) if same.stamp == stamp => return same.clone(),
+            before => before.map(|before| before.good.clone()),
+        };
+        let is_first = before.is_none();
+        let loaded = self.load();
+        let good = match &loaded {
+            Ok(document) => Arc::new(document.clone()),
+            Err(_) => before.unwrap_or_default(),
+        };
+        let look = Look {
+            path: Arc::clone(&self.path),
+            stamp,
+            document: Arc::new(loaded),
+            good,
+        };
+        *last = Some(look.clone());
+        drop(last);
+        if !is_first {
+            self.changes.send_modify(|count| *count += 1);
+        }
+        look
+    }
+
+    /// What the file said when somebody looked last. Whoever hears of changes hears of what is new since.
+    fn last_look(&self) -> Look {
+        let last = self.look.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        last.unwrap_or_else(|| self.look())
+    }
+
+    /// The rule of a command, for lists.
+    ///
+    /// # Errors
+    /// The file cannot be used.
+    pub(crate) fn in_force(&self, command: &str, now: Timestamp) -> Result<InForce, String> {
+        let look = self.look();
+        look.document
+            .as_ref()
+            .as_ref()
+            .map_err(Clone::clone)
+            .map(|document| document.rule(command, now))
+    }
+
+    /// Whether the device shows when what looks or listens is used.
+    pub(crate) fn shows_use(&self) -> bool {
+        self.look().good.shows_use
+    }
+
+    /// The names that have a rule, as far as the file can be used.
+    pub(crate) fn ruled(&self) -> Vec<String> {
+        self.look().good.ruled().map(str::to_owned).collect()
+    }
+
+    /// All names in the file, as far as it can be used.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let look = self.look();
+        let document = look.document.as_ref().as_ref();
+        document
+            .map(|document| document.names().map(str::to_owned).collect())
+            .unwrap_or_default()
+    }
+
+    /// Hears of each change.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Resolves when a call of this command has to stop, with the reason.
+    pub(crate) async fn stopped(&self, command: &str) -> String {
+        let mut changes = self.changes();
+        loop {
+            let look = self.last_look();
+            if let Decision::Deny { why, .. } = look.decide(command, Timestamp::now()) {
+                return why;
+            }
+            if let Some(why) = look.rest(command) {
+                return why;
+            }
+            let rest = look.good.next_rest(command, Zoned::now);
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() {
+                    return std::future::pending().await;
+                },
+                () = sleep_at_most(rest.map(until)) => {}
+            }
+        }
+    }
+
+    /// Looks after the file for as long as this is awaited, so that [`Self::changes`] is told soon.
+    pub(crate) async fn follow(&self) {
+        let Some(folder) = self.path.parent() else { return };
+        let mut watch = FolderWatch::new(folder);
+        loop {
+            let next_end = self.look().good.next_end(Timestamp::now());
+            tokio::select! {
+                () = watch.changed() => tokio::time::sleep(SETTLED).await,
+                () = sleep_at_most(next_end.map(until)) => {
+                    if next_end.is_some_and(|end| end <= Timestamp::now()) {
+                        self.changes.send_modify(|count| *count += 1);
+                    }
+                }
+            }
+        }
+    }
+
+    fn load(&self) -> Result<Document, String> {
+        let broken = |why: String| format!("{} cannot be used: {why}", self.path.display());
+        match read_trusted(&self.path) {
+            Ok(Some(text)) => serde_json::from_str(&text).map_err(|error| broken(error.to_string())),
+            Ok(None) => Ok(Document::default()),
+            Err(error) => Err(broken(error.to_string())),
+        }
+    }
+}
+
+impl Look {
+    /// What counts for this command now.
     pub(crate) fn decide(&self, command: &str, now: Timestamp) -> Decision {
-        let read = self.read();
         let path = self.path.display();
-        let document = match read.document.as_ref() {
+        let document = match self.document.as_ref() {
             Ok(document) => document,
             Err(error) if is_closed(command) => {
                 return Decision::Deny {
@@ -96,7 +217,7 @@ impl Rules {
                 };
             }
             // What is open without the file would be closed by a typing error in it, commands to repair it with included.
-            Err(_) => &read.good,
+            Err(_) => &self.good,
         };
         let found = document.rule(command, now);
         let because = because(&found);
@@ -119,120 +240,14 @@ impl Rules {
         }
     }
 
-    /// The rule of a command, for lists.
-    ///
-    /// # Errors
-    /// The file cannot be used.
-    pub(crate) fn in_force(&self, command: &str, now: Timestamp) -> Result<InForce, String> {
-        let read = self.read();
-        read.document
-            .as_ref()
-            .as_ref()
-            .map_err(Clone::clone)
-            .map(|document| document.rule(command, now))
-    }
-
     /// All rates that count a command.
     pub(crate) fn rates(&self, command: &str) -> Vec<(String, Rate)> {
-        self.read().good.rates(command)
+        self.good.rates(command)
     }
 
     /// Why a command rests at this hour, while it does.
     pub(crate) fn rest(&self, command: &str) -> Option<String> {
-        self.read().good.rest(command, Zoned::now)
-    }
-
-    /// Whether the device shows when what looks or listens is used.
-    pub(crate) fn shows_use(&self) -> bool {
-        self.read().good.shows_use
-    }
-
-    /// The names that have a rule, as far as the file can be used.
-    pub(crate) fn ruled(&self) -> Vec<String> {
-        self.read().good.ruled().map(str::to_owned).collect()
-    }
-
-    /// All names in the file, as far as it can be used.
-    pub(crate) fn names(&self) -> Vec<String> {
-        let read = self.read();
-        let document = read.document.as_ref().as_ref();
-        document
-            .map(|document| document.names().map(str::to_owned).collect())
-            .unwrap_or_default()
-    }
-
-    /// Hears of each change.
-    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
-        self.changes.subscribe()
-    }
-
-    /// Resolves when a call of this command has to stop, with the reason.
-    pub(crate) async fn stopped(&self, command: &str) -> String {
-        let mut changes = self.changes();
-        loop {
-            if let Decision::Deny { why, .. } = self.decide(command, Timestamp::now()) {
-                return why;
-            }
-            if let Some(why) = self.rest(command) {
-                return why;
-            }
-            let rest = self.read().good.next_rest(command, Zoned::now);
-            tokio::select! {
-                changed = changes.changed() => if changed.is_err() {
-                    return std::future::pending().await;
-                },
-                () = sleep_at_most(rest.map(until)) => {}
-            }
-        }
-    }
-
-    /// Looks after the file for as long as this is awaited, so that [`Self::changes`] is told soon.
-    pub(crate) async fn follow(&self) {
-        let Some(folder) = self.path.parent() else { return };
-        let mut watch = FolderWatch::new(folder);
-        loop {
-            let next_end = self.read().good.next_end(Timestamp::now());
-            tokio::select! {
-                () = watch.changed() => tokio::time::sleep(SETTLED).await,
-                () = sleep_at_most(next_end.map(until)) => {
-                    if next_end.is_some_and(|end| end <= Timestamp::now()) {
-                        self.changes.send_modify(|count| *count += 1);
-                    }
-                }
-            }
-        }
-    }
-
-    fn read(&self) -> Read {
-        let metadata = std::fs::metadata(&self.path).ok();
-        let stamp = metadata.and_then(|data| Some((data.modified().ok()?, data.len())));
-        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = match read.as_ref() {
-            Some(same) if same.stamp == stamp => return same.clone(),
-            before => before.map(|before| before.good.clone()),
-        };
-        let is_first = before.is_none();
-        let loaded = self.load();
-        let good = match &loaded {
-            Ok(document) => Arc::new(document.clone()),
-            Err(_) => before.unwrap_or_default(),
-        };
-        let document = Arc::new(loaded);
-        let now = read.insert(Read { stamp, document, good }).clone();
-        drop(read);
-        if !is_first {
-            self.changes.send_modify(|count| *count += 1);
-        }
-        now
-    }
-
-    fn load(&self) -> Result<Document, String> {
-        let broken = |why: String| format!("{} cannot be used: {why}", self.path.display());
-        match read_trusted(&self.path) {
-            Ok(Some(text)) => serde_json::from_str(&text).map_err(|error| broken(error.to_string())),
-            Ok(None) => Ok(Document::default()),
-            Err(error) => Err(broken(error.to_string())),
-        }
+        self.good.rest(command, Zoned::now)
     }
 }
 
@@ -282,7 +297,7 @@ mod tests {
 
     /// The word for what is decided, and why not.
     fn decide(rules: &Rules, command: &str) -> (&'static str, String) {
-        match rules.decide(command, Timestamp::UNIX_EPOCH) {
+        match rules.look().decide(command, Timestamp::UNIX_EPOCH) {
             Decision::Allow { .. } => ("allow", String::new()),
             Decision::Ask { .. } => ("ask", String::new()),
             Decision::Deny { why, .. } => ("deny", why),
@@ -371,7 +386,7 @@ mod tests {
     #[tokio::test]
     async fn a_change_is_noticed_without_a_call() {
         let (_folder, rules) = rules(None);
-        rules.read();
+        rules.look();
         let mut changes = rules.changes();
         let follow = rules.follow();
         tokio::pin!(follow);
