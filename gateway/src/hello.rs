@@ -16,7 +16,7 @@ use crate::media;
 use crate::rpc;
 
 /// Every event that can be heard.
-const EVENTS: [&str; 20] = [
+const EVENTS: [&str; 22] = [
     "agent",
     "chat",
     "connect.challenge",
@@ -36,6 +36,8 @@ const EVENTS: [&str; 20] = [
     media::STREAM_CLOSE,
     media::STREAM_OPEN,
     "presence",
+    "session.message",
+    "sessions.changed",
     "shutdown",
 ];
 

@@ -57,6 +57,7 @@ mod turns;
 mod vital;
 mod waiting;
 mod watch;
+mod watchers;
 
 pub use accept::BindError;
 pub use certificates::CertificateError;

@@ -55,6 +55,7 @@ use crate::state::{self, StateDir};
 use crate::turns::{Turns, Waiting};
 use crate::vital::Vital;
 use crate::waiting;
+use crate::watchers::Watchers;
 
 mod error;
 mod exposure;
@@ -290,6 +291,7 @@ fn turns(given: &Given, owners: &Owners, exec: &Commands) -> Result<Turns, Start
         state: given.state.clone(),
         stop: given.stop.clone(),
         waiting: Waiting::default(),
+        watchers: Watchers::new(owners.hub.clone()),
         tasks: given.tasks.clone(),
         lanes: Arc::default(),
     })

@@ -34,6 +34,7 @@ use crate::lane::{Job, Lanes, Runner};
 use crate::pictures::Pictures;
 use crate::sessions::{About, Sessions, reset};
 use crate::watch::Broadcaster;
+use crate::watchers::Watchers;
 
 mod meanwhile;
 mod said;
@@ -41,7 +42,7 @@ mod spec;
 mod unstarted;
 
 pub(crate) use said::Said;
-pub(crate) use spec::can_be_asked;
+pub(crate) use spec::{can_be_asked, models_of};
 
 /// How often "is typing" is shown again.
 const TYPING: Duration = Duration::from_secs(5);
@@ -92,6 +93,7 @@ pub(crate) struct Turns {
     /// The gateway goes down.
     pub(crate) stop: CancellationToken,
     pub(crate) waiting: Waiting,
+    pub(crate) watchers: Watchers,
     /// For what must be finished and may not be waited for.
     pub(crate) tasks: TaskTracker,
     /// Where turns wait; set once those exist.
@@ -201,7 +203,9 @@ impl Turns {
         let typing = source
             .place()
             .map(|place| tokio::spawn(type_on(self.accounts.clone(), place.clone())));
+        self.watchers.changed(&row.new.session, "start");
         let end = run_turn(spec, ports, &transcript, cancel).await;
+        self.watchers.said(&row.new.session, &row.new.run, &transcript);
         self.sessions.keep_soon(row.new.session.clone(), transcript);
         typing.inspect(tokio::task::JoinHandle::abort);
         watch.ended(&row.new.run, &row.new.session, &end.outcome);
@@ -250,6 +254,7 @@ impl Turns {
         }
         self.outbox.wake();
         self.sessions.count(row.new.session.clone(), counts(&end)).await;
+        self.watchers.changed(&row.new.session, "end");
         let ended = Ended {
             state: run_end.state,
             text,

@@ -183,6 +183,15 @@ impl Ended {
             Self::Withdrawn => "withdrawn",
         }
     }
+
+    /// Status and reason in the words of `approval.get`, which knows fewer.
+    pub(super) fn in_snapshot(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Timeout => ("expired", "timeout"),
+            Self::NoRoute => ("denied", "no-route"),
+            Self::Withdrawn => ("cancelled", "run-aborted"),
+        }
+    }
 }
 
 /// One question and where it stands.

@@ -32,6 +32,7 @@ mod pictures;
 mod pipes;
 mod screen;
 mod senses;
+mod sessions;
 mod shape;
 mod telegram;
 mod termux;

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{camera, connect, invoke, pairing, screen, shape};
 
+mod answers;
 mod cameras;
 mod manage;
 mod mcp;

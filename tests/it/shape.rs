@@ -91,6 +91,12 @@ fn refusals() -> Vec<(&'static str, Value, &'static str)> {
             json!({"id": "nope"}),
             "unknown or expired approval id",
         ),
+        ("approval.get", json!({"id": "nope"}), "approval not found"),
+        (
+            "approval.resolve",
+            json!({"id": "nope", "kind": "exec", "decision": "deny"}),
+            "approval not found",
+        ),
         (
             "exec.approval.resolve",
             json!({"id": "nope", "decision": "deny"}),

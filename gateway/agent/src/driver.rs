@@ -144,6 +144,8 @@ struct Driver {
     transcript: Transcript,
     writer: Writer,
     turn: Turn,
+    /// What a summary stands for.
+    replaced: Vec<Arc<Message>>,
     /// Ends the tool that runs.
     tool_cancel: CancellationToken,
     clock: TurnClock,
@@ -186,6 +188,7 @@ impl Driver {
             transcript: transcript.clone(),
             writer: transcript.writer(&spec.run),
             turn: Turn::new(setup),
+            replaced: transcript.replaced(),
             tool_cancel: CancellationToken::new(),
             clock,
             had: 0,
@@ -342,7 +345,7 @@ impl Driver {
             session: self.spec.session.clone(),
             cancel: self.tool_cancel.clone(),
             clock: self.clock.clone(),
-            read: taint::of(self.turn.messages().iter().map(|message| &**message), &self.spec.owners),
+            read: self.read(),
         };
         let toolbox = self.toolbox.clone();
         self.work = async move {
@@ -354,6 +357,12 @@ impl Driver {
             Event::ToolDone { id: call.id, reply }
         }
         .boxed();
+    }
+
+    /// What was read first that is not the owner's; a summary in its place makes nobody forget it.
+    fn read(&self) -> Option<taint::Taint> {
+        let of = |messages: &[Arc<Message>]| taint::of(messages.iter().map(|message| &**message), &self.spec.owners);
+        of(&self.replaced).or_else(|| of(self.turn.messages()))
     }
 
     fn cancel_tool(&self) {

@@ -3,6 +3,7 @@
 //! [`turn`] decides and does no I/O; [`driver`] carries out what it decided. Knows nothing of channels, nodes or the journal: those are
 //! behind the traits of [`port`].
 
+pub mod compact;
 pub mod driver;
 pub mod message;
 pub mod model;

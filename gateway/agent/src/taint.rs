@@ -95,6 +95,9 @@ fn given(result: &ToolResult) -> Option<Taint> {
 }
 
 fn said(user: &User, owners: &[String]) -> Option<Taint> {
+    if user.content.iter().any(|part| part.as_media().is_some()) {
+        return Some(Taint::Picture);
+    }
     let lines = user.content.iter().filter_map(Part::as_text).flat_map(str::lines);
     lines.into_iter().find_map(|line| {
         if line.starts_with(QUOTATION) {
@@ -136,6 +139,7 @@ mod tests {
             size: 1,
             view: None,
         };
+        let sent = Message::User(User::with_media("look", [picture.clone()]));
         let shown = Message::ToolResult(ToolResult {
             call: "c".to_owned(),
             tool: "nodes".to_owned(),
@@ -158,6 +162,7 @@ mod tests {
             (result("read", "my notes"), Some(Taint::File)),
             (result("write", "wrote my notes"), None),
             (shown, Some(Taint::Picture)),
+            (sent, Some(Taint::Picture)),
             (Message::Assistant(Assistant::default()), None),
         ] {
             assert_eq!(of([&message], &owners), expected, "{message:?}");

@@ -173,10 +173,59 @@ impl Transcript {
 
     /// The messages that a model is shown, split into those before `run` and those of `run`.
     ///
-    /// After a compaction (of an imported transcript) its summary stands for what it replaced.
+    /// After a compaction its summary stands for what it replaced.
     pub fn conversation(&self, run: &RunId) -> (Vec<Arc<Message>>, Vec<Arc<Message>>) {
         let inner = self.lock();
         record::conversation(&inner.window, run)
+    }
+
+    /// The same without a turn, and the record that it ends with.
+    pub fn so_far(&self) -> (Vec<Arc<Message>>, Option<String>) {
+        let inner = self.lock();
+        (record::so_far(&inner.window), inner.last_id.clone())
+    }
+
+    /// The messages that the latest compaction keeps from models.
+    pub fn replaced(&self) -> Vec<Arc<Message>> {
+        record::replaced(&self.lock().window)
+    }
+
+    /// Lets a summary stand for everything before the record `first_kept`, or for all of it, durably; false when `last` is not the last
+    /// record any more. An empty summary says that what it stands for was taken out. The file keeps all of it.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn compact(&self, summary: &str, first_kept: Option<&str>, last: Option<&str>) -> Result<bool, AppendError> {
+        let mut inner = self.lock();
+        if inner.last_id.as_deref() != last {
+            return Ok(false);
+        }
+        let body = Body::Compaction {
+            summary: summary.to_owned(),
+            first_kept: first_kept.map(str::to_owned),
+        };
+        inner.append(body, None, now())?;
+        drop(inner);
+        self.keep()?;
+        Ok(true)
+    }
+
+    /// Takes all but the last `most` messages out of what models are shown, durably. Gives how many are left, and whether any was taken
+    /// out.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn keep_last(&self, most: usize) -> Result<(usize, bool), AppendError> {
+        let (ids, last) = {
+            let inner = self.lock();
+            (record::kept_ids(&inner.window), inner.last_id.clone())
+        };
+        if ids.len() <= most {
+            return Ok((ids.len(), false));
+        }
+        let first = ids[ids.len() - most].clone();
+        let is_done = self.compact("", Some(&first), last.as_deref())?;
+        Ok((if is_done { most } else { ids.len() }, is_done))
     }
 
     /// Counts and times, for the index of sessions.

@@ -25,6 +25,15 @@ pub(super) enum Sessions {
         #[arg(long, default_value_t = 50)]
         limit: u32,
     },
+    /// Make a long one short: a summary stands for what was said so far
+    #[command(after_help = "Example: atoll sessions compact agent:main:main")]
+    Compact {
+        /// The session key, e.g. agent:main:main
+        session: String,
+        /// Keep so many of the newest messages, in the place of a summary
+        #[arg(long)]
+        max_lines: Option<std::num::NonZeroU32>,
+    },
     /// Say something in one and print the answer
     #[command(after_help = "Example: atoll sessions send agent:main:main 'what is new?'")]
     Send {
@@ -46,6 +55,15 @@ impl Sessions {
             Self::History { session, limit } => {
                 let ask = json!({"sessionKey": session, "limit": limit});
                 show_history(reach, &client.call("chat.history", ask).await?)
+            }
+            Self::Compact { session, max_lines } => {
+                let mut params = json!({"key": session});
+                if let Some(lines) = max_lines {
+                    params["maxLines"] = json!(lines);
+                }
+                let patience = atoll_agent::compact::DEADLINE.as_millis();
+                client.wait_at_least(u64::try_from(patience).unwrap_or(u64::MAX));
+                show_compacted(reach, &client.call("sessions.compact", params).await?)
             }
             Self::Send { session, message } => {
                 let answer = conversation::say(&mut client, &session, &message).await?;
@@ -78,6 +96,33 @@ fn show_list(reach: &Reach, reply: &Value) -> Result<(), CliError> {
         return output::line("no conversation yet");
     }
     output::table(&["SESSION", "LAST", "NAME"], &rows)
+}
+
+fn show_compacted(reach: &Reach, reply: &Value) -> Result<(), CliError> {
+    if reach.json {
+        output::json(reply)?;
+    }
+    let key = text(reply, "key");
+    let reason = text(reply, "reason");
+    if reply.get("ok") != Some(&Value::Bool(true)) {
+        let message = format!("{key} stays as it is: {reason}");
+        return Err(CliError::Failed { message, code: 1 });
+    }
+    if reach.json {
+        return Ok(());
+    }
+    let tokens = |name: &str| reply.pointer(&format!("/result/{name}")).and_then(Value::as_u64);
+    let kept = reply.get("kept").and_then(Value::as_u64);
+    let is_shorter = reply.get("compacted") == Some(&Value::Bool(true));
+    output::line(
+        match (is_shorter, tokens("tokensBefore").zip(tokens("tokensAfter")), kept) {
+            (true, Some((before, after)), _) => format!("{key}: about {before} tokens became {after}"),
+            (true, None, Some(kept)) => format!("{key}: {kept} messages are left"),
+            (true, None, None) => format!("{key} is shorter now"),
+            (false, ..) if reason.is_empty() => format!("{key} is short enough"),
+            (false, ..) => format!("{key} stays as it is: {reason}"),
+        },
+    )
 }
 
 fn show_history(reach: &Reach, reply: &Value) -> Result<(), CliError> {

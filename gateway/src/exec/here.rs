@@ -12,6 +12,7 @@ use atoll_protocol::calls::Failure;
 use atoll_protocol::frame::SignedPlan;
 use atoll_protocol::id::CallId;
 use atoll_protocol::json::Json;
+use atoll_protocol::limits;
 use atoll_protocol::plan::Plan;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -91,6 +92,13 @@ impl Here {
             .invoke(call)
             .await
             .map_err(|error| CallRefused::Failed(Failure::Node(error)))
+    }
+
+    /// `system.execApprovals.get` or `.set` about the file of this machine.
+    pub(crate) async fn policy_file(&self, command: &str, params: Json) -> Result<Option<Json>, CallRefused> {
+        let never = CancellationToken::new();
+        self.call(command, Some(params), limits::CALL_DEADLINE, None, &never)
+            .await
     }
 
     /// Runs a command, written down before it starts and when it has ended.

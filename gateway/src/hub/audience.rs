@@ -1,5 +1,6 @@
 //! Who may hear an event.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use atoll_pairing::approval::Requester;
@@ -17,6 +18,8 @@ pub(crate) enum Audience {
     /// Operators that may answer what this one asked: not itself, and what another operator asked is for
     /// administrators and for links of the same device.
     Approvers(Arc<Requester>),
+    /// Operators on these connections, which asked for it.
+    Watching(Arc<HashSet<String>>),
 }
 
 impl Audience {
@@ -33,6 +36,7 @@ impl Audience {
         match self {
             Self::Everyone => true,
             Self::Scope(scope) => operator(*scope),
+            Self::Watching(connections) => operator(Scope::Read) && connections.contains(connection),
             Self::Approvers(asked) => {
                 let is_same_device = asked.device.is_some() && asked.device == *device;
                 let is_asker = asked.connection.as_ref() == Some(connection);

@@ -7,7 +7,10 @@ use atoll_protocol::error::WireError;
 use atoll_protocol::id::{AgentId, ApprovalId, DeviceId, SessionKey};
 use atoll_protocol::json::Json;
 use atoll_protocol::limits;
-use atoll_protocol::method::approval::{ApprovalNamed, ApprovalRequest, ApprovalResolve, ApprovalWait};
+use atoll_protocol::method::NoParams;
+use atoll_protocol::method::approval::{
+    AnyApprovalResolve, ApprovalKind, ApprovalNamed, ApprovalRequest, ApprovalResolve, ApprovalWait,
+};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
@@ -27,6 +30,59 @@ pub(super) async fn one(house: &House, ask: Ask) -> Answer {
     let approval = house.approvals.read(move |all| all.find(&id).cloned()).await?;
     let approval = approval.filter(|approval| approval.is_for(&ask.caller.principal));
     done(rows::detail(&approval.ok_or_else(|| ApprovalError::Unknown.to_wire())?))
+}
+
+/// What OpenClaw's plugins and its own agent ask about: nothing here.
+pub(super) async fn none(_: &House, ask: Ask) -> Answer {
+    let _: NoParams = ask.read()?;
+    done(json!([]))
+}
+
+pub(super) async fn of_any_kind(house: &House, ask: Ask) -> Answer {
+    let id = ask.read::<ApprovalNamed>()?.id;
+    done(json!({"approval": rows::snapshot(&visible(house, &ask, id.as_str()).await?)}))
+}
+
+/// Answers a question; one that somebody answered before is shown as it ended, and nothing is applied.
+pub(super) async fn resolve_any(house: &House, ask: Ask) -> Answer {
+    let params: AnyApprovalResolve = ask.read()?;
+    if params.grant_expires_in_days.is_some() {
+        return Err(WireError::invalid(
+            "grantExpiresInDays: this gateway cannot do that yet; a grant lasts until it is taken back",
+        ));
+    }
+    let known = visible(house, &ask, params.id.as_str()).await?;
+    if params.kind != ApprovalKind::Exec {
+        return Err(not_found());
+    }
+    let Some(decision) = Decision::parse(params.decision.as_str()) else {
+        return Err(WireError::invalid("unknown decision"));
+    };
+    let applied = match direct::resolve(house, &ask.caller.principal, known.id.clone(), decision).await {
+        Ok(()) => true,
+        Err(Unanswered::Denied(denied)) => return Err(denied.into()),
+        Err(Unanswered::Refused(refused)) => {
+            let now = visible(house, &ask, params.id.as_str()).await?;
+            if now.is_pending() {
+                return Err(refused.into());
+            }
+            false
+        }
+    };
+    let now = visible(house, &ask, params.id.as_str()).await?;
+    done(json!({"applied": applied, "approval": rows::snapshot(&now)}))
+}
+
+/// A question that the caller may see.
+async fn visible(house: &House, ask: &Ask, id: &str) -> Result<Approval, WireError> {
+    let id = ApprovalId::new(id).map_err(|_| not_found())?;
+    let approval = house.approvals.read(move |all| all.find(&id).cloned()).await?;
+    let approval = approval.filter(|approval| approval.is_for(&ask.caller.principal));
+    approval.ok_or_else(not_found)
+}
+
+fn not_found() -> WireError {
+    WireError::invalid("approval not found").with_details(&json!({"reason": "APPROVAL_NOT_FOUND"}))
 }
 
 pub(super) async fn resolve(house: &House, ask: Ask) -> Answer {

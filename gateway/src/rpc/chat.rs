@@ -29,7 +29,7 @@ mod attachments;
 mod history;
 
 pub(super) use agent::{agent, agent_wait};
-pub(super) use history::history;
+pub(super) use history::{history, startup};
 
 pub(super) async fn send(house: &Arc<House>, ask: Ask) -> Answer {
     let params: ChatSend = ask.read()?;

@@ -23,6 +23,12 @@ use crate::journal::sessions::{self, ChatType, SessionRow as Row};
 use crate::route;
 use crate::sessions::SessionError;
 
+mod compact;
+mod watch;
+
+pub(super) use compact::compact;
+pub(super) use watch::{subscribe, subscribe_messages, subscribed, unsubscribe_messages};
+
 /// Sessions of `sessions.list`, if the caller does not say.
 const SESSIONS: u64 = 200;
 
@@ -42,7 +48,7 @@ pub(super) fn named(house: &House, key: &str, agent: Option<&str>) -> Result<(Se
     }
 }
 
-fn configured(config: &Config, agent: &str) -> Result<AgentId, WireError> {
+pub(super) fn configured(config: &Config, agent: &str) -> Result<AgentId, WireError> {
     let id = AgentId::new(agent).ok().filter(|id| config.agent(id).is_some());
     id.ok_or_else(|| WireError::invalid(format!("unknown agent id \"{agent}\"; see `agents.list`")))
 }
@@ -92,7 +98,10 @@ pub(super) fn failed(error: SessionError) -> WireError {
 }
 
 pub(super) async fn list(house: &Arc<House>, ask: Ask) -> Answer {
-    let params: SessionsList = ask.read()?;
+    done(listed(house, ask.read()?).await?)
+}
+
+async fn listed(house: &Arc<House>, params: SessionsList) -> Result<Sessions, WireError> {
     let config = house.config();
     let lanes = house.lanes.list().await;
     let running: HashMap<_, _> = lanes
@@ -116,7 +125,7 @@ pub(super) async fn list(house: &Arc<House>, ask: Ask) -> Answer {
         .iter()
         .map(|row| shown(row, &config, running.get(&row.session).copied()))
         .collect();
-    done(Sessions {
+    Ok(Sessions {
         ts: clock::now_ms(),
         path: house.state.journal().display().to_string(),
         count: wide(page.len()),
@@ -204,6 +213,18 @@ fn shown(row: &Row, config: &Config, running: Option<bool>) -> SessionRow {
     }
 }
 
+/// A session's row for whoever shows it alone, with its turn.
+pub(super) async fn info(house: &House, row: &Row) -> serde_json::Value {
+    let lanes = house.lanes.list().await;
+    let lane = lanes.into_iter().find(|lane| lane.session == row.session);
+    let is_running = lane.as_ref().map(|lane| lane.running.is_some());
+    let mut info = serde_json::to_value(shown(row, &house.config(), is_running)).unwrap_or_default();
+    let runs: Vec<_> = lane.into_iter().filter_map(|lane| lane.running).collect();
+    info["hasActiveRun"] = json!(!runs.is_empty());
+    info["activeRunIds"] = json!(runs);
+    info
+}
+
 fn kind(row: &Row) -> &'static str {
     match row.chat_type {
         _ if row.session.as_str() == "global" => "global",
@@ -222,6 +243,7 @@ pub(super) async fn reset(house: &Arc<House>, ask: Ask) -> Answer {
     house
         .audit(by, "sessions.reset", session.to_string(), json!({"reason": reason}))
         .await;
+    house.turns.watchers.changed(&session, reason);
     let entry = json!({"sessionId": id, "updatedAt": clock::now_ms()}).into();
     done(SessionStarted {
         ok: true,
@@ -245,6 +267,7 @@ pub(super) async fn delete(house: &Arc<House>, ask: Ask) -> Answer {
     house
         .audit(by, "sessions.delete", session.to_string(), json!({"deleted": deleted}))
         .await;
+    house.turns.watchers.changed(&session, "delete");
     done(SessionDeleted {
         ok: true,
         key: session.to_string(),

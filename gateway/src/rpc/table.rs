@@ -60,6 +60,8 @@ methods! {
     "agent" Operator(Write) => chat::agent;
     "agent.wait" Operator(Write) => chat::agent_wait;
     "agents.list" Operator(Read) => session::agents;
+    "approval.get" Operator(Approvals) => approval::of_any_kind;
+    "approval.resolve" Operator(Approvals) => approval::resolve_any;
     "audit.entries" Operator(Admin) => audit::entries;
     "channels.pairing.approve" Operator(Pairing) => channel::pairing_approve;
     "channels.pairing.list" Operator(Pairing) => channel::pairing_list;
@@ -67,6 +69,7 @@ methods! {
     "chat.abort" Operator(Write) => chat::abort;
     "chat.history" Operator(Read) => chat::history;
     "chat.send" Operator(Write) => chat::send;
+    "chat.startup" Operator(Read) => chat::startup;
     "config.apply" Operator(Admin) => config::apply;
     "config.get" Operator(Read) => config::get;
     "config.patch" Operator(Admin) => config::patch;
@@ -89,8 +92,10 @@ methods! {
     "exec.approval.request" Operator(Approvals) => approval::request;
     "exec.approval.resolve" Operator(Approvals) => approval::resolve;
     "exec.approval.waitDecision" Operator(Approvals) => approval::wait_decision;
+    "exec.approvals.get" Operator(Admin) => policy::here;
     "exec.approvals.node.get" Operator(Admin) => policy::of_node;
     "exec.approvals.node.set" Operator(Admin) => policy::change_node;
+    "exec.approvals.set" Operator(Admin) => policy::change_here;
     "health" Everybody => gateway::health;
     "logs.tail" Operator(Read) => gateway::logs;
     "media.ticket" Operator(Read) => media::ticket;
@@ -113,12 +118,18 @@ methods! {
     "node.skills.update" Node => node::skills;
     "node.stream.chunk" Node => node::stream_part;
     "node.stream.end" Node => node::stream_end;
+    "openclaw.approval.list" Operator(Approvals) => approval::none;
+    "plugin.approval.list" Operator(Approvals) => approval::none;
     "send" Operator(Write) => channel::send;
+    "sessions.compact" Operator(Admin) => session::compact;
     "sessions.delete" Operator(Admin) => session::delete;
     "sessions.history" Operator(Read) => chat::history, unlisted;
     "sessions.list" Operator(Read) => session::list;
+    "sessions.messages.subscribe" Operator(Read) => session::subscribe_messages;
+    "sessions.messages.unsubscribe" Operator(Read) => session::unsubscribe_messages;
     "sessions.reset" Operator(Admin) => session::reset;
     "sessions.send" Operator(Write) => chat::send_to_session;
+    "sessions.subscribe" Operator(Read) => session::subscribe;
     "status" Operator(Read) => gateway::status;
     "system-presence" Operator(Read) => gateway::presence;
 }

@@ -99,6 +99,14 @@ fn asked_for(said: &Said, config: &Config, agent: &config::Agent) -> Vec<String>
         .map_or_else(|| config.models_of(agent), |model| vec![model.clone()])
 }
 
+/// The models of an agent in order, for a question of the house's own.
+///
+/// # Errors
+/// One of them cannot be reached by configuration; names the key.
+pub(crate) fn models_of(config: &Config, agent: &config::Agent) -> Result<Vec<Arc<ModelConfig>>, String> {
+    models(config, &config.models_of(agent))
+}
+
 /// Whether a turn can ask this model.
 ///
 /// # Errors

@@ -30,6 +30,60 @@ pub fn detail(approval: &Approval) -> Value {
     })
 }
 
+/// `approval` in the replies of `approval.get` and `approval.resolve`.
+pub fn snapshot(approval: &Approval) -> Value {
+    let question = &approval.question;
+    let mut row = json!({
+        "id": approval.id,
+        // Where OpenClaw's page would show it.
+        "urlPath": format!("/approve/{}", approval.id),
+        "createdAtMs": approval.created_ms,
+        "expiresAtMs": approval.expires_ms,
+        "presentation": {
+            "kind": "exec",
+            "commandText": question.command,
+            "commandPreview": null,
+            "warningText": question.warning,
+            "host": host(question),
+            "nodeId": question.node,
+            "agentId": question.agent,
+            "allowedDecisions": allowed(question),
+        },
+    });
+    let (status, reason) = match &approval.state {
+        State::Pending => {
+            row["status"] = json!("pending");
+            if let Some(session) = &question.session {
+                row["sourceSessionKey"] = json!(session);
+            }
+            return row;
+        }
+        State::Allowed(_) | State::Used { .. } => ("allowed", "user"),
+        State::Denied(_) => ("denied", "user"),
+        State::Expired { reason, .. } => reason.in_snapshot(),
+    };
+    row["status"] = json!(status);
+    row["reason"] = json!(reason);
+    if let Some(decision) = approval.decision() {
+        row["decision"] = json!(decision.as_str());
+    }
+    if question.agent.is_some() || question.session.is_some() {
+        row["source"] = json!({"agentId": question.agent, "sessionKey": question.session});
+    }
+    match &approval.state {
+        State::Allowed(answer) | State::Denied(answer) | State::Used { answer, .. } => {
+            row["resolvedAtMs"] = json!(answer.at_ms);
+            row["resolver"] = json!({"kind": "device", "id": answer.by});
+        }
+        State::Expired { at_ms, .. } => {
+            row["resolvedAtMs"] = json!(at_ms);
+            row["resolver"] = json!({"kind": "system"});
+        }
+        State::Pending => {}
+    }
+    row
+}
+
 /// The first reply of `exec.approval.request` with `twoPhase`.
 pub fn accepted(approval: &Approval) -> Value {
     json!({

@@ -19,6 +19,18 @@ words! {
     }
 }
 
+words! {
+    /// What a question is about.
+    ApprovalKind {
+        /// A command.
+        Exec = "exec",
+        /// Something of a plugin.
+        Plugin = "plugin",
+        /// Something of OpenClaw's own agent.
+        SystemAgent = "system-agent",
+    }
+}
+
 closed! {
     /// `exec.approval.request`. Many keys may be null, which is as good as absent.
     pub struct ApprovalRequest {;
@@ -120,6 +132,28 @@ closed! {
     pub struct ApprovalNamed {
         /// The approval.
         id: Text;
+    }
+
+    /// `approval.resolve`.
+    pub struct AnyApprovalResolve {
+        /// The approval.
+        id: Text,
+        /// `exec`, `plugin` or `system-agent`.
+        kind: ApprovalKind,
+        /// The answer.
+        decision: Decision;
+        /// Of no use here.
+        reviewer?: Json,
+        /// How long a grant lasts.
+        grant_expires_in_days?: Int<1, 3650>,
+    }
+
+    /// `exec.approvals.set`: the gateway's own machine.
+    pub struct PolicySet {
+        /// The new document.
+        file: Json;
+        /// Of the document that the caller has read.
+        base_hash?: Text,
     }
 
     /// `exec.approvals.node.get`.

@@ -93,6 +93,20 @@ closed! {
         expected_tool_overrides?: Json,
     }
 
+    /// `chat.startup` of a session that is named by the beginning of its id.
+    pub struct ChatStartup {
+        /// The beginning of the conversation's id.
+        short_id: Text,
+        /// The agent.
+        agent_id: Text;
+        /// Of no use here.
+        slug_hint?: Text,
+        /// Messages.
+        limit?: Int<1, 1000>,
+        /// Bytes.
+        max_bytes?: Int<1024, { u64::MAX }>,
+    }
+
     /// `chat.history`.
     pub struct ChatHistory {
         /// The session.
@@ -155,6 +169,10 @@ open! {
         session_id?: String,
         /// `{modelProvider, model, contextTokens}` of its agent.
         defaults?: Json,
+        /// Its row in the list of sessions, with `hasActiveRun` and `activeRunIds`.
+        session_info?: Json,
+        /// How the session was found, where it was named by `shortId`: `{ok, key, agentId}`.
+        resolution?: Json,
         /// How hard the agent thinks.
         thinking_level?: String,
     }

@@ -140,6 +140,34 @@ closed! {
         expected_session_id?: Text,
     }
 
+    /// `sessions.compact`.
+    pub struct SessionsCompact {
+        /// The session.
+        key: Text;
+        /// The agent, where the key does not say.
+        agent_id?: Text,
+        /// Keep so many of the newest messages, in the place of a summary.
+        max_lines?: Positive,
+    }
+
+    /// `sessions.messages.subscribe`.
+    pub struct SessionSubscribe {
+        /// The session.
+        key: Text;
+        /// The agent, where the key does not say.
+        agent_id?: Text,
+        /// Whether its approvals are wanted too.
+        include_approvals?: bool,
+    }
+
+    /// `sessions.messages.unsubscribe`.
+    pub struct SessionUnsubscribe {
+        /// The session.
+        key: Text;
+        /// The agent, where the key does not say.
+        agent_id?: Text,
+    }
+
     /// `sessions.delete`.
     pub struct SessionsDelete {
         /// The session.
@@ -255,6 +283,22 @@ open! {
         key: String,
         /// `{sessionId, updatedAt}` of the new conversation.
         entry: Json;
+    }
+
+    /// The reply of `sessions.compact`.
+    pub struct SessionCompacted {
+        /// Whether it is as it was asked for.
+        ok: bool,
+        /// The session.
+        key: String,
+        /// Whether anything was taken out.
+        compacted: bool;
+        /// Why nothing was.
+        reason?: String,
+        /// Messages that are left, with `maxLines`.
+        kept?: u64,
+        /// `{summary, tokensBefore, tokensAfter}`.
+        result?: Json,
     }
 
     /// The reply of `sessions.delete`.

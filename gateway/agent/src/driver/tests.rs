@@ -108,6 +108,7 @@ impl Exec for World {
             "panic" => panic!("a tool that panics"),
             "hang" => std::future::pending().await,
             "obey" => caller.cancel.cancelled().await,
+            "recall" => return ToolReply::ok(format!("read {:?}", caller.read)),
             "ask" => {
                 let _paused = caller.clock.pause();
                 sleep(3 * TURN_DEADLINE).await;
@@ -314,6 +315,33 @@ async fn a_turn_that_dies_at_any_step_is_continued_to_one_answer_and_no_command_
     }
     // Three questions and three commands, each with a step at either end.
     assert_eq!(deaths, 12);
+}
+
+#[tokio::test]
+async fn a_summary_makes_nobody_forget_what_was_read() {
+    let recalls = |_: &ModelRequest, results: usize| match results {
+        0 => runs(&["recall"]),
+        _ => says("done"),
+    };
+    let (world, session) = (World::new(recalls), Session::new());
+    let transcript = session.open();
+    let recalled = async |name: &str| {
+        run(&world, spec(name), &transcript).await;
+        let (_, own) = transcript.conversation(&RunId::new(name).expect("an id"));
+        let result = own.iter().find_map(|message| match &**message {
+            Message::ToolResult(result) => Some(result.text()),
+            Message::User(_) | Message::Assistant(_) => None,
+        });
+        result.expect("a result")
+    };
+    assert!(recalled("first").await.contains("None"));
+    let (_, last) = transcript.so_far();
+    assert!(
+        transcript
+            .compact("nothing of note", None, last.as_deref())
+            .expect("appends")
+    );
+    assert!(recalled("second").await.contains("Some(Output)"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -16,6 +16,9 @@ use super::media::{self, MediaLine, ViewLine};
 use super::{Header, VERSION};
 use crate::message::{Assistant, Message, Part, StopReason, ToolCall, ToolResult, Usage, User};
 
+/// What models are shown in the place of messages that were taken out without a summary.
+const TAKEN_OUT: &str = "[Earlier messages of this conversation were taken out of it.]";
+
 /// One record.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
@@ -516,8 +519,36 @@ pub(super) fn conversation(window: &[Arc<Entry>], run: &RunId) -> (Vec<Arc<Messa
         .position(|entry| entry.run.as_ref() == Some(run))
         .unwrap_or(window.len());
     let (before, own) = window.split_at(own);
-    let mut history = Vec::with_capacity(before.len());
-    let compaction = before
+    (so_far(before), messages(own).collect())
+}
+
+/// See [`super::Transcript::so_far`].
+pub(super) fn so_far(window: &[Arc<Entry>]) -> Vec<Arc<Message>> {
+    let (kept, summary) = compacted(window);
+    let stand_in = summary.map(|summary| match summary {
+        "" => TAKEN_OUT.to_owned(),
+        summary => format!("[Summary of the conversation so far]\n{summary}"),
+    });
+    let stand_in = stand_in.map(|text| Arc::new(Message::User(User::text(text))));
+    stand_in.into_iter().chain(messages(kept)).collect()
+}
+
+/// The ids of the messages that models are shown as they were said.
+pub(super) fn kept_ids(window: &[Arc<Entry>]) -> Vec<String> {
+    let is_message = |entry: &&Arc<Entry>| matches!(entry.body, Body::Message(_));
+    let kept = compacted(window).0.iter().filter(is_message);
+    kept.map(|entry| entry.id.clone()).collect()
+}
+
+/// See [`super::Transcript::replaced`].
+pub(super) fn replaced(window: &[Arc<Entry>]) -> Vec<Arc<Message>> {
+    let kept = compacted(window).0.len();
+    messages(&window[..window.len() - kept]).collect()
+}
+
+/// What is left of a window after its latest compaction, and the summary of the rest.
+fn compacted(window: &[Arc<Entry>]) -> (&[Arc<Entry>], Option<&str>) {
+    let compaction = window
         .iter()
         .enumerate()
         .rev()
@@ -525,18 +556,14 @@ pub(super) fn conversation(window: &[Arc<Entry>], run: &RunId) -> (Vec<Arc<Messa
             Body::Compaction { summary, first_kept } => Some((index, summary, first_kept.as_deref())),
             Body::Message(_) | Body::Reset { .. } | Body::Other(_) => None,
         });
-    let mut kept = before;
-    if let Some((index, summary, first_kept)) = compaction {
-        let from = before
-            .iter()
-            .position(|entry| Some(entry.id.as_str()) == first_kept)
-            .unwrap_or(index);
-        kept = &before[from..];
-        let text = format!("[Summary of the conversation so far]\n{summary}");
-        history.push(Arc::new(Message::User(User::text(text))));
-    }
-    history.extend(messages(kept));
-    (history, messages(own).collect())
+    let Some((index, summary, first_kept)) = compaction else {
+        return (window, None);
+    };
+    let from = window
+        .iter()
+        .position(|entry| Some(entry.id.as_str()) == first_kept)
+        .unwrap_or(index);
+    (&window[from..], Some(summary))
 }
 
 fn messages(entries: &[Arc<Entry>]) -> impl Iterator<Item = Arc<Message>> {

@@ -290,6 +290,40 @@ fn a_compaction_stands_for_what_it_replaced() {
     assert!(matches!(&*history[1], Message::ToolResult(_)));
 }
 
+#[test]
+fn a_compaction_holds_for_what_was_there_and_survives_a_restart() {
+    let place = Place::new("");
+    let (transcript, _) = place.open();
+    let writer = transcript.writer(&run("a"));
+    for text in ["one", "two", "three"] {
+        writer.append(user(text)).expect("appends");
+    }
+    let (messages, last) = transcript.so_far();
+    assert_eq!((messages.len(), transcript.replaced().len()), (3, 0));
+    assert!(
+        !transcript
+            .compact("late", None, Some("of another time"))
+            .expect("no fault")
+    );
+    assert!(transcript.compact("counted", None, last.as_deref()).expect("appended"));
+    assert_eq!(transcript.keep_last(1).expect("no fault"), (0, false));
+    writer.append(user("four")).expect("appends");
+    writer.append(user("five")).expect("appends");
+    assert_eq!(transcript.keep_last(1).expect("no fault"), (1, true));
+    drop((writer, transcript));
+    let (transcript, _) = place.open();
+    let texts = |messages: Vec<Arc<Message>>| -> Vec<String> {
+        let texts = messages
+            .iter()
+            .map(|message| crate::message::joined_text(message.parts()));
+        texts.collect()
+    };
+    let shown = texts(transcript.so_far().0);
+    assert!(shown[0].contains("taken out") && shown[1..] == ["five"], "{shown:?}");
+    assert_eq!(texts(transcript.replaced()), ["one", "two", "three", "four"]);
+    assert_eq!(transcript.keep_last(1).expect("no fault"), (1, false));
+}
+
 #[cfg(unix)]
 #[test]
 fn a_new_transcript_is_for_its_owner_alone() {

@@ -1,14 +1,15 @@
-//! `chat.history` and `sessions.history`: what was said, as much of it as is wanted and fits.
+//! `chat.history`, `chat.startup` and `sessions.history`: what was said, as much of it as is wanted and fits.
 
 use std::sync::Arc;
 
+use atoll_protocol::error::WireError;
 use atoll_protocol::id::{AgentId, SessionKey};
 use atoll_protocol::json::Json;
 use atoll_protocol::limits;
 use atoll_protocol::method::Int;
-use atoll_protocol::method::chat::{ChatHistory, ChatMessages};
+use atoll_protocol::method::chat::{ChatHistory, ChatMessages, ChatStartup};
 use atoll_protocol::method::session::SessionsHistory;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::house::House;
 use crate::rpc::{Answer, Ask, done, session};
@@ -29,18 +30,51 @@ pub(in crate::rpc) async fn history(house: &Arc<House>, ask: Ask) -> Answer {
             bytes: None,
         }
     } else {
-        let params: ChatHistory = ask.read()?;
-        let (session, agent) = session::named(house, &params.session_key, params.agent_id.as_deref())?;
-        let (chars, bytes) = (params.max_chars.map(Int::value), params.max_bytes.map(Int::value));
-        Page {
-            session,
-            agent,
-            limit: params.limit.map(Int::value),
-            offset: params.offset,
-            chars,
-            bytes,
-        }
+        Page::of(house, ask.read()?)?
     };
+    done(page(house, wanted).await?)
+}
+
+/// What a client shows first: the history, and how the session stands.
+pub(in crate::rpc) async fn startup(house: &Arc<House>, ask: Ask) -> Answer {
+    let is_named = ask.params.as_ref().is_some_and(|params| {
+        let fields = params.read::<Value>();
+        fields.is_ok_and(|fields| fields.get("shortId").is_some())
+    });
+    if !is_named {
+        return done(page(house, Page::of(house, ask.read()?)?).await?);
+    }
+    let params: ChatStartup = ask.read()?;
+    session::subscribed(house, &ask.caller);
+    let agent = session::configured(&house.config(), &params.agent_id)?;
+    let rows = house.sessions.list().await.map_err(session::failed)?;
+    let mut found = rows
+        .into_iter()
+        .filter(|row| row.agent == agent && row.id.starts_with(params.short_id.as_str()))
+        .map(|row| row.session);
+    let (Some(session), rest) = (found.next(), found.collect::<Vec<_>>()) else {
+        return done(json!({"resolution": {"ok": false}}));
+    };
+    if !rest.is_empty() {
+        let candidates: Vec<_> = std::iter::once(session).chain(rest).collect();
+        return done(json!({"resolution": {"ok": false, "candidates": candidates}}));
+    }
+    let resolution = json!({"ok": true, "key": session, "agentId": agent});
+    let wanted = Page {
+        session,
+        agent,
+        limit: params.limit.map(Int::value),
+        offset: None,
+        chars: None,
+        bytes: params.max_bytes.map(Int::value),
+    };
+    done(ChatMessages {
+        resolution: Some(resolution.into()),
+        ..page(house, wanted).await?
+    })
+}
+
+async fn page(house: &Arc<House>, wanted: Page) -> Result<ChatMessages, WireError> {
     let session_key = wanted.session.to_string();
     let found = house.sessions.find(&wanted.session).await.map_err(session::failed)?;
     let session_id = found.as_ref().map(|(_, transcript)| transcript.session_id());
@@ -53,13 +87,18 @@ pub(in crate::rpc) async fn history(house: &Arc<House>, ask: Ask) -> Answer {
     let passed = messages.len().saturating_add(number(wanted.offset.unwrap_or_default()));
     let config = house.config();
     let agent = config.agent(&wanted.agent).unwrap_or_else(|| config.default_agent());
-    done(ChatMessages {
+    Ok(ChatMessages {
         session_key,
         messages: messages.iter().map(Json::from).collect(),
         has_more: passed < total,
         total_messages: u64::try_from(total).unwrap_or(u64::MAX),
         session_id,
         defaults: Some(session::defaults(&config, agent).into()),
+        session_info: match &found {
+            Some((row, _)) => Some(session::info(house, row).await.into()),
+            None => None,
+        },
+        resolution: None,
         thinking_level: None,
     })
 }
@@ -78,6 +117,18 @@ struct Page {
 }
 
 impl Page {
+    fn of(house: &House, params: ChatHistory) -> Result<Self, WireError> {
+        let (session, agent) = session::named(house, &params.session_key, params.agent_id.as_deref())?;
+        Ok(Self {
+            session,
+            agent,
+            limit: params.limit.map(Int::value),
+            offset: params.offset,
+            chars: params.max_chars.map(Int::value),
+            bytes: params.max_bytes.map(Int::value),
+        })
+    }
+
     /// The newest messages that fit, oldest first.
     fn cut(&self, mut all: Vec<Value>) -> Vec<Value> {
         all.truncate(all.len().saturating_sub(number(self.offset.unwrap_or_default())));
@@ -117,8 +168,6 @@ fn shorten(message: &mut Value, chars: usize) {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn page(limit: u64, offset: u64, chars: Option<u64>, bytes: Option<u64>) -> Page {
