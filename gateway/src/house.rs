@@ -154,7 +154,13 @@ impl House {
     /// Decides about a peer at the door: lockout first, then credentials and book, then what follows from it. `is_first`: its
     /// link has not asked before.
     pub(crate) async fn admit(&self, proven: Arc<Proven>, origin: Origin, is_first: bool) -> Verdict {
-        let attempt = match self.lockouts().reserve(&origin, Instant::now()) {
+        let patience = self.config().gateway.auth.rate_limit.patience();
+        let reserved = {
+            let mut lockouts = self.lockouts();
+            lockouts.be(patience);
+            lockouts.reserve(&origin, Instant::now())
+        };
+        let attempt = match reserved {
             Ok(attempt) => attempt,
             Err(locked) => return Verdict::Refused(rate_limited(&locked)),
         };

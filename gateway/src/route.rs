@@ -137,11 +137,7 @@ fn fit(when: &Match, origin: &Origin<'_>, default_account: &str) -> Option<Fit> 
 }
 
 fn peer_fit(wanted: &MatchPeer, origin: &Origin<'_>) -> Option<Fit> {
-    let kind = match origin.place.kind {
-        PeerKind::Direct => MatchKind::Direct,
-        PeerKind::Group => MatchKind::Group,
-        PeerKind::Channel => MatchKind::Channel,
-    };
+    let kind = MatchKind::from(origin.place.kind);
     if wanted.kind.is_some_and(|wanted| wanted != kind) {
         return None;
     }

@@ -202,6 +202,7 @@ impl Turns {
         };
         let typing = source
             .place()
+            .filter(|_| self.may_answer(&row.new.session, &source))
             .map(|place| tokio::spawn(type_on(self.accounts.clone(), place.clone())));
         self.watchers.changed(&row.new.session, "start");
         let end = run_turn(spec, ports, &transcript, cancel).await;
@@ -232,11 +233,27 @@ impl Turns {
         }
     }
 
+    /// Whether `session.sendPolicy` lets the answer of a turn go to its chat.
+    fn may_answer(&self, session: &SessionKey, source: &Source) -> bool {
+        let config = self.config.current();
+        source.place().is_none_or(|place| {
+            let channel = Some(place.account.channel.as_str());
+            config
+                .session
+                .send_policy
+                .allows(session, channel, Some(place.kind.into()))
+        })
+    }
+
     async fn finish(&self, row: &RunRow, end: TurnEnd) {
         let run = row.new.run.clone();
         let source = row.new.origin.read::<Source>().unwrap_or(Source::Operator);
         let text = end.outcome.text().map(str::to_owned);
         let answer = match (&source, &text) {
+            (Source::Chat { .. }, _) if !self.may_answer(&row.new.session, &source) => {
+                tracing::info!(run = %run, session = %row.new.session, "session.sendPolicy keeps an answer from its chat");
+                Vec::new()
+            }
             (Source::Chat { place, message, .. }, Some(text)) => {
                 let mut parts = self.parts(&run, place, message.as_deref(), text).await;
                 parts.extend(pictures(&run, place, &end));

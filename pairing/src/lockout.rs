@@ -9,18 +9,43 @@ use std::time::{Duration, Instant};
 
 use crate::proven::Origin;
 
-/// Failures within [`WINDOW`] that lock an address.
+/// Failures within [`WINDOW`] that lock an address, unless configured.
 pub const FAILURES: usize = 10;
-/// The time over which failures count.
+/// The time over which failures count, unless configured.
 pub const WINDOW: Duration = Duration::from_secs(60);
-/// How long an address stays locked.
+/// How long an address stays locked, unless configured.
 pub const LOCKED: Duration = Duration::from_secs(5 * 60);
 /// Addresses remembered at once. More: the one whose last failure is oldest is forgotten, locked ones last.
 pub const ADDRESSES: usize = 4096;
 
+/// How much guessing is borne.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// Failures within the window that lock an address; at least one.
+    pub failures: usize,
+    /// The time over which failures count.
+    pub window: Duration,
+    /// How long an address stays locked.
+    pub locked: Duration,
+    /// Direct loopback is not counted, but for browsers.
+    pub exempts_loopback: bool,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            failures: FAILURES,
+            window: WINDOW,
+            locked: LOCKED,
+            exempts_loopback: true,
+        }
+    }
+}
+
 /// The failures of every address that had any.
 #[derive(Debug, Default)]
 pub struct Lockouts {
+    patience: Patience,
     addresses: HashMap<String, Address>,
 }
 
@@ -33,7 +58,7 @@ struct Address {
     locked_until: Option<Instant>,
 }
 
-/// One charged attempt. Settle it when the outcome is known; one that is dropped stays charged for [`WINDOW`].
+/// One charged attempt. Settle it when the outcome is known; one that is dropped stays charged for the whole window.
 #[must_use = "settle it, or the address stays charged"]
 #[derive(Debug)]
 pub struct Attempt {
@@ -50,12 +75,18 @@ pub struct Locked {
 }
 
 impl Lockouts {
-    /// Charges one attempt. Direct loopback and the Unix socket are exempt; a browser never is.
+    /// What holds from now on. Failures that are counted and addresses that are locked stay so.
+    pub fn be(&mut self, patience: Patience) {
+        self.patience = patience;
+    }
+
+    /// Charges one attempt. The Unix socket is exempt, and direct loopback where that is wanted; a browser never is.
     ///
     /// # Errors
     /// [`Locked`]: do not even look at the credentials.
     pub fn reserve(&mut self, origin: &Origin, now: Instant) -> Result<Attempt, Locked> {
-        if is_exempt(origin) {
+        let patience = self.patience;
+        if is_exempt(origin, patience) {
             return Ok(Attempt { address: None });
         }
         let key = network_of(&origin.address);
@@ -63,16 +94,16 @@ impl Lockouts {
             self.make_room(now);
         }
         let address = self.addresses.entry(key.clone()).or_default();
-        address.forget_before(now);
+        address.forget_before(now, patience.window);
         if let Some(until) = address.locked_until {
             return Err(Locked {
                 retry_after: until.duration_since(now),
             });
         }
-        if address.failures.len() + address.open.len() >= FAILURES {
+        if address.failures.len() + address.open.len() >= patience.failures {
             let oldest = address.failures.front().copied().unwrap_or(now);
             return Err(Locked {
-                retry_after: (oldest + WINDOW)
+                retry_after: (oldest + patience.window)
                     .saturating_duration_since(now)
                     .max(Duration::from_secs(1)),
             });
@@ -98,10 +129,10 @@ impl Lockouts {
         let Some(key) = attempt.address else { return };
         let address = self.addresses.entry(key).or_default();
         address.open.pop_front();
-        address.forget_before(now);
+        address.forget_before(now, self.patience.window);
         address.failures.push_back(now);
-        if address.failures.len() >= FAILURES {
-            address.locked_until = Some(now + LOCKED);
+        if address.failures.len() >= self.patience.failures {
+            address.locked_until = Some(now + self.patience.locked);
         }
     }
 
@@ -119,8 +150,9 @@ impl Lockouts {
         if self.addresses.len() < ADDRESSES {
             return;
         }
+        let window = self.patience.window;
         self.addresses.retain(|_, address| {
-            address.forget_before(now);
+            address.forget_before(now, window);
             !address.is_clean()
         });
         while self.addresses.len() >= ADDRESSES {
@@ -138,13 +170,13 @@ impl Lockouts {
 }
 
 impl Address {
-    fn forget_before(&mut self, now: Instant) {
+    fn forget_before(&mut self, now: Instant, window: Duration) {
         if self.locked_until.is_some_and(|until| until <= now) {
             self.locked_until = None;
             self.failures.clear();
         }
         for charged in [&mut self.failures, &mut self.open] {
-            while charged.front().is_some_and(|at| now.duration_since(*at) >= WINDOW) {
+            while charged.front().is_some_and(|at| now.duration_since(*at) >= window) {
                 charged.pop_front();
             }
         }
@@ -155,8 +187,9 @@ impl Address {
     }
 }
 
-fn is_exempt(origin: &Origin) -> bool {
-    origin.browser.is_none() && (origin.is_direct_loopback || origin.local_user.is_some())
+fn is_exempt(origin: &Origin, patience: Patience) -> bool {
+    let is_near = patience.exempts_loopback && origin.is_direct_loopback;
+    origin.browser.is_none() && (is_near || origin.local_user.is_some())
 }
 
 /// What counts as one address: one household has a whole /64 of IPv6 to itself.
@@ -252,6 +285,32 @@ mod tests {
         local.browser = Some("http://127.0.0.1:18789".into());
         let counted = (0..50).filter(|_| fail(&mut lockouts, &local, now).is_ok()).count();
         assert_eq!(counted, FAILURES);
+    }
+
+    #[test]
+    fn another_patience_holds_at_once_and_forgets_no_failure() {
+        let (mut lockouts, start) = (Lockouts::default(), Instant::now());
+        let (mut local, origin) = (from("127.0.0.1"), from("203.0.113.9"));
+        local.is_direct_loopback = true;
+        for _ in 0..2 {
+            assert_eq!(fail(&mut lockouts, &origin, start), Ok(()));
+        }
+        lockouts.be(Patience {
+            failures: 3,
+            window: WINDOW * 2,
+            locked: LOCKED * 2,
+            exempts_loopback: false,
+        });
+        assert_eq!(fail(&mut lockouts, &origin, start + WINDOW), Ok(()));
+        let late = start + WINDOW + LOCKED;
+        assert_eq!(lockouts.reserve(&origin, late).expect_err("locked").retry_after, LOCKED);
+        let counted = (0..9).filter(|_| fail(&mut lockouts, &local, start).is_ok()).count();
+        assert_eq!(counted, 3, "loopback counts where it is not exempt");
+        local.local_user = Some(0);
+        assert!(
+            lockouts.reserve(&local, start).is_ok(),
+            "the socket of the machine's owner never does"
+        );
     }
 
     #[test]

@@ -10,6 +10,7 @@ use atoll_agent::model::{Api, HttpModels, ModelConfig, ModelDeadlines, ModelRef}
 use atoll_agent::port::{
     Caller, Exec, ExecRequest, Meanwhile, NodeCommand, Nodes, Pictures, Progress, ToolReply, Watch,
 };
+use atoll_agent::prompt::Identity;
 use atoll_agent::tool::{ExecDefaults, ToolPolicy};
 use atoll_agent::transcript::{Header, Transcript};
 use atoll_agent::turn::{Outcome, TurnEnd, TurnLimits};
@@ -189,6 +190,7 @@ impl Session {
             workspace: None,
             tools,
             exec: ExecDefaults::default(),
+            identity: Identity::default(),
             facts: "laptop (Linux): connected".to_owned(),
             deadline: Duration::from_secs(30),
             limits: TurnLimits::default(),

@@ -1,7 +1,9 @@
 //! Who did what: every call, made or refused, and every answer to a question, counted or not.
 
+use atoll_tests::fake::telegram::Person;
 use atoll_tests::fake_node::FakeNode;
 use atoll_tests::mesh::Mesh;
+use atoll_tests::scene::Setting;
 use atoll_tests::wait::until;
 use atoll_tests::wire::Wire;
 use serde_json::{Value, json};
@@ -137,4 +139,65 @@ async fn the_command_line_shows_what_was_done() {
         "{text}"
     );
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+}
+
+#[tokio::test]
+async fn a_stranger_who_asks_for_a_code_and_one_who_presses_a_button_are_written_down() {
+    let scene = Setting::default()
+        .config(&json!({"channels": {"telegram": {"dmPolicy": "pairing"}}}))
+        .start()
+        .await;
+    let mut owner = scene.mesh.operator().await;
+    let stranger = Person::new(77, "Eve");
+    scene.telegram.meet(&stranger);
+    scene.telegram.write(&stranger, stranger.id, "a secret word");
+    let told = scene
+        .telegram
+        .wait_sent(77, |sent| sent.text.contains("Pairing code: "))
+        .await;
+    let entry = last(&mut owner).await;
+    assert_eq!(
+        (&entry["actor"], &entry["action"], &entry["target"], &entry["outcome"]),
+        (
+            &json!("telegram:77"),
+            &json!("channels.pairing.request"),
+            &json!("telegram:default"),
+            &json!("pending")
+        ),
+        "{entry}"
+    );
+    let code = told
+        .text
+        .split("Pairing code: ")
+        .nth(1)
+        .and_then(|rest| rest.split_whitespace().next());
+    let code = code.expect("a code").replace(['<', '>', '`'], "");
+    assert!(
+        !entry.to_string().contains("secret") && !entry.to_string().contains(&code),
+        "{entry}"
+    );
+
+    for (number, (data, action, target)) in [
+        ("ap:no-such-question:o", "exec.approval.resolve", "no-such-question"),
+        ("somebody else's button", "channels.button", "telegram:default"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        scene.telegram.push(json!({"callback_query": {
+            "id": format!("press-{number}"), "from": {"id": 77, "is_bot": false, "first_name": "Eve"}, "chat_instance": "1",
+            "data": data, "message": {"message_id": 1, "date": 1_767_225_700, "text": "?",
+                "chat": {"id": 77, "type": "private", "first_name": "Eve"}},
+        }}));
+        let entry = until("the press in the audit", async || {
+            let entry = last(&mut owner).await;
+            (entry["action"] == action).then_some(entry)
+        })
+        .await;
+        assert_eq!(
+            (&entry["actor"], &entry["target"], &entry["outcome"]),
+            (&json!("telegram:77"), &json!(target), &json!("denied")),
+            "{entry}"
+        );
+    }
 }

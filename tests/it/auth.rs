@@ -292,3 +292,25 @@ async fn a_second_gateway_on_a_state_folder_names_the_first() {
         assert!(told["uptimeMs"].is_u64(), "{told}");
     }
 }
+
+#[tokio::test]
+async fn how_much_guessing_is_borne_is_the_owners_to_say() {
+    let limit = json!({"maxAttempts": 2, "lockoutMs": 600_000, "exemptLoopback": false});
+    let mesh = Mesh::with(&json!({"gateway": {"auth": {"rateLimit": limit}}})).await;
+    let wrong = operator("a-token-that-is-not-the-right-one-at-all", &ALL_SCOPES);
+    let mut codes = Vec::new();
+    for _ in 0..3 {
+        let refused = Wire::connect(&mesh.target(), wrong.clone(), None).await;
+        let refused = refused.expect_err("a wrong token");
+        codes.push(refused.error["details"]["code"].clone());
+    }
+    assert_eq!(
+        codes,
+        ["AUTH_TOKEN_MISMATCH", "AUTH_TOKEN_MISMATCH", "AUTH_RATE_LIMITED"]
+    );
+    let right = operator(&mesh.target().token, &ALL_SCOPES);
+    let locked = Wire::connect(&mesh.target(), right, None)
+        .await
+        .expect_err("locked out");
+    assert_eq!(locked.error["details"]["code"], "AUTH_RATE_LIMITED");
+}

@@ -281,3 +281,50 @@ async fn a_node_that_is_rejected_asks_anew_when_it_comes_again() {
         last = request;
     }
 }
+
+#[tokio::test]
+async fn an_answer_stays_where_the_policy_lets_none_go_out() {
+    let rules = json!([{"action": "deny", "match": {"channel": "telegram", "chatType": "direct"}}]);
+    let policy = json!({"session": {"sendPolicy": {"rules": rules}}});
+    let scene = Setting::default().config(&policy).start().await;
+    scene.write("hello");
+    let mut wire = scene.mesh.operator().await;
+    let heard = until("the answer in the history", async || {
+        let history = ok(&mut wire, "chat.history", json!({"sessionKey": "main"})).await;
+        (history["totalMessages"] == 2).then(|| history.to_string())
+    })
+    .await;
+    assert!(heard.contains("I heard"), "{heard}");
+    let params = json!({"sessionKey": "main", "message": "x", "idempotencyKey": "k"});
+    let refused = wire
+        .call("chat.send", params.clone())
+        .await
+        .expect_err("its chat is that one");
+    assert_eq!(refused["message"], "send blocked by session policy");
+    let config = ok(&mut wire, "config.get", json!({})).await;
+    let patch = json!({"raw": "{session: {sendPolicy: null}}", "baseHash": config["hash"]});
+    ok(&mut wire, "config.patch", patch).await;
+    ok(&mut wire, "chat.send", params).await;
+    scene.write("hello again");
+    let said = scene.said("hello again").await;
+    assert!(said.text.contains("I heard"), "{}", said.text);
+    let all = scene.telegram.sent(OWNER);
+    assert_eq!(all.len(), 1, "the first answer never went out: {all:?}");
+}
+
+#[tokio::test]
+async fn an_agent_is_told_who_it_is() {
+    let identity = json!({"name": "Kelp", "theme": "calm and brief"});
+    let scene = Setting::default()
+        .config(&json!({"agents": {"list": [{"id": "main", "identity": identity}]}}))
+        .start()
+        .await;
+    scene.write("who are you?");
+    scene.said("I heard").await;
+    let asked = scene.model.asked();
+    let body = asked.last().expect("a question").body.to_string();
+    assert!(
+        body.contains("Your name is Kelp. Your manner: calm and brief."),
+        "{body}"
+    );
+}

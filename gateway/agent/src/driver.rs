@@ -17,7 +17,7 @@ use crate::message::{Message, ToolCall, User};
 use crate::model::error::ModelError;
 use crate::model::{Album, ModelConfig, ModelRequest, Models};
 use crate::port::{CallKey, Caller, Exec, Meanwhile, NodeTools, Nodes, Pictures, ToolReply, TurnClock, Watch};
-use crate::prompt::{BootstrapFile, SystemPrompt, system_prompt};
+use crate::prompt::{BootstrapFile, Identity, SystemPrompt, system_prompt};
 use crate::taint;
 use crate::tool::workspace::Workspace;
 use crate::tool::{ExecDefaults, ToolDescriptor, ToolPolicy, Toolbox};
@@ -56,6 +56,8 @@ pub struct TurnSpec {
     pub tools: ToolPolicy,
     /// `tools.exec.{host, node}`.
     pub exec: ExecDefaults,
+    /// Who the agent is.
+    pub identity: Identity,
     /// The facts of the moment for the prompt: time, and the nodes with name, system, commands and whether they are connected.
     pub facts: String,
     /// The time of the whole turn.
@@ -184,7 +186,7 @@ impl Driver {
         };
         let (pieces, heard) = mpsc::channel(PIECES);
         Ok(Self {
-            system: Arc::new(system_prompt(&tools, &files, &folder, &spec.facts)),
+            system: Arc::new(system_prompt(&spec.identity, &tools, &files, &folder, &spec.facts)),
             transcript: transcript.clone(),
             writer: transcript.writer(&spec.run),
             turn: Turn::new(setup),

@@ -4,7 +4,7 @@
 use serde_json::{Map, Value};
 
 use super::Problem;
-use super::keys::{Kind, Node};
+use super::keys::{self, Kind, Node};
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -164,7 +164,10 @@ impl Check<'_> {
 
     fn unknown(&mut self, node: &Node, name: &str, path: &[String]) {
         let message = if node.not_yet.iter().any(|known| known == name) {
-            "is not supported yet and has no effect".to_owned()
+            match keys::instead(path) {
+                Some(instead) => format!("has no effect here: {instead}"),
+                None => "is not supported yet and has no effect".to_owned(),
+            }
         } else if let Some(near) = nearest(node, name) {
             let mut meant = path.to_vec();
             meant.pop();

@@ -6,7 +6,7 @@ mod table;
 
 use std::sync::OnceLock;
 
-use not_yet::{NOT_YET, TELEGRAM_NOT_YET};
+use not_yet::{INSTEAD, NOT_YET, TELEGRAM_NOT_YET};
 use table::{MOUNTS, REQUIRED};
 
 /// What a value may be.
@@ -110,6 +110,19 @@ impl Node {
                 &mut node.children[at]
             })
     }
+}
+
+/// What to do in the place of a key without effect, where that is known.
+pub(super) fn instead(path: &[String]) -> Option<&'static str> {
+    let fits = |pattern: &str| {
+        let parts: Vec<_> = pattern.split('.').collect();
+        let fits = |(part, name): (&&str, &String)| *part == "*" || *part == name.as_str();
+        parts.len() == path.len() && parts.iter().zip(path).all(fits)
+    };
+    INSTEAD
+        .iter()
+        .find(|(pattern, _)| fits(pattern))
+        .map(|(_, instead)| *instead)
 }
 
 /// The table as a tree.

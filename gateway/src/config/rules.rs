@@ -25,7 +25,7 @@ pub(super) fn broken(config: &Config) -> Vec<Problem> {
 /// What is let through and does less than it says.
 pub(super) fn half_supported(config: &Config) -> Vec<Problem> {
     let is_auto = config.tools.exec.mode == Some(ExecMode::Auto);
-    let message = "auto asks a person, as ask does; no model answers for one yet";
+    let message = "auto asks a person, as ask does; no model answers for one here. Write ask to say so, or allowlist and full to be asked less";
     is_auto
         .then(|| Problem::new("tools.exec.mode", message))
         .into_iter()
@@ -67,6 +67,7 @@ fn proof(gateway: &Gateway) -> Vec<Problem> {
         password,
         mode,
         trusted_proxy,
+        rate_limit: _,
     } = &gateway.auth;
     if mode.is_none() && token.is_some() && password.is_some() {
         broken(

@@ -334,19 +334,66 @@ fn the_schema_describes_every_key() {
 }
 
 #[test]
+fn a_policy_of_answers_and_a_limit_of_guesses_are_read_and_their_faults_are_named() {
+    let config = good(
+        "{session: {sendPolicy: {default: 'deny', rules: [{action: 'allow', match: {channel: 'telegram', chatType: 'dm'}}]}}, \
+         gateway: {auth: {rateLimit: {maxAttempts: 3, lockoutMs: 60000, exemptLoopback: false}}}}",
+    )
+    .config;
+    let main = atoll_protocol::id::SessionKey::new("agent:main:main").expect("a key");
+    assert!(!config.session.send_policy.allows(&main, None, None));
+    assert!(
+        config
+            .session
+            .send_policy
+            .allows(&main, Some("telegram"), Some(MatchKind::Direct))
+    );
+    let patience = config.gateway.auth.rate_limit.patience();
+    assert_eq!(
+        (patience.failures, patience.locked.as_secs(), patience.window.as_secs()),
+        (3, 60, 60)
+    );
+    assert!(!patience.exempts_loopback);
+    let standard = good("{}").config.gateway.auth.rate_limit.patience();
+    assert_eq!(standard, atoll_pairing::lockout::Patience::default());
+    for (text, key) in [
+        (
+            "{session: {sendPolicy: {default: 'maybe'}}}",
+            "session.sendPolicy.default",
+        ),
+        (
+            "{session: {sendPolicy: {rules: [{match: {}}]}}}",
+            "session.sendPolicy.rules[0].action",
+        ),
+        (
+            "{gateway: {auth: {rateLimit: {maxAttempts: 0}}}}",
+            "gateway.auth.rateLimit.maxAttempts",
+        ),
+    ] {
+        let found = errors(text);
+        assert!(found.len() == 1 && found[0].starts_with(key), "{text}: {found:?}");
+    }
+}
+
+#[test]
 fn what_openclaw_knows_and_nothing_here_reads_is_warned_about() {
     let loaded = good(
-        "{agents: {list: [{id: 'a', agentDir: '/x', identity: {name: 'A', theme: 'calm'}}]}, tools: {exec: {mode: 'auto'}}}",
+        "{agents: {list: [{id: 'a', agentDir: '/x', identity: {name: 'A', theme: 'calm'}}]}, session: {store: '/y'}, \
+         acp: {}, tools: {exec: {mode: 'auto'}}}",
     );
     let keys: Vec<_> = loaded.warnings.iter().map(|warning| warning.key.as_str()).collect();
     assert_eq!(
         keys,
-        [
-            "agents.list[0].agentDir",
-            "agents.list[0].identity.theme",
-            "tools.exec.mode"
-        ]
+        ["agents.list[0].agentDir", "session.store", "acp", "tools.exec.mode"]
     );
+    // What the state folder has in its place is said.
+    let said = |key: &str| {
+        let found = loaded.warnings.iter().find(|warning| warning.key == key);
+        found.map(|warning| warning.message.as_str()).unwrap_or_default()
+    };
+    assert!(said("agents.list[0].agentDir").contains("--state-dir"));
+    assert!(said("session.store").contains("state.db"));
+    assert!(said("acp").contains("not supported yet"));
     assert_eq!(
         loaded.config.tools.exec.policy(),
         (ExecSecurity::Allowlist, ExecAsk::OnMiss)

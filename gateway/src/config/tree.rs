@@ -4,10 +4,12 @@
 mod agents;
 mod gateway;
 mod queue;
+mod send;
 mod tools;
 
 use std::collections::BTreeMap;
 
+use atoll_channels::port::PeerKind;
 use atoll_protocol::id::AgentId;
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer};
@@ -17,6 +19,7 @@ use super::telegram::Telegram;
 pub use agents::*;
 pub use gateway::*;
 pub use queue::*;
+pub use send::*;
 pub use tools::*;
 
 /// Everything.
@@ -109,6 +112,16 @@ pub enum MatchKind {
     Channel,
 }
 
+impl From<PeerKind> for MatchKind {
+    fn from(kind: PeerKind) -> Self {
+        match kind {
+            PeerKind::Direct => Self::Direct,
+            PeerKind::Group => Self::Group,
+            PeerKind::Channel => Self::Channel,
+        }
+    }
+}
+
 /// `session` of a binding.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -140,6 +153,9 @@ pub struct Session {
     pub reset_by_channel: BTreeMap<String, ResetChange>,
     /// Words that begin a conversation anew.
     pub reset_triggers: Vec<String>,
+    /// Where an agent may answer.
+    #[serde(default)]
+    pub send_policy: SendPolicy,
 }
 
 /// `session.scope`.

@@ -141,18 +141,39 @@ fn ignore(db: &Connection, row: &InboxRow, reason: Reason, now: i64) -> Result<(
     }
 }
 
-/// An answer to a question by somebody who may not even write here.
+/// A button that was pressed by somebody who may not even write here: mostly the answer to a question.
 fn note_press(db: &Connection, row: &InboxRow, data: &str, reason: Reason, now: i64) -> Result<(), JournalError> {
-    let Some((id, decision)) = card::read_button(data) else {
-        return Ok(());
+    let (account, why) = (&row.inbound.place.account, reason.to_string());
+    let (action, target, detail) = match card::read_button(data) {
+        Some((id, decision)) => {
+            let detail = json!({"decision": decision.as_str(), "why": why});
+            ("exec.approval.resolve", id.to_string(), detail)
+        }
+        None => (
+            "channels.button",
+            format!("{}:{}", account.channel, account.account),
+            json!({"why": why}),
+        ),
     };
-    let (account, sender) = (&row.inbound.place.account, &row.inbound.sender);
     let entry = Entry {
-        actor: format!("{}:{}", account.channel, sender.id),
-        action: "exec.approval.resolve".to_owned(),
-        target: id.to_string(),
+        actor: format!("{}:{}", account.channel, row.inbound.sender.id),
+        action: action.to_owned(),
+        target,
         outcome: "denied".to_owned(),
-        detail: json!({"decision": decision.as_str(), "why": reason.to_string()}).into(),
+        detail: detail.into(),
+    };
+    audit::append(db, &entry, now)
+}
+
+/// A stranger who was given a code; neither the code nor what was written is kept.
+fn note_stranger(db: &Connection, row: &InboxRow, now: i64) -> Result<(), JournalError> {
+    let account = &row.inbound.place.account;
+    let entry = Entry {
+        actor: format!("{}:{}", account.channel, row.inbound.sender.id),
+        action: "channels.pairing.request".to_owned(),
+        target: format!("{}:{}", account.channel, account.account),
+        outcome: "pending".to_owned(),
+        detail: json!({}).into(),
     };
     audit::append(db, &entry, now)
 }
@@ -170,6 +191,7 @@ fn pair(db: &Connection, row: &InboxRow, now: i64) -> Result<(), JournalError> {
     let Asked::New(code) = draw(db, row, now)? else {
         return Ok(());
     };
+    note_stranger(db, row, now)?;
     let inbound = &row.inbound;
     tracing::info!(
         channel = inbound.place.account.channel,

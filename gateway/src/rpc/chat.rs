@@ -16,10 +16,12 @@ use atoll_protocol::method::session::SessionsSend;
 use super::{Answer, Ask, done, session};
 use crate::clock;
 use crate::command::{self, Command, Usage};
+use crate::config::SendPolicy;
 use crate::direct::{self, Asker};
 use crate::house::House;
 use crate::intake;
 use crate::journal::runs::{self, NewRun, RunRow, RunState};
+use crate::journal::sessions;
 use crate::journal::{Durability, JournalError};
 use crate::lane::{self, Job};
 use crate::turns::{Said, Source};
@@ -43,6 +45,7 @@ pub(super) async fn send(house: &Arc<House>, ask: Ask) -> Answer {
     let agent = params.agent_id.as_deref();
     let (session, agent) = session::named(house, &params.session_key, agent)?;
     session::is_still(house, &session, params.session_id.as_deref()).await?;
+    may_answer(house, &session).await?;
     let saying = Saying {
         run: run_id(&params.idempotency_key)?,
         session,
@@ -61,6 +64,7 @@ pub(super) async fn send_to_session(house: &Arc<House>, ask: Ask) -> Answer {
     no_thinking(params.thinking.as_deref())?;
     let agent = params.agent_id.as_deref();
     let (session, agent) = session::named(house, &params.key, agent)?;
+    may_answer(house, &session).await?;
     let run = params
         .idempotency_key
         .map_or_else(|| Ok(uuid::Uuid::new_v4().into()), |key| run_id(&key))?;
@@ -75,6 +79,24 @@ pub(super) async fn send_to_session(house: &Arc<House>, ask: Ask) -> Answer {
         model: None,
     };
     done(started(house, &ask, saying).await?)
+}
+
+/// Refuses where `session.sendPolicy` does not let an agent answer.
+async fn may_answer(house: &House, session: &SessionKey) -> Result<(), WireError> {
+    let config = house.config();
+    let policy = &config.session.send_policy;
+    if *policy == SendPolicy::default() {
+        return Ok(());
+    }
+    let key = session.clone();
+    let row = house.journal.read(move |db| sessions::find(db, &key)).await;
+    let row = row.map_err(unstored)?;
+    let place = row.as_ref().and_then(|row| row.delivery.as_ref());
+    let channel = place.map(|place| place.account.channel.as_str());
+    if policy.allows(session, channel, place.map(|place| place.kind.into())) {
+        return Ok(());
+    }
+    Err(WireError::invalid("send blocked by session policy"))
 }
 
 async fn started(house: &Arc<House>, ask: &Ask, saying: Saying) -> Result<ChatStarted, WireError> {

@@ -293,11 +293,12 @@ pub(super) async fn agents(house: &Arc<House>, ask: Ask) -> Answer {
 
 fn summary(config: &Config, agent: &Agent) -> AgentSummary {
     let identity = &agent.identity;
-    let is_known = identity.name.is_some() || identity.emoji.is_some();
+    let is_known = identity.name.is_some() || identity.emoji.is_some() || identity.theme.is_some();
     AgentSummary {
         id: agent.id.to_string(),
         name: agent.name.clone().or_else(|| identity.name.clone()),
-        identity: is_known.then(|| json!({"name": identity.name, "emoji": identity.emoji}).into()),
+        identity: is_known
+            .then(|| json!({"name": identity.name, "emoji": identity.emoji, "theme": identity.theme}).into()),
         workspace: agent.workspace.clone(),
         model: config
             .models_of(agent)

@@ -6,6 +6,7 @@ use std::time::Duration;
 use atoll_agent::driver::TurnSpec;
 use atoll_agent::model::{Api, ModelConfig, ModelDeadlines, ModelRef};
 use atoll_agent::port::ExecHost;
+use atoll_agent::prompt::Identity;
 use atoll_agent::tool::{ExecDefaults, ToolPolicy};
 use atoll_agent::turn::TurnLimits;
 use serde_json::Value;
@@ -53,6 +54,11 @@ impl Turns {
             workspace: Some(workspace),
             tools: tools(&config, agent),
             exec: exec(&config),
+            identity: Identity {
+                name: agent.identity.name.clone().or_else(|| agent.name.clone()),
+                emoji: agent.identity.emoji.clone(),
+                theme: agent.identity.theme.clone(),
+            },
             facts: self.facts().await,
             limits: TurnLimits::default(),
         })

@@ -234,6 +234,7 @@ fn spec(run: &str) -> TurnSpec {
         workspace: None,
         tools: ToolPolicy::default(),
         exec: ExecDefaults::default(),
+        identity: Identity::default(),
         facts: String::new(),
         deadline: TURN_DEADLINE,
         limits: TurnLimits::default(),

@@ -7,7 +7,7 @@ pub(super) const NOT_YET: &[&str] = &[
     "approvals.plugin approvals.exec.enabled approvals.exec.mode approvals.exec.agentFilter approvals.exec.sessionFilter",
     "approvals.exec.targets plugins secrets skills surfaces talk tts ui update web wizard",
     "gateway.mode gateway.remote gateway.tailscale gateway.reload gateway.http gateway.push gateway.channelHealthCheckMinutes",
-    "gateway.auth.allowTailscale gateway.auth.rateLimit gateway.tls.caPath",
+    "gateway.auth.allowTailscale gateway.tls.caPath",
     "gateway.controlUi.enabled gateway.controlUi.basePath gateway.controlUi.root gateway.nodes.browser gateway.nodes.pairing",
     "gateway.handshakeTimeoutMs gateway.tools gateway.webchat",
     "agents.ownership agents.defaults.systemAgent agents.defaults.sandbox agents.defaults.subagents agents.defaults.heartbeat",
@@ -16,7 +16,7 @@ pub(super) const NOT_YET: &[&str] = &[
     "agents.defaults.mediaMaxMb agents.defaults.userTimezone agents.defaults.blockStreamingDefault agents.defaults.typingMode",
     "agents.defaults.contextTokens agents.defaults.bootstrapMaxChars agents.defaults.skipBootstrap agents.defaults.elevatedDefault",
     "agents.list.[].sandbox agents.list.[].subagents agents.list.[].skills agents.list.[].memorySearch agents.list.[].heartbeat",
-    "agents.list.[].agentDir agents.list.[].identity.theme agents.entries.*.agentDir agents.entries.*.identity.theme",
+    "agents.list.[].agentDir agents.entries.*.agentDir",
     "agents.list.[].identity.avatar agents.list.[].groupChat.historyLimit agents.list.[].tools.profile agents.list.[].tools.exec",
     "agents.list.[].tools.alsoAllow agents.list.[].tools.byProvider agents.list.[].tools.toolsBySender agents.list.[].runtime",
     "agents.entries.*.sandbox agents.entries.*.subagents agents.entries.*.skills agents.entries.*.memorySearch",
@@ -24,7 +24,7 @@ pub(super) const NOT_YET: &[&str] = &[
     "agents.entries.*.tools.profile agents.entries.*.tools.exec agents.entries.*.tools.alsoAllow agents.entries.*.runtime",
     "agents.entries.*.tools.byProvider agents.entries.*.tools.toolsBySender",
     "session.store session.mainKey session.maintenance",
-    "session.sendPolicy session.typingMode session.typingIntervalSeconds session.agentToAgent session.threadBindings",
+    "session.typingMode session.typingIntervalSeconds session.agentToAgent session.threadBindings",
     "session.parentForkMaxTokens models.mode models.bedrockDiscovery models.providers.*.headers models.providers.*.auth",
     "models.providers.*.authHeader models.providers.*.models.[].cost models.providers.*.models.[].compat",
     "models.providers.*.models.[].headers models.providers.*.models.[].api",
@@ -51,4 +51,36 @@ pub(super) const TELEGRAM_NOT_YET: &[&str] = &[
     "webhookPath webhookHost webhookPort actions reactionNotifications reactionLevel heartbeat responsePrefix ackReaction",
     "linkPreview silentErrorReplies errorPolicy execApprovals threadBindings autoTopicLabel richMessages groups.*.groupPolicy",
     "groups.*.skills groups.*.systemPrompt groups.*.topics groups.*.agentId groups.*.disableAudioPreflight",
+];
+
+/// What to do in the place of a key that stays without effect. The first whose path it is, `*` for any name or number.
+pub(super) const INSTEAD: &[(&str, &str)] = &[
+    (
+        "agents.*.*.agentDir",
+        "an agent's files are in agents/<id> of the state folder; move that with --state-dir or ATOLL_STATE_DIR",
+    ),
+    (
+        "agents.*.*.identity.avatar",
+        "nothing here shows a picture of an agent; identity.name and identity.emoji are shown",
+    ),
+    (
+        "session.store",
+        "the list of sessions is in state.db and is made anew from the transcripts; move the state folder with --state-dir or ATOLL_STATE_DIR",
+    ),
+    (
+        "session.mainKey",
+        "the main session is always called main; leave the key out",
+    ),
+    (
+        "session.maintenance",
+        "sessions stay until they are deleted; `atoll sessions compact` makes one short",
+    ),
+    (
+        "gateway.auth.allowTailscale",
+        "Tailscale names nobody here yet; use gateway.auth.mode token, or trusted-proxy behind a proxy that names the user",
+    ),
+    (
+        "gateway.mode",
+        "this program is the gateway; a remote one is named by --gateway of the command",
+    ),
 ];

@@ -3,8 +3,10 @@
 use super::{Key, Kind};
 
 mod binding;
+mod session;
 
 use binding::BINDING;
+use session::SESSION;
 
 const fn key(path: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Key {
     Key {
@@ -261,6 +263,31 @@ const GATEWAY: &[Key] = &[
         "The shared token; 32 characters at least when others can reach the port.",
     ),
     optional("auth.password", Kind::Secret, "The shared password."),
+    optional("auth.rateLimit", OBJECT, "When an address that guesses is locked out."),
+    key(
+        "auth.rateLimit.maxAttempts",
+        Kind::Int(1, 1_000),
+        "10",
+        "Failures that lock it.",
+    ),
+    key(
+        "auth.rateLimit.windowMs",
+        Kind::Int(1_000, 86_400_000),
+        "60000",
+        "The time over which they count.",
+    ),
+    key(
+        "auth.rateLimit.lockoutMs",
+        Kind::Int(1_000, 604_800_000),
+        "300000",
+        "How long it stays locked.",
+    ),
+    key(
+        "auth.rateLimit.exemptLoopback",
+        Kind::Bool,
+        "true",
+        "Whether this machine is not counted; browsers are.",
+    ),
     optional(
         "auth.trustedProxy",
         OBJECT,
@@ -388,6 +415,7 @@ const AGENT: &[Key] = &[
     optional("identity", OBJECT, "How it presents itself."),
     optional("identity.name", Kind::Text, "Its name; addresses it in groups."),
     optional("identity.emoji", Kind::Text, "Its sign."),
+    optional("identity.theme", Kind::Text, "Its manner."),
     optional("groupChat", OBJECT, "Messages in groups."),
     optional(
         "groupChat.mentionPatterns",
@@ -413,67 +441,6 @@ const LISTED_AGENT: &[Key] = &[
 ];
 
 const NAMED_AGENT: &[Key] = &[optional("", OBJECT, "One agent.")];
-
-const SESSION: &[Key] = &[
-    key(
-        "scope",
-        Kind::Words(&["per-sender", "global"]),
-        "\"per-sender\"",
-        "One conversation for all, or not.",
-    ),
-    key(
-        "dmScope",
-        DM_SCOPES,
-        "\"main\"",
-        "Which direct messages share a conversation.",
-    ),
-    key(
-        "groupScope",
-        GROUP_SCOPES,
-        "\"per-group\"",
-        "Whether groups have conversations of their own.",
-    ),
-    key(
-        "identityLinks",
-        Kind::Map,
-        "{}",
-        "One person on several channels: alice: [\"telegram:123\", \"discord:987\"].",
-    ),
-    optional("identityLinks.*", Kind::Ids, "The person's ids, each with its channel."),
-    optional("reset", OBJECT, "When a conversation begins anew by itself."),
-    key("reset.mode", RESETS, "\"none\"", "Never, each day, or after silence."),
-    key("reset.atHour", HOUR, "4", "The hour for daily."),
-    key("reset.idleMinutes", MINUTES, "60", "The silence for idle."),
-    optional("resetByType", OBJECT, "Instead of reset, where something is written."),
-    optional("resetByType.direct", OBJECT, "Conversations with one person."),
-    optional("resetByType.group", OBJECT, "Conversations of several people."),
-    optional("resetByType.thread", OBJECT, "Conversations in a topic or thread."),
-    optional("resetByType.direct.mode", RESETS, "As reset.mode."),
-    optional("resetByType.direct.atHour", HOUR, "As reset.atHour."),
-    optional("resetByType.direct.idleMinutes", MINUTES, "As reset.idleMinutes."),
-    optional("resetByType.group.mode", RESETS, "As reset.mode."),
-    optional("resetByType.group.atHour", HOUR, "As reset.atHour."),
-    optional("resetByType.group.idleMinutes", MINUTES, "As reset.idleMinutes."),
-    optional("resetByType.thread.mode", RESETS, "As reset.mode."),
-    optional("resetByType.thread.atHour", HOUR, "As reset.atHour."),
-    optional("resetByType.thread.idleMinutes", MINUTES, "As reset.idleMinutes."),
-    key(
-        "resetByChannel",
-        Kind::Map,
-        "{}",
-        "Instead of reset and resetByType, by channel: telegram: {mode: \"idle\"}.",
-    ),
-    optional("resetByChannel.*", OBJECT, "One channel's."),
-    optional("resetByChannel.*.mode", RESETS, "As reset.mode."),
-    optional("resetByChannel.*.atHour", HOUR, "As reset.atHour."),
-    optional("resetByChannel.*.idleMinutes", MINUTES, "As reset.idleMinutes."),
-    key(
-        "resetTriggers",
-        Kind::Texts,
-        "[\"/new\", \"/reset\"]",
-        "Words that begin a conversation anew; what follows them is its first message.",
-    ),
-];
 
 const PROVIDER: &[Key] = &[
     optional("", OBJECT, "One provider."),
@@ -571,5 +538,6 @@ pub(super) const MOUNTS: &[(&str, &[Key])] = &[
 pub(super) const REQUIRED: &[&str] = &[
     "agents.list.[].id",
     "bindings.[].agentId",
+    "session.sendPolicy.rules.[].action",
     "models.providers.*.models.[].id",
 ];

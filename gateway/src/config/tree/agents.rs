@@ -67,6 +67,8 @@ pub struct Identity {
     pub name: Option<String>,
     /// Its sign.
     pub emoji: Option<String>,
+    /// Its manner.
+    pub theme: Option<String>,
 }
 
 /// `groupChat` of an agent.

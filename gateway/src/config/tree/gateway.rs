@@ -1,5 +1,8 @@
 //! `gateway`: where it listens and who gets in.
 
+use std::time::Duration;
+
+use atoll_pairing::lockout::Patience;
 use secrecy::SecretString;
 use serde::Deserialize;
 
@@ -59,6 +62,34 @@ pub struct Auth {
     pub password: Option<SecretString>,
     /// Who is let in when a proxy names the user.
     pub trusted_proxy: TrustedProxy,
+    /// When an address that guesses is locked out.
+    pub rate_limit: RateLimit,
+}
+
+/// `gateway.auth.rateLimit`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RateLimit {
+    /// Failures that lock it.
+    pub max_attempts: usize,
+    /// The time over which they count.
+    pub window_ms: u64,
+    /// How long it stays locked.
+    pub lockout_ms: u64,
+    /// Whether this machine is not counted.
+    pub exempt_loopback: bool,
+}
+
+impl RateLimit {
+    /// As the lockouts take it.
+    pub fn patience(self) -> Patience {
+        Patience {
+            failures: self.max_attempts,
+            window: Duration::from_millis(self.window_ms),
+            locked: Duration::from_millis(self.lockout_ms),
+            exempts_loopback: self.exempt_loopback,
+        }
+    }
 }
 
 impl Auth {
