@@ -213,6 +213,9 @@ struct Owner {
 impl Owner {
     /// Nothing is sent before this: a card whose question ended with an earlier start, or after it, must not go out any more.
     async fn end_unsent(&mut self) -> Result<(), JournalError> {
+        let withdrawn = self.questions.withdraw_bound(clock::now_ms());
+        self.store(&withdrawn).await?;
+        self.follow(withdrawn).await;
         self.expire().await;
         for key in self.cards.unsent().await? {
             let over = |approval: &&Approval| !approval.is_pending() && is_card_of(&key, &approval.id);
@@ -410,6 +413,7 @@ mod tests {
             },
             requester: Requester::default(),
             lifetime_ms: None,
+            is_bound: false,
         }
     }
 

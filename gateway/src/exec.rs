@@ -256,6 +256,7 @@ impl Commands {
             question,
             requester: Requester::default(),
             lifetime_ms: Some(config.approvals.exec.timeout_ms),
+            is_bound: false,
         };
         let asked = self.approvals.ask(new).await?;
         if asked.is_pending() && !self.approvals.has_route(&asked.requester).await {

@@ -96,6 +96,8 @@ pub struct NewApproval {
     pub requester: Requester,
     /// How long it may wait, milliseconds; none: [`limits::APPROVAL`].
     pub lifetime_ms: Option<u64>,
+    /// Nobody has a use for the answer once the connection that asks has ended.
+    pub is_bound: bool,
 }
 
 /// A person's answer.
@@ -207,6 +209,8 @@ pub struct Approval {
     pub created_ms: u64,
     /// When a missing answer counts as no, and an unused yes is void, Unix milliseconds.
     pub expires_ms: u64,
+    /// Nobody has a use for the answer once the connection that asked has ended.
+    pub is_bound: bool,
     /// Where it stands.
     pub state: State,
 }
@@ -392,12 +396,29 @@ impl Approvals {
         Ok((approval.clone(), vec![put(approval)]))
     }
 
-    /// Ends a question that nobody needs an answer to any more, or that nobody can be asked.
+    /// Ends a question that nobody needs an answer to any more, or that nobody can be asked. A yes that nobody wants any more is void
+    /// where it was not used.
     pub fn withdraw(&mut self, id: &ApprovalId, reason: Ended, now_ms: u64) -> Vec<ApprovalChange> {
         match self.all.get_mut(id) {
             Some(approval) if approval.is_pending() => end(approval, reason, now_ms),
+            Some(approval) if matches!(approval.state, State::Allowed(_)) && reason == Ended::Withdrawn => {
+                end(approval, reason, now_ms)
+            }
             Some(_) | None => Vec::new(),
         }
+    }
+
+    /// After a start: ends what was bound to connections, of which there is none any more.
+    pub fn withdraw_bound(&mut self, now_ms: u64) -> Vec<ApprovalChange> {
+        let bound = |approval: &&Approval| approval.is_bound && approval.ended_ms().is_none();
+        let ids: Vec<_> = self
+            .all
+            .values()
+            .filter(bound)
+            .map(|approval| approval.id.clone())
+            .collect();
+        let withdrawn = ids.iter().flat_map(|id| self.withdraw(id, Ended::Withdrawn, now_ms));
+        withdrawn.collect()
     }
 
     /// Ends what nobody answered in time, voids what was allowed and not used, forgets what is long over.
@@ -523,6 +544,7 @@ fn open(new: NewApproval, now_ms: u64) -> Approval {
         requester: new.requester,
         created_ms: now_ms,
         expires_ms: now_ms.saturating_add(lifetime),
+        is_bound: new.is_bound,
         state: State::Pending,
     }
 }

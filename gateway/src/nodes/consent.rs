@@ -52,6 +52,7 @@ impl Consent<'_> {
             question: self.question(command, read),
             requester: Requester::default(),
             lifetime_ms: Some(config.approvals.exec.timeout_ms),
+            is_bound: false,
         };
         let wanted = new.question.argv.clone();
         let asked = approvals.ask(new).await?;

@@ -13,9 +13,11 @@ use atoll_protocol::method::approval::{
 };
 use serde_json::json;
 use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
 
 use super::{Answer, Ask, Reply, WaitPlace, done};
-use crate::approvals::Approvals;
+use crate::approvals::{Approvals, Refused};
+use crate::clock;
 use crate::direct::{self, Unanswered};
 use crate::exec::words;
 use crate::house::House;
@@ -138,12 +140,29 @@ pub(super) async fn request(house: &House, ask: Ask) -> Answer {
         // Somebody else's question has this id; its answer is theirs.
         return Err(ApprovalError::IdTaken.to_wire());
     }
+    if approval.is_bound {
+        let (approvals, gone) = (house.approvals.clone(), ask.caller.gone.clone());
+        house.tasks.spawn(call_off(approvals, approval.clone(), gone));
+    }
     if approval.is_pending() && !house.approvals.has_route(&requester).await {
         house.approvals.withdraw(approval.id.clone(), Ended::NoRoute).await?;
     }
     let then = outcome(house.approvals.clone(), approval.id.clone(), limits::CALL_DEADLINE_MAX);
     let first = is_two_phase.then(|| Json::from(rows::accepted(&approval)));
     Ok(later(place, first, then))
+}
+
+/// Withdraws a question when the link that asked it ends, whatever was answered meanwhile.
+async fn call_off(approvals: Approvals, asked: Approval, gone: CancellationToken) {
+    let expiry = clock::instant_at(asked.expires_ms).into();
+    if tokio::time::timeout_at(expiry, gone.cancelled()).await.is_err() {
+        return;
+    }
+    match approvals.withdraw(asked.id.clone(), Ended::Withdrawn).await {
+        // The next start withdraws it.
+        Ok(()) | Err(Refused::GoingDown) => {}
+        Err(error) => tracing::error!(approval = %asked.id, %error, "a question could not be withdrawn"),
+    }
 }
 
 /// The answer, or the lack of one when the patience is over.
@@ -217,10 +236,14 @@ fn new_approval(ask: &Ask, params: ApprovalRequest) -> Result<NewApproval, WireE
         Some(id) => approval_id(id.as_str())?,
         None => uuid::Uuid::new_v4().into(),
     };
+    let requester = Requester::of(&ask.caller.principal);
+    // Without a device only this very connection may use a yes for a node.
+    let is_useless_later = question.node.is_some() && requester.device.is_none();
     Ok(NewApproval {
         id,
         question,
-        requester: Requester::of(&ask.caller.principal),
+        is_bound: is_useless_later || params.bound_to_link.unwrap_or_default(),
+        requester,
         lifetime_ms: params.timeout_ms.map(|timeout| timeout.value()),
     })
 }

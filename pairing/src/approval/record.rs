@@ -17,6 +17,8 @@ pub struct StoredApproval {
     device: Option<DeviceId>,
     created_ms: u64,
     expires_ms: u64,
+    #[serde(default)]
+    is_bound: bool,
     state: StoredState,
 }
 
@@ -185,6 +187,7 @@ impl From<Approval> for StoredApproval {
             device: approval.requester.device,
             created_ms: approval.created_ms,
             expires_ms: approval.expires_ms,
+            is_bound: approval.is_bound,
             state: approval.state.into(),
         }
     }
@@ -201,6 +204,7 @@ impl From<StoredApproval> for Approval {
             },
             created_ms: stored.created_ms,
             expires_ms: stored.expires_ms,
+            is_bound: stored.is_bound,
             state: stored.state.into(),
         }
     }

@@ -51,6 +51,7 @@ fn new(text: &str) -> NewApproval {
         question: question(),
         requester: Requester::default(),
         lifetime_ms: None,
+        is_bound: false,
     }
 }
 

@@ -94,6 +94,8 @@ closed! {
         timeout_ms?: Positive,
         /// Whether to answer `accepted` first.
         two_phase?: bool,
+        /// Whether it is withdrawn when the link it came on ends. Not OpenClaw's.
+        bound_to_link?: bool,
     }
 
     /// What `system.run.prepare` found out; the same plan is shown, approved and run.

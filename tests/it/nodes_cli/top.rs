@@ -2,10 +2,13 @@
 
 use atoll_tests::fake_node::FakeNode;
 use atoll_tests::mesh::Mesh;
+use atoll_tests::program::built;
 use atoll_tests::wait::within;
 use atoll_tests::wire::Wire;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, ChildStdout};
 
 const GIB: u64 = 1024 * 1024 * 1024;
 
@@ -115,33 +118,90 @@ async fn one_table_says_how_each_device_is() {
     assert_eq!(ring.table().await, TABLE);
 }
 
+/// What somebody sees who looks at a terminal.
+struct Seen {
+    screen: ChildStdout,
+    text: String,
+}
+
+impl Seen {
+    fn of(child: &mut Child) -> Self {
+        Self {
+            screen: child.stdout.take().expect("a pipe"),
+            text: String::new(),
+        }
+    }
+
+    /// All until this word is there.
+    async fn until(&mut self, word: &str) -> String {
+        while !self.text.contains(word) {
+            let mut bytes = [0; 4096];
+            let read = within(word, self.screen.read(&mut bytes)).await.expect("readable");
+            assert!(read > 0, "{word}: {:?}", self.text);
+            self.text.push_str(&String::from_utf8_lossy(&bytes[..read]));
+        }
+        std::mem::take(&mut self.text)
+    }
+}
+
 #[tokio::test]
 async fn on_a_terminal_it_is_drawn_again_in_place_and_gives_the_terminal_back() {
     let mut ring = Ring::start().await;
     let mut child = ring.mesh.cli_on_terminal(&["nodes", "top"]);
-    let (mut keys, mut screen) = (
-        child.stdin.take().expect("a pipe"),
-        child.stdout.take().expect("a pipe"),
-    );
-    let mut seen = String::new();
-    let mut sees = async |word: &str| {
-        while !seen.contains(word) {
-            let mut bytes = [0; 4096];
-            let read = within(word, screen.read(&mut bytes)).await.expect("readable");
-            assert!(read > 0, "{word}: {seen:?}");
-            seen.push_str(&String::from_utf8_lossy(&bytes[..read]));
-        }
-        std::mem::take(&mut seen)
-    };
-    let first = sees("0.4/8").await;
+    let mut keys = child.stdin.take().expect("a pipe");
+    let mut seen = Seen::of(&mut child);
+    let first = seen.until("0.4/8").await;
     assert!(first.contains("\x1b[?1049h"), "{first:?}");
     ring.charge().await;
-    sees("83%+").await;
+    seen.until("83%+").await;
     ring.tells(0, &stats(8, 7.5, (32, 1), (500, 380))).await;
-    let again = sees("7.5/8").await;
+    let again = seen.until("7.5/8").await;
     assert!(again.contains("\x1b[H"), "from the corner on: {again:?}");
     keys.write_all(b"\x03").await.expect("a terminal");
-    sees("\x1b[?1049l").await;
+    seen.until("\x1b[?1049l").await;
+    let status = within("the end", child.wait()).await.expect("an end");
+    assert!(status.success(), "{status}");
+}
+
+#[tokio::test]
+async fn whatever_ends_it_the_terminal_is_given_back() {
+    let ring = Ring::start().await;
+    for name in ["TERM", "HUP"] {
+        // It says who it is before it becomes that program, and the shell says afterwards how the terminal is.
+        let typed = format!(
+            "sh -c 'echo pid=$$.; exec {} nodes top'; stty -a",
+            built("atoll").display()
+        );
+        let mut child = ring.mesh.on_terminal(&typed);
+        let _keys = child.stdin.take();
+        let mut seen = Seen::of(&mut child);
+        let first = seen.until("laptop").await;
+        let pid = first.split("pid=").nth(1).and_then(|rest| rest.split('.').next());
+        let pid = pid.and_then(|pid| Pid::from_raw(pid.parse().ok()?)).expect("its id");
+        let signal = if name == "TERM" { Signal::TERM } else { Signal::HUP };
+        kill_process(pid, signal).expect("it runs");
+        let after = seen.until(" echo ").await;
+        assert!(after.contains("\x1b[?1049l") && after.contains(" icanon "), "{name}: {after}");
+        within("the end", child.wait()).await.expect("an end");
+    }
+}
+
+#[tokio::test]
+async fn more_nodes_than_lines_are_moved_through_with_keys() {
+    let ring = Ring::start().await;
+    let typed = format!("stty rows 4; exec {} nodes top", built("atoll").display());
+    let mut child = ring.mesh.on_terminal(&typed);
+    let mut keys = child.stdin.take().expect("a pipe");
+    let mut seen = Seen::of(&mut child);
+    let first = seen.until("1 to 2 of 4;").await;
+    assert!(first.contains("laptop") && !first.contains("phone"), "{first:?}");
+    keys.write_all(b"\x1b[B").await.expect("a terminal");
+    seen.until("2 to 3 of 4;").await;
+    keys.write_all(b"G").await.expect("a terminal");
+    let last = seen.until("3 to 4 of 4;").await;
+    assert!(last.contains("phone"), "{last:?}");
+    keys.write_all(b"q").await.expect("a terminal");
+    seen.until("\x1b[?1049l").await;
     let status = within("the end", child.wait()).await.expect("an end");
     assert!(status.success(), "{status}");
 }

@@ -54,11 +54,18 @@ impl Mesh {
     /// # Panics
     /// When there is no `script`, which gives programs a terminal.
     pub fn cli_on_terminal(&self, arguments: &[&str]) -> Child {
-        let typed = format!("exec '{}' {}", built("atoll").display(), arguments.join(" "));
+        self.on_terminal(&format!("exec '{}' {}", built("atoll").display(), arguments.join(" ")))
+    }
+
+    /// A line for a shell, on a terminal of its own and in the owner's environment.
+    ///
+    /// # Panics
+    /// When there is no `script`, which gives programs a terminal.
+    pub fn on_terminal(&self, typed: &str) -> Child {
         let mut command = self.environment_of(Command::new("script"));
         command
             .env_remove("ATOLL_GATEWAY_TOKEN")
-            .args(["-qefc", &typed, "/dev/null"]);
+            .args(["-qefc", typed, "/dev/null"]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
         command.spawn().expect("script")
     }

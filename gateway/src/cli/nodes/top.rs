@@ -1,9 +1,11 @@
 //! `atoll nodes top`: how the ring is doing, drawn again in place as it changes.
 
+mod screen;
 mod table;
+mod view;
 
 use std::collections::HashMap;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use atoll_protocol::id::RequestId;
@@ -15,6 +17,8 @@ use super::super::client::{Client, Heard};
 use super::super::output::{self, list, text};
 use super::super::{CliError, Reach};
 use crate::clock;
+use screen::Screen;
+use view::{Key, View};
 
 /// How often the table is drawn again though nothing was heard: ages grow.
 const LOOK: Duration = Duration::from_secs(5);
@@ -42,7 +46,9 @@ const NEWS: [&str; 6] = [
 ];
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example: atoll nodes top")]
+#[command(after_help = "Example: atoll nodes top
+
+More nodes than lines: the arrow keys, page up and down, space and b move the table; q leaves.")]
 pub(in crate::cli) struct Top {
     /// Print one table and end
     #[arg(long)]
@@ -74,10 +80,10 @@ impl Top {
                 ring.lines().iter().try_for_each(output::line)
             };
         }
-        let _screen = if reach.json { None } else { Some(Screen::open()?) };
+        let mut screen = if reach.json { None } else { Some(Screen::open()?) };
         tokio::select! {
-            ended = ring.follow(client, &mut nodes, reach) => ended,
-            _ = tokio::signal::ctrl_c() => Ok(()),
+            ended = ring.follow(client, &mut nodes, &mut screen) => ended,
+            () = screen::asked_to_end() => Ok(()),
         }
     }
 }
@@ -139,18 +145,23 @@ impl Ring {
         Ok(())
     }
 
-    /// Draws until the link ends.
-    async fn follow(&mut self, client: &mut Client, nodes: &mut Client, reach: &Reach) -> Result<(), CliError> {
+    /// Draws until the link ends or somebody leaves; without a screen prints.
+    async fn follow(
+        &mut self,
+        client: &mut Client,
+        nodes: &mut Client,
+        screen: &mut Option<Screen>,
+    ) -> Result<(), CliError> {
+        let mut view = View::default();
         let (mut look, mut rarely) = (interval(LOOK), interval(RARELY));
         // The first tick of an interval is at once.
         tokio::join!(look.tick(), rarely.tick());
-        loop {
-            if reach.json {
-                output::json(&self.json())?;
-            } else {
-                draw(&self.lines())?;
+        let mut due = None;
+        'draw: loop {
+            match screen {
+                Some(screen) => screen.draw(&view.shown(self.lines(), screen::lines()))?,
+                None => output::json(&self.json())?,
             }
-            let mut due = None;
             loop {
                 tokio::select! {
                     event = client.event() => {
@@ -163,11 +174,19 @@ impl Ring {
                             due.get_or_insert_with(soon);
                         }
                     }
+                    key = key(screen) => {
+                        if key == Key::Leave {
+                            return Ok(());
+                        }
+                        view.step(key, self.nodes.len(), screen::lines());
+                        continue 'draw;
+                    }
                     () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => break,
                     _ = look.tick() => break,
                     _ = rarely.tick() => self.ask(nodes).await?,
                 }
             }
+            due = None;
             self.look(client).await?;
         }
     }
@@ -197,37 +216,13 @@ impl Ring {
     }
 }
 
+async fn key(screen: &mut Option<Screen>) -> Key {
+    match screen {
+        Some(screen) => screen.key().await,
+        None => std::future::pending().await,
+    }
+}
+
 fn soon() -> Instant {
     Instant::now() + PAUSE
-}
-
-/// The terminal's other page for as long as this lives, so that what was there before is there again.
-struct Screen;
-
-impl Screen {
-    fn open() -> io::Result<Self> {
-        write("\x1b[?1049h\x1b[?25l")?;
-        Ok(Self)
-    }
-}
-
-impl Drop for Screen {
-    fn drop(&mut self) {
-        let _ = write("\x1b[?25h\x1b[?1049l");
-    }
-}
-
-/// Over what was there: no line is wiped before it is written, so that nothing flickers.
-fn draw(lines: &[String]) -> io::Result<()> {
-    let lines: String = lines
-        .iter()
-        .map(|line| format!("{}\x1b[K\r\n", output::visible(line)))
-        .collect();
-    write(&format!("\x1b[H{lines}\x1b[J"))
-}
-
-fn write(text: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.flush()
 }

@@ -1,5 +1,6 @@
 //! A node that asks: the question is put to whoever may answer it, and this end says what waits and how it is answered. Whoever asks
-//! cannot answer; the user of the gateway's machine can, over a second link, as with `atoll approvals approve`.
+//! cannot answer; the user of the gateway's machine can, over a second link, as with `atoll approvals approve`. The gateway withdraws the
+//! question when this link ends, however this program does.
 
 use std::io::{BufRead, IsTerminal};
 
@@ -43,7 +44,11 @@ pub(super) async fn approval(running: &mut Running<'_>, reach: &Reach, manner: M
             next: run it without --stdin, or let the owner of that device allow it",
         ));
     }
-    let ask = question(running).await?;
+    let stop = running.stop;
+    let ask = tokio::select! {
+        ask = question(running) => ask?,
+        () = stop.asked() => return Err(stopped()),
+    };
     // Opened first: somebody who could answer must be there when it is asked.
     let mut approver = if running.client.is_local() {
         Some(Client::connect(reach).await?)
@@ -102,7 +107,7 @@ async fn question(running: &mut Running<'_>) -> Result<Value, CliError> {
         .await?;
     let plan = &prepared["plan"];
     let mut ask = json!({
-        "host": "node", "nodeId": running.place.id, "twoPhase": true, "systemRunPlan": plan,
+        "host": "node", "nodeId": running.place.id, "twoPhase": true, "boundToLink": true, "systemRunPlan": plan,
         "command": plan["commandText"], "commandArgv": plan["argv"], "cwd": plan["cwd"],
     });
     if let Some(env) = env {
