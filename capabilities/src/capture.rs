@@ -61,6 +61,7 @@ const CLIP_AGE: Duration = Duration::from_secs(60 * 60);
 pub(crate) enum Subject {
     Camera,
     Screen,
+    Canvas,
 }
 
 impl Subject {
@@ -68,6 +69,7 @@ impl Subject {
         match self {
             Self::Camera => "camera",
             Self::Screen => "screen",
+            Self::Canvas => "canvas",
         }
     }
 
@@ -76,6 +78,7 @@ impl Subject {
         let code = match self {
             Self::Camera => "CAMERA_UNAVAILABLE",
             Self::Screen => "SCREEN_UNAVAILABLE",
+            Self::Canvas => "CANVAS_UNAVAILABLE",
         };
         CallError::new(code, why)
     }
@@ -85,6 +88,7 @@ impl Subject {
         match self {
             Self::Camera => "is it in use by another program, or asleep?",
             Self::Screen => "does what shows it hang?",
+            Self::Canvas => "does the page hang?",
         }
     }
 }

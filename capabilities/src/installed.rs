@@ -2,6 +2,7 @@
 //! their own, heard within bounds, dead when their time is over. Knows none of them by name.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -147,6 +148,13 @@ impl Installed {
         self.env.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
+    /// A program with the environment that they see.
+    pub(crate) fn command(&self, path: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(path);
+        command.env_clear().envs(&self.env);
+        command
+    }
+
     /// Runs a program to its end and gives what it wrote. Dropping the future kills its process group.
     ///
     /// # Errors
@@ -184,11 +192,9 @@ impl Installed {
         let path = self
             .find(&name)
             .ok_or_else(|| not_started(io::ErrorKind::NotFound.into()))?;
-        let mut command = Command::new(path);
+        let mut command = self.command(path);
         command
             .args(task.argv.iter().skip(1))
-            .env_clear()
-            .envs(&self.env)
             .envs(task.env.iter().copied())
             .stdin(if task.stdin.is_empty() {
                 Stdio::null()

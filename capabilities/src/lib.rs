@@ -6,6 +6,7 @@
 pub mod audio;
 pub mod blob;
 pub mod camera;
+pub mod canvas;
 pub mod capture;
 pub mod clipboard;
 pub mod device;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use atoll_capabilities::Capabilities;
 use atoll_capabilities::audio::Audio;
 use atoll_capabilities::camera::Cameras;
+use atoll_capabilities::canvas::Canvas;
 use atoll_capabilities::capture::HelperProgram;
 use atoll_capabilities::clipboard::Clipboard;
 use atoll_capabilities::device::Device;
@@ -540,6 +541,7 @@ pub(crate) fn capabilities(
         Arc::new(Notify::here()),
         Arc::new(Location::new(state.path())),
         Arc::new(Clipboard::here()),
+        Arc::new(Canvas::new(state.path())),
         Arc::new(Audio::new(state.path())),
         mcp,
     ];

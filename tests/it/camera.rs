@@ -70,10 +70,15 @@ impl Studio {
 
     /// Under the rules of both owners.
     pub(crate) async fn under(pipe: Pipe, config: Value, rules: Value) -> Self {
+        Self::within(pipe, config, rules, &[]).await
+    }
+
+    /// With more in its environment.
+    pub(crate) async fn within(pipe: Pipe, config: Value, rules: Value, environment: &[(&str, &str)]) -> Self {
         let mesh = Mesh::with(&config).await.over(pipe);
         let scratch = tempfile::tempdir().expect("a temporary folder");
         let mut node = Node::prepare(&mesh.target(), "studio", &[]).over(pipe);
-        node = node.with_environment(&[("TMPDIR", scratch.path().to_string_lossy())]);
+        node = node.with_environment(&[environment, &[("TMPDIR", scratch.path().to_str().expect("text"))]].concat());
         node.rules(&rules);
         node.run();
         let node = mesh.admit("studio", node).await;
@@ -113,8 +118,13 @@ impl Studio {
     }
 
     /// All processes below the node.
-    fn children(&mut self) -> HashSet<u32> {
+    pub(crate) fn children(&mut self) -> HashSet<u32> {
         descendants(self.node.program().pid())
+    }
+
+    /// Files and folders that its processes have not cleared away.
+    pub(crate) fn left_behind(&self) -> usize {
+        std::fs::read_dir(self.scratch.path()).expect("a folder").count()
     }
 
     pub(crate) async fn is_tidy(&mut self) {
@@ -123,8 +133,7 @@ impl Studio {
         })
         .await;
         until("no file to be left behind", async || {
-            let left = std::fs::read_dir(self.scratch.path()).expect("a folder").count();
-            (left == 0).then_some(())
+            (self.left_behind() == 0).then_some(())
         })
         .await;
     }
@@ -134,14 +143,7 @@ impl Studio {
 pub(crate) fn descendants(root: u32) -> HashSet<u32> {
     let numbers = std::fs::read_dir("/proc").expect("a proc file system").flatten();
     let numbers = numbers.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let parents: Vec<(u32, u32)> = numbers
-        .filter_map(|pid: u32| {
-            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-            let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-            (fields.next()? != "Z").then_some(())?;
-            Some((pid, fields.next()?.parse().ok()?))
-        })
-        .collect();
+    let parents: Vec<(u32, u32)> = numbers.filter_map(|pid: u32| Some((pid, parent(pid)?))).collect();
     let mut found = HashSet::from([root]);
     loop {
         let before = found.len();
@@ -157,6 +159,14 @@ pub(crate) fn descendants(root: u32) -> HashSet<u32> {
             return found;
         }
     }
+}
+
+/// Who started a process that lives.
+pub(crate) fn parent(pid: u32) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    (fields.next()? != "Z").then_some(())?;
+    fields.next()?.parse().ok()
 }
 
 pub(crate) fn message(error: &Value) -> String {

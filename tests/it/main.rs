@@ -7,6 +7,7 @@ mod auth;
 mod blob;
 mod calls;
 mod camera;
+mod canvas;
 mod cli;
 mod connect;
 mod consent;

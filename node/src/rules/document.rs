@@ -14,7 +14,7 @@ use super::limits::Rate;
 use super::quiet::Quiet;
 
 /// Families whose commands run only where the owner's file says so.
-const CLOSED: [&str; 5] = ["camera", "screen", "location", "clipboard", "audio"];
+const CLOSED: [&str; 6] = ["camera", "canvas", "screen", "location", "clipboard", "audio"];
 
 /// The family of the command that calls tools of MCP servers, and of those in rules.
 const MCP_FAMILY: &str = "mcp";

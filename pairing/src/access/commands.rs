@@ -132,6 +132,9 @@ const TALK: &[&str] = &["talk.ptt.start", "talk.ptt.stop", "talk.ptt.cancel", "t
 const NATIVE: &[&str] = &[
     "audio.play",
     "audio.speak",
+    "canvas.hide",
+    "canvas.navigate",
+    "canvas.present",
     "clipboard.write",
     "device.health",
     "device.info",
@@ -143,10 +146,12 @@ const NATIVE: &[&str] = &[
     "dir.list",
 ];
 
-/// May be declared and approved; running them needs the owner's `allow` too. `audio.record`, `camera.stream`, `clipboard.read` and
-/// `screen.stream` are ours, and of the same kind.
+/// May be declared and approved; running them needs the owner's `allow` too. `audio.record`, `camera.stream`, `canvas.eval`,
+/// `canvas.snapshot`, `clipboard.read` and `screen.stream` are ours, and of the same kind.
 const DANGEROUS: &[&str] = &[
     "audio.record",
+    "canvas.eval",
+    "canvas.snapshot",
     "camera.snap",
     "camera.clip",
     "camera.stream",
