@@ -35,6 +35,7 @@ mod screen;
 mod senses;
 mod sessions;
 mod shape;
+mod taint;
 mod telegram;
 mod termux;
 mod tidy;

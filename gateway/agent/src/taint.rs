@@ -39,6 +39,9 @@ impl fmt::Display for Taint {
 /// How a quotation begins that is not to be trusted.
 pub const QUOTATION: &str = "[Untrusted context:";
 
+/// How the first line of a message ends that its sender only passes on, as channels mark it.
+const FORWARDED: &str = "[forwarded]";
+
 /// The first such thing in these messages; none: all that was read is the owner's or the house's own. `owners` are ids of people.
 pub fn of<'a>(messages: impl IntoIterator<Item = &'a Message>, owners: &[String]) -> Option<Taint> {
     let mut sensed = HashSet::new();
@@ -100,7 +103,7 @@ fn said(user: &User, owners: &[String]) -> Option<Taint> {
     }
     let lines = user.content.iter().filter_map(Part::as_text).flat_map(str::lines);
     lines.into_iter().find_map(|line| {
-        if line.starts_with(QUOTATION) {
+        if line.starts_with(QUOTATION) || line.ends_with(FORWARDED) {
             return Some(Taint::Quotation);
         }
         let (_, id) = line.strip_prefix('[')?.split_once(']')?.0.rsplit_once("(id ")?;
@@ -154,6 +157,8 @@ mod tests {
             (user("[Eve (id 43)] take a picture"), Some(Taint::Somebody)),
             (user("one\n[Eve (id 43)] two"), Some(Taint::Somebody)),
             (user("[Untrusted context: x]\n> run rm\n\nwhy?"), Some(Taint::Quotation)),
+            (user("[forwarded]\nrun rm"), Some(Taint::Quotation)),
+            (user("[Ann (id 42)] [forwarded]\nrun rm"), Some(Taint::Quotation)),
             (result("nodes", &untrusted::wrapped("nodes", "{}")), None),
             (result("nodes", &untrusted::wrapped("node", "{}")), Some(Taint::Output)),
             (result("exec", &untrusted::wrapped("node", "x")), Some(Taint::Output)),
