@@ -16,8 +16,8 @@ mod server;
 mod settings;
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -26,7 +26,7 @@ use atoll_protocol::json::Json;
 use atoll_protocol::plugin_tool::{MCP_CALL, PluginTool};
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -43,13 +43,29 @@ const FIRST_START: Duration = Duration::from_secs(20);
 
 /// The servers of this device.
 pub struct Mcp {
-    servers: BTreeMap<String, Arc<Server>>,
-    /// Servers that cannot be started as they are written, and why.
-    unusable: BTreeMap<String, String>,
-    /// Why the owner's file says nothing at all.
-    problem: Option<String>,
+    state_dir: PathBuf,
+    known: Mutex<Known>,
+    /// The owner's file was read again.
+    read: Notify,
     published: watch::Sender<Published>,
     tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// What the owner's file lists, as it was read last.
+#[derive(Default)]
+struct Known {
+    servers: BTreeMap<String, Kept>,
+    /// Servers that cannot be started as they are written, and why.
+    unusable: BTreeMap<String, String>,
+    /// Why the file says nothing at all; then all is as before.
+    problem: Option<String>,
+}
+
+/// A server, and its end.
+struct Kept {
+    server: Arc<Server>,
+    is_started: bool,
     stop: CancellationToken,
 }
 
@@ -62,51 +78,99 @@ struct Params {
 }
 
 impl Mcp {
-    /// What the owner's file in `state_dir` lists now. Starts nothing.
+    /// What the owner's file in `state_dir` lists. Starts nothing.
     pub fn new(state_dir: &Path) -> Self {
-        let (mut servers, mut unusable, mut problem) = (BTreeMap::new(), BTreeMap::new(), None);
-        match settings::load(state_dir) {
-            Ok(all) => {
-                for (name, server) in all {
-                    match server {
-                        Ok(server) => drop(servers.insert(name.clone(), Arc::new(Server::new(name, server)))),
-                        Err(why) => drop(unusable.insert(name, why)),
-                    }
-                }
-            }
-            Err(error) => problem = Some(error),
-        }
-        Self {
-            servers,
-            unusable,
-            problem,
+        let mcp = Self {
+            state_dir: state_dir.to_owned(),
+            known: Mutex::default(),
+            read: Notify::new(),
             published: watch::Sender::new(Vec::new().into()),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
+        };
+        mcp.read_again();
+        mcp
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes over what the file lists now: a server that is written as before goes on, another one ends. Waits for the disk.
+    fn read_again(&self) {
+        let loaded = settings::load(&self.state_dir);
+        let mut known = self.known();
+        match loaded {
+            Err(problem) => known.problem = Some(problem),
+            Ok(all) => {
+                let mut before = std::mem::take(&mut *known).servers;
+                for (name, settings) in all {
+                    match settings {
+                        Ok(settings) => {
+                            let same = before.remove(&name).filter(|kept| kept.server.is_written(&settings));
+                            let kept = same.unwrap_or_else(|| self.kept(Server::new(name.clone(), settings)));
+                            known.servers.insert(name, kept);
+                        }
+                        Err(why) => drop(known.unusable.insert(name, why)),
+                    }
+                }
+                // What is not kept ends when it is dropped.
+            }
+        }
+        drop(known);
+        self.publish();
+        self.read.notify_one();
+    }
+
+    fn kept(&self, server: Server) -> Kept {
+        Kept {
+            server: Arc::new(server),
+            is_started: false,
+            stop: self.stop.child_token(),
         }
     }
 
     /// What the owner calls them, those that cannot be started included.
-    pub fn servers(&self) -> impl Iterator<Item = &str> {
-        self.servers.keys().chain(self.unusable.keys()).map(String::as_str)
+    pub fn servers(&self) -> Vec<String> {
+        let known = self.known();
+        known.servers.keys().chain(known.unusable.keys()).cloned().collect()
     }
 
-    /// Starts the servers, and keeps them up until [`Self::close`].
-    pub fn start(self: &Arc<Self>) {
-        for (name, why) in &self.unusable {
+    /// Starts the servers while they are wanted, and keeps them up until [`Self::close`]; looks again whenever [`Capability::describe`] does.
+    pub fn start(self: &Arc<Self>, are_wanted: impl Fn() -> bool + Send + Sync + 'static) {
+        let mcp = Arc::clone(self);
+        self.tasks.spawn(async move {
+            let keeping = async {
+                loop {
+                    mcp.keep(are_wanted());
+                    mcp.read.notified().await;
+                }
+            };
+            mcp.stop.run_until_cancelled(keeping).await;
+        });
+    }
+
+    fn keep(self: &Arc<Self>, are_wanted: bool) {
+        let mut known = self.known();
+        for (name, why) in &known.unusable {
             tracing::warn!(server = name, "an MCP server is not started: {why}");
         }
-        if self.missing().is_some() {
-            return;
+        let are_wanted = are_wanted && client::MISSING.is_none();
+        for kept in known.servers.values_mut() {
+            if kept.is_started && !are_wanted {
+                *kept = self.kept(kept.server.anew());
+            } else if are_wanted && !kept.is_started {
+                kept.is_started = true;
+                let (mcp, server, stop) = (Arc::clone(self), Arc::clone(&kept.server), kept.stop.clone());
+                self.tasks.spawn(async move {
+                    let changed = || mcp.publish();
+                    stop.run_until_cancelled(server.keep_up(changed)).await;
+                    server.end().await;
+                });
+            }
         }
-        for server in self.servers.values() {
-            let (mcp, server) = (Arc::clone(self), Arc::clone(server));
-            self.tasks.spawn(async move {
-                let changed = || mcp.publish();
-                mcp.stop.run_until_cancelled(server.keep_up(changed)).await;
-                server.end().await;
-            });
-        }
+        drop(known);
+        self.publish();
     }
 
     /// The tools there are, and each change of them.
@@ -122,7 +186,13 @@ impl Mcp {
     }
 
     fn publish(&self) {
-        let listed = self.servers.values().map(|server| (server.name(), server.listed()));
+        let servers: Vec<_> = self
+            .known()
+            .servers
+            .values()
+            .map(|kept| Arc::clone(&kept.server))
+            .collect();
+        let listed = servers.iter().map(|server| (server.name(), server.listed()));
         let (tools, left_out) = catalogue::of(listed);
         if !left_out.is_empty() {
             tracing::warn!(
@@ -142,21 +212,17 @@ impl Mcp {
 
     /// Why there are no tools at all.
     fn missing(&self) -> Option<String> {
-        if let Some(problem) = &self.problem {
+        let known = self.known();
+        if let Some(problem) = &known.problem {
             return Some(problem.clone());
         }
-        let has_servers = !self.servers.is_empty();
-        client::MISSING
-            .filter(|_| has_servers)
-            .map(str::to_owned)
-            .or_else(|| (!has_servers).then(|| self.no_servers()))
-    }
-
-    fn no_servers(&self) -> String {
-        match self.unusable.first_key_value() {
+        if !known.servers.is_empty() {
+            return client::MISSING.map(str::to_owned);
+        }
+        Some(match known.unusable.first_key_value() {
             Some((name, why)) => format!("the server {name:?} cannot be started: {why}"),
             None => "no server is listed in node.json (mcp.servers)".to_owned(),
-        }
+        })
     }
 
     async fn call(&self, call: Call) -> Result<Json, CallError> {
@@ -187,14 +253,21 @@ impl Mcp {
         Ok(Json::from(result::bounded(answer, limit)))
     }
 
-    fn server(&self, name: &str) -> Result<&Server, CallError> {
-        let unusable = self.unusable.get(name);
-        self.servers.get(name).map(|server| &**server).ok_or_else(|| {
-            unavailable(match unusable {
+    fn server(&self, name: &str) -> Result<Arc<Server>, CallError> {
+        let known = self.known();
+        let found = known.servers.get(name).map(|kept| Arc::clone(&kept.server));
+        found.ok_or_else(|| {
+            unavailable(match known.unusable.get(name) {
                 Some(why) => format!("the MCP server {name:?} cannot be started: {why}"),
                 None => format!("this device has no MCP server {name:?}"),
             })
         })
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.stop.cancel();
     }
 }
 
@@ -219,6 +292,7 @@ impl Capability for Mcp {
             cap: "mcp",
             ..Description::default()
         };
+        self.read_again();
         match self.missing() {
             None => description.commands.push(MCP_CALL),
             Some(why) => description.missing.push((MCP_CALL, why)),

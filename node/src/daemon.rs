@@ -27,6 +27,7 @@ use atoll_pairing::link::LinkError;
 use atoll_pairing::proven::Offered;
 use atoll_protocol::frame::ClientInfo;
 use atoll_protocol::limits;
+use atoll_protocol::plugin_tool::MCP_CALL;
 use atoll_protocol::scope::{Role, Scopes};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::watch;
@@ -143,7 +144,8 @@ pub enum RunError {
 pub async fn run(config: Config, stop: CancellationToken, notify: impl FnMut(Notice) + Send) -> Result<(), RunError> {
     let mut daemon = Daemon::start(config, stop, notify)?;
     daemon.begin_beacon();
-    daemon.tools().start(&daemon.mcp);
+    let owner = Arc::clone(&daemon.owner);
+    daemon.mcp.start(move || owner.rules.look().is_open(MCP_CALL));
     let ended = daemon.dial_for_ever().await;
     tokio::join!(daemon.desk.close(FAREWELL), daemon.mcp.close(FAREWELL));
     let phase = if ended.is_ok() { Phase::Stopped } else { Phase::Failed };
@@ -176,6 +178,7 @@ struct Daemon<N> {
     identity: Arc<Identity>,
     gateways: Gateways,
     consent: Arc<Consent>,
+    owner: Arc<Owner>,
     /// Told of changes of the owner's rules.
     rules: watch::Receiver<u64>,
     /// Looks after the owner's file.
@@ -213,7 +216,8 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
             config.dialect,
             capabilities(&state, &consent, &owner, &config.name, Arc::clone(&mcp)),
         );
-        let follow = tokio::spawn(async move { owner.rules.follow().await });
+        let following = Arc::clone(&owner);
+        let follow = tokio::spawn(async move { following.rules.follow().await });
         notify(Notice::Started {
             device: identity.device_id().to_string(),
             identity: state.identity_path().display().to_string(),
@@ -227,6 +231,7 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
             },
             place: config.gateway.place(),
             desk,
+            owner,
             rules,
             _follow: AbortOnDropHandle::new(follow),
             config,
@@ -376,7 +381,7 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
                 declared: held.declared,
                 rules: self.rules.clone(),
             },
-            tools: self.tools().anew(),
+            tools: Tools::of(&self.mcp, &self.owner).anew(),
         };
         let began = Instant::now();
         let (notify, face, consent) = (&mut self.notify, &self.face, &self.consent);
@@ -404,10 +409,6 @@ impl<N: FnMut(Notice) + Send> Daemon<N> {
             self.backoff.reset();
         }
         Ok(ended)
-    }
-
-    fn tools(&self) -> Tools {
-        Tools::of(&self.mcp, self.desk.surface())
     }
 
     /// Only where the address leaves the pipe open, and only from the second best.

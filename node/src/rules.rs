@@ -240,6 +240,11 @@ impl Look {
         }
     }
 
+    /// Whether a command runs at all, perhaps after a question.
+    pub(crate) fn is_open(&self, command: &str) -> bool {
+        !matches!(self.decide(command, Timestamp::now()), Decision::Deny { .. })
+    }
+
     /// All rates that count a command.
     pub(crate) fn rates(&self, command: &str) -> Vec<(String, Rate)> {
         self.good.rates(command)

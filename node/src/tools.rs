@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use atoll_capabilities::mcp::{Mcp, Published};
 use atoll_pairing::link::Received;
-use atoll_protocol::capability::Surface;
 use atoll_protocol::frame::{Frame, Request};
 use atoll_protocol::id::RequestId;
 use atoll_protocol::json::Json;
-use atoll_protocol::plugin_tool::MCP_CALL;
+use atoll_protocol::plugin_tool::PluginTool;
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
+
+use crate::guard::Owner;
+use crate::rules::document::mcp_tool;
 
 /// A gateway that does not take it is told again after this, at first and at most: OpenClaw's takes nothing while an approval is written
 /// down.
@@ -21,7 +23,13 @@ const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 /// What there is to publish, and what became of the last time.
 #[derive(Debug, Clone)]
 pub(crate) struct Tools {
-    published: Option<watch::Receiver<Published>>,
+    published: watch::Receiver<Published>,
+    /// Who denies some of them; none: nobody.
+    owner: Option<Arc<Owner>>,
+    /// Told of changes of the owner's rules.
+    rules: watch::Receiver<u64>,
+    /// What the gateway of this link was told last.
+    told: Vec<PluginTool>,
     /// What was said and is not answered.
     said: Option<RequestId>,
     /// When it is said again.
@@ -30,62 +38,68 @@ pub(crate) struct Tools {
 }
 
 impl Tools {
-    /// Those of the servers, where the node offers to call them at all.
-    pub(crate) fn of(mcp: &Mcp, surface: &Surface) -> Self {
-        Self::new(surface.offers(MCP_CALL).then(|| mcp.published()))
+    /// Those of the servers that the owner does not deny.
+    pub(crate) fn of(mcp: &Mcp, owner: &Arc<Owner>) -> Self {
+        Self::new(mcp.published(), owner.rules.changes(), Some(Arc::clone(owner)))
     }
 
-    fn new(published: Option<watch::Receiver<Published>>) -> Self {
+    fn new(published: watch::Receiver<Published>, rules: watch::Receiver<u64>, owner: Option<Arc<Owner>>) -> Self {
         Self {
             published,
+            owner,
+            rules,
+            told: Vec::new(),
             said: None,
             again: None,
             pause: AGAIN.0,
         }
     }
 
-    /// Starts the servers, where their tools are published.
-    pub(crate) fn start(&self, mcp: &Arc<Mcp>) {
-        if self.published.is_some() {
-            mcp.start();
-        }
-    }
-
     /// For a link on which nothing has been said yet.
     pub(crate) fn anew(&self) -> Self {
-        let mut tools = Self::new(self.published.clone());
-        if let Some(published) = &mut tools.published {
-            published.mark_unchanged();
-            if !published.borrow().is_empty() {
-                published.mark_changed();
-            }
-        }
+        let mut tools = Self::new(self.published.clone(), self.rules.clone(), self.owner.clone());
+        tools.published.mark_changed();
         tools
     }
 
     /// Waits for something new, and for room to say it. Loses nothing when dropped.
     pub(crate) async fn next<'a>(&mut self, outbox: &'a mpsc::Sender<Frame>) -> (mpsc::Permit<'a, Frame>, Frame) {
-        let Some(published) = &mut self.published else {
-            return std::future::pending().await;
-        };
-        tokio::select! {
-            changed = published.changed() => {
-                if changed.is_err() {
-                    return std::future::pending().await; // there will be nothing new
-                }
+        loop {
+            let is_due = tokio::select! {
+                changed = self.published.changed() => changed.map(|()| false),
+                changed = self.rules.changed() => changed.map(|()| false),
+                () = due(self.again) => Ok(true),
+            };
+            let Ok(is_due) = is_due else {
+                return std::future::pending().await; // there will be nothing new
+            };
+            let allowed = self.allowed();
+            if !is_due && allowed == self.told {
+                continue;
             }
-            () = due(self.again) => {}
+            // Seen only once there is room for it.
+            self.published.mark_changed();
+            let Ok(room) = outbox.reserve().await else {
+                return std::future::pending().await; // the writer has ended, which is a turn of its own
+            };
+            self.told = self.allowed();
+            let id = RequestId::from(uuid::Uuid::new_v4());
+            let frame = update(id.clone(), &self.told);
+            self.again = None;
+            self.said = Some(id);
+            return (room, frame);
         }
-        // Seen only once there is room for it.
-        published.mark_changed();
-        let Ok(room) = outbox.reserve().await else {
-            return std::future::pending().await; // the writer has ended, which is a turn of its own
+    }
+
+    /// What is published now, without what the owner's rules deny.
+    fn allowed(&mut self) -> Vec<PluginTool> {
+        let look = self.owner.as_ref().map(|owner| owner.rules.look());
+        let published = self.published.borrow_and_update();
+        let is_allowed = |tool: &&PluginTool| match (&look, &tool.mcp) {
+            (Some(look), Some(mcp)) => look.is_open(&mcp_tool(mcp.server.as_str(), mcp.tool.as_str())),
+            _ => true,
         };
-        let id = RequestId::from(uuid::Uuid::new_v4());
-        let frame = update(id.clone(), &published.borrow_and_update());
-        self.again = None;
-        self.said = Some(id);
-        (room, frame)
+        published.iter().filter(is_allowed).cloned().collect()
     }
 
     /// Whatever the gateway says: an answer to it may be among that.
@@ -115,11 +129,11 @@ async fn due(at: Option<Instant>) {
     }
 }
 
-fn update(id: RequestId, tools: &Published) -> Frame {
+fn update(id: RequestId, tools: &[PluginTool]) -> Frame {
     Frame::Request(Request {
         id,
         method: "node.pluginTools.update".to_owned(),
-        params: Some(Json::from(json!({ "tools": tools[..] }))),
+        params: Some(Json::from(json!({ "tools": tools }))),
     })
 }
 
@@ -128,7 +142,6 @@ mod tests {
     use super::*;
     use atoll_protocol::error::WireError;
     use atoll_protocol::frame::Response;
-    use atoll_protocol::plugin_tool::PluginTool;
     use futures_util::FutureExt;
 
     fn published(names: &[&str]) -> Published {
@@ -150,7 +163,8 @@ mod tests {
     #[tokio::test]
     async fn each_link_is_told_and_a_change_waits_for_room() {
         let source = watch::Sender::new(published(&[]));
-        let tools = Tools::new(Some(source.subscribe()));
+        let rules = watch::Sender::new(0);
+        let tools = Tools::new(source.subscribe(), rules.subscribe(), None);
         let (outbox, mut queue) = mpsc::channel(1);
         let mut first = tools.anew();
         assert!(first.next(&outbox).now_or_never().is_none(), "nothing to say");
@@ -164,6 +178,8 @@ mod tests {
         let (_room, frame) = first.next(&outbox).now_or_never().expect("not lost");
         assert!(said(&frame).contains("\"b\""));
         drop(_room);
+        rules.send_replace(1);
+        assert!(first.next(&outbox).now_or_never().is_none(), "nothing else for it");
         let mut second = tools.anew();
         let (_room, frame) = second.next(&outbox).now_or_never().expect("told anew");
         assert!(said(&frame).contains("\"b\""));
@@ -172,7 +188,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_gateway_that_does_not_take_it_is_told_again() {
         let source = watch::Sender::new(published(&["a"]));
-        let mut tools = Tools::new(Some(source.subscribe())).anew();
+        let rules = watch::Sender::new(0);
+        let mut tools = Tools::new(source.subscribe(), rules.subscribe(), None).anew();
         let (outbox, _queue) = mpsc::channel(1);
         let mut began = Instant::now();
         for pause in [0, 1, 2, 4] {

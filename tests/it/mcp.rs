@@ -10,6 +10,7 @@ use atoll_tests::wait::{PATIENCE, until};
 use serde_json::{Value, json};
 
 mod agent;
+mod live;
 
 atoll_tests::over_every_pipe! {
     a_server_that_hangs_costs_one_call_and_is_told,
@@ -214,6 +215,9 @@ async fn the_owner_has_the_last_word_and_is_told_what_is_wrong() {
         "{error}"
     );
     stage.call("pid", json!({})).await.expect("the one that is allowed");
+    stage
+        .publishes("that one alone", |names| names == ["manners_pid"])
+        .await;
     rules["commands"] = json!({"mcp.tools.call.v1": "deny"});
     stage.node.rules(&rules);
     let error = stage.call("echo", json!({"text": "x"})).await.expect_err("denied");

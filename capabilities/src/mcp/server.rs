@@ -71,6 +71,16 @@ impl Server {
         }
     }
 
+    /// Whether the owner's file says just this of it.
+    pub(super) fn is_written(&self, settings: &Settings) -> bool {
+        self.settings == *settings
+    }
+
+    /// The same one before it was ever started.
+    pub(super) fn anew(&self) -> Self {
+        Self::new(self.name.clone(), self.settings.clone())
+    }
+
     pub(super) fn name(&self) -> &str {
         &self.name
     }

@@ -73,7 +73,8 @@ pub(super) fn in_full(mut row: Value, live: Option<&LiveNode>, policy: &CommandP
 impl Ring {
     /// Every tool of every linked node that may be called now, within the bounds of one turn.
     pub(crate) async fn tools(&self) -> Vec<NodeTool> {
-        if self.hub.nodes().iter().all(|live| live.tools.is_empty()) {
+        let is_on = self.config.current().gateway.nodes.plugin_tools.enabled;
+        if !is_on || self.hub.nodes().iter().all(|live| live.tools.is_empty()) {
             return Vec::new();
         }
         let policy = self.policy().commands;

@@ -86,7 +86,7 @@ impl Device {
                 .chain(missing)
                 .collect::<Vec<_>>()
         });
-        let servers = self.mcp.servers().map(|server| format!("mcp.{server}"));
+        let servers = self.mcp.servers().into_iter().map(|server| format!("mcp.{server}"));
         let mut names: Vec<String> = names.chain(servers).collect();
         names.sort();
         names.dedup();

@@ -125,6 +125,41 @@ async fn a_tool_that_vanishes_in_mid_turn_says_so(pipe: Pipe) {
 }
 
 #[tokio::test]
+async fn what_the_device_denies_and_what_the_gateway_switches_off_is_not_offered() {
+    let scene = scene(Pipe::Ws, &json!({})).await;
+    let offered = async |question: &str| {
+        scene.write(question);
+        scene.said(&format!("I heard: {question}")).await;
+        let asked = scene.model.asked();
+        let asked = asked.iter().rfind(|asked| asked.last_user.contains(question));
+        let tools = asked.expect("asked").tools.clone();
+        tools
+            .into_iter()
+            .filter(|tool| is_of_the_device(&tool))
+            .collect::<Vec<_>>()
+    };
+    let all = offered("how many").await;
+    assert!(all.contains(&format!("{NODE}__manners__pid")), "{all:?}");
+    let mut rules = owner_lists(&["--evil", EVIL], &json!({"env": {}}));
+    rules["commands"] = json!({"mcp.manners": "deny", "mcp.manners.pid": "allow"});
+    scene.node.rules(&rules);
+    let mut operator = scene.mesh.operator().await;
+    until("the others to be taken back", async || {
+        let list = operator.call("node.list", json!({})).await.ok()?;
+        (list["nodes"][0]["nodePluginTools"].as_array()?.len() == 1).then_some(())
+    })
+    .await;
+    assert_eq!(offered("and now").await, [format!("{NODE}__manners__pid")]);
+    let off = ["config", "set", "gateway.nodes.pluginTools.enabled", "false"];
+    assert!(scene.mesh.cli(&off).await.status.success());
+    until("none of them", async || {
+        let word = format!("none {}", uuid::Uuid::new_v4());
+        offered(&word).await.is_empty().then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn an_agent_that_may_not_use_nodes_gets_none_of_their_tools() {
     let scene = scene(Pipe::Ws, &json!({"tools": {"deny": ["nodes"]}})).await;
     scene.write("call echo with x");

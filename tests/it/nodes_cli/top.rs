@@ -181,7 +181,10 @@ async fn whatever_ends_it_the_terminal_is_given_back() {
         let signal = if name == "TERM" { Signal::TERM } else { Signal::HUP };
         kill_process(pid, signal).expect("it runs");
         let after = seen.until(" echo ").await;
-        assert!(after.contains("\x1b[?1049l") && after.contains(" icanon "), "{name}: {after}");
+        assert!(
+            after.contains("\x1b[?1049l") && after.contains(" icanon "),
+            "{name}: {after}"
+        );
         within("the end", child.wait()).await.expect("an end");
     }
 }

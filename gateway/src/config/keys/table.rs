@@ -370,6 +370,13 @@ const GATEWAY: &[Key] = &[
         "[]",
         "Commands never let through; wins over allow.",
     ),
+    optional("nodes.pluginTools", OBJECT, "Tools that nodes publish."),
+    key(
+        "nodes.pluginTools.enabled",
+        Kind::Bool,
+        "true",
+        "Whether agents are offered them.",
+    ),
     optional("tls", OBJECT, "Encryption of the port."),
     key(
         "tls.enabled",

@@ -155,6 +155,15 @@ pub struct ControlUi {
 pub struct Nodes {
     /// Commands beyond, and without, the usual ones of a platform.
     pub commands: AllowDeny,
+    /// Tools that nodes publish.
+    pub plugin_tools: PluginTools,
+}
+
+/// `gateway.nodes.pluginTools`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct PluginTools {
+    /// Whether agents are offered them.
+    pub enabled: bool,
 }
 
 /// Two lists of names; `deny` wins.
