@@ -260,11 +260,12 @@ fn owners(config: &Config) -> Vec<Place> {
     let Some(telegram) = &config.channels.telegram else {
         return Vec::new();
     };
+    let mut bots = telegram.bots();
     let account = AccountRef {
         channel: "telegram".to_owned(),
-        account: telegram.default_account_name(),
+        account: telegram.default_account(&bots),
     };
-    let bots: Vec<_> = telegram.bots().into_iter().filter(|bot| bot.enabled).collect();
+    bots.retain(|bot| bot.enabled);
     let bot = bots.iter().find(|bot| bot.account == account.account).or(bots.first());
     let named = &config.commands.owner_allow_from;
     let listed: Vec<String> = match (named.is_empty(), bot) {

@@ -140,7 +140,8 @@ impl Telegram {
         self.default_account(&self.bots())
     }
 
-    fn default_account(&self, bots: &[Bot]) -> String {
+    /// The same among bots that were listed already.
+    pub fn default_account(&self, bots: &[Bot]) -> String {
         let has = |name: &str| bots.iter().any(|bot| bot.account == name);
         self.default_account
             .clone()

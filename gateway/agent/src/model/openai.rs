@@ -2,19 +2,19 @@
 //! Source: <https://platform.openai.com/docs/api-reference/chat-streaming>
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use reqwest::{Client, RequestBuilder};
 use secrecy::ExposeSecret;
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::error::{ModelError, Refusal};
 use super::http::{ErrorBody, Heard, Reader as Reads};
 use super::sse::SseEvent;
-use super::{Album, ModelRequest, arguments, read_event};
-use crate::message::{Assistant, Message, Part, StopReason, ToolCall, ToolResult, Usage, User, View};
-use crate::tool::ToolDescriptor;
+use super::{ModelRequest, arguments, read_event};
+use crate::message::{Assistant, Part, StopReason, ToolCall, Usage};
+
+mod body;
 
 /// Calls in one message; an index beyond it is a broken stream.
 const CALLS: u64 = 128;
@@ -26,133 +26,7 @@ pub(super) fn request(client: &Client, request: &ModelRequest) -> RequestBuilder
     if let Some(key) = &config.api_key {
         http = http.bearer_auth(key.expose_secret());
     }
-    http.json(&body(request))
-}
-
-fn body(request: &ModelRequest) -> Value {
-    let config = &request.config;
-    let mut messages = vec![json!({"role": "system", "content": request.system.whole()})];
-    messages.extend(conversation(&request.messages, &request.album));
-    let mut body = json!({
-        "model": config.name.model,
-        "stream": true,
-        "stream_options": {"include_usage": true},
-        "messages": messages,
-    });
-    // OpenAI's own newer models refuse the old name; other servers know only the old one.
-    let limit = if config.base_url.contains("//api.openai.com") {
-        "max_completion_tokens"
-    } else {
-        "max_tokens"
-    };
-    body[limit] = config.max_tokens.into();
-    if !request.tools.is_empty() {
-        body["tools"] = request.tools.iter().map(tool).collect();
-    }
-    body
-}
-
-fn tool(descriptor: &ToolDescriptor) -> Value {
-    json!({"type": "function", "function": {
-        "name": descriptor.name,
-        "description": descriptor.description,
-        "parameters": descriptor.parameters,
-    }})
-}
-
-/// A message with the result of a tool holds text alone, so pictures follow all results of one step as a message of the user's.
-fn conversation(messages: &[Arc<Message>], album: &Album) -> Vec<Value> {
-    let mut wired = Vec::with_capacity(messages.len());
-    let mut pictures = Vec::new();
-    for message in messages {
-        if let Message::ToolResult(result) = &**message {
-            wired.push(tool_result(result, album, &mut pictures));
-            continue;
-        }
-        wired.extend(looked_at(std::mem::take(&mut pictures)));
-        wired.extend(wire(message, album));
-    }
-    wired.extend(looked_at(pictures));
-    wired
-}
-
-fn tool_result(result: &ToolResult, album: &Album, pictures: &mut Vec<Value>) -> Value {
-    let mut text = result.text();
-    for media in result
-        .content
-        .iter()
-        .filter_map(Part::as_media)
-        .filter(|media| media.view.is_some())
-    {
-        match album.show(media) {
-            Ok(data) => pictures.push(image(data)),
-            Err(words) => text.push_str(&words),
-        }
-    }
-    json!({"role": "tool", "tool_call_id": result.call, "content": text})
-}
-
-fn image(data: &str) -> Value {
-    let url = format!("data:{};base64,{data}", View::MIME);
-    json!({"type": "image_url", "image_url": {"url": url}})
-}
-
-fn looked_at(pictures: Vec<Value>) -> Option<Value> {
-    if pictures.is_empty() {
-        return None;
-    }
-    let words = json!({"type": "text", "text": "[The pictures of the tool results above, in their order]"});
-    let content: Vec<_> = std::iter::once(words).chain(pictures).collect();
-    Some(json!({"role": "user", "content": content}))
-}
-
-/// Words alone are a text, which every server takes; with pictures they are a list.
-fn user(user: &User, album: &Album) -> Option<Value> {
-    let mut text = crate::message::joined_text(&user.content);
-    let mut pictures = Vec::new();
-    let media = user.content.iter().filter_map(Part::as_media);
-    for media in media.filter(|media| media.view.is_some()) {
-        match album.show(media) {
-            Ok(data) => pictures.push(image(data)),
-            Err(words) => text.push_str(&words),
-        }
-    }
-    let has_text = !text.trim().is_empty();
-    match (has_text, pictures.is_empty()) {
-        (false, true) => None,
-        (true, true) => Some(json!({"role": "user", "content": text})),
-        (_, false) => {
-            let words = has_text.then(|| json!({"type": "text", "text": text}));
-            let content: Vec<_> = words.into_iter().chain(pictures).collect();
-            Some(json!({"role": "user", "content": content}))
-        }
-    }
-}
-
-fn wire(message: &Message, album: &Album) -> Option<Value> {
-    match message {
-        Message::User(said) => user(said, album),
-        Message::Assistant(assistant) => {
-            let text = assistant.text();
-            let calls: Vec<Value> = assistant.calls().map(call).collect();
-            let mut message = Map::new();
-            message.insert("role".to_owned(), "assistant".into());
-            match (text.trim().is_empty(), calls.is_empty()) {
-                (true, true) => return None,
-                (true, false) => message.insert("content".to_owned(), Value::Null),
-                (false, _) => message.insert("content".to_owned(), text.into()),
-            };
-            if !calls.is_empty() {
-                message.insert("tool_calls".to_owned(), calls.into());
-            }
-            Some(message.into())
-        }
-        Message::ToolResult(_) => None,
-    }
-}
-
-fn call(call: &ToolCall) -> Value {
-    json!({"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.args.as_str()}})
+    http.json(&body::body(request))
 }
 
 /// Puts a streamed message together.
