@@ -123,7 +123,7 @@ fn edit(file: &Path, change: &Change) -> Result<(), CliError> {
     edited
         .warnings
         .iter()
-        .for_each(|warning| eprintln!("warning: {warning}"));
+        .for_each(|warning| output::aside(format_args!("warning: {warning}\n")));
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::CliError;
 use super::client::Client;
-use super::output::{short, text, visible};
+use super::output::{self, short, text, visible};
 
 /// The session of the prompt, unless another is named.
 pub(super) const MAIN: &str = "agent:main:main";
@@ -46,7 +46,9 @@ pub(super) async fn say(client: &mut Client, session: &str, message: &str) -> Re
             "exec.approval.requested" => {
                 let id = text(&event.payload, "id");
                 let wish = visible(&wish(&event.payload));
-                eprintln!("? {wish}\n  yes: atoll approvals approve {id}    no: atoll approvals deny {id}");
+                output::aside(format_args!(
+                    "? {wish}\n  yes: atoll approvals approve {id}    no: atoll approvals deny {id}\n"
+                ));
             }
             _ => {}
         }

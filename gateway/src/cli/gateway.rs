@@ -165,7 +165,7 @@ async fn stop(reach: &Reach) -> Result<(), CliError> {
 impl Run {
     async fn run(self, reach: &Reach) -> Result<(), CliError> {
         if self.token.is_some() {
-            eprintln!("a token on the command line can be seen by others here; set ATOLL_GATEWAY_TOKEN instead");
+            output::aside("a token on the command line can be seen by others here; set ATOLL_GATEWAY_TOKEN instead\n");
         }
         let options = crate::Options {
             state_dir: reach.state_dir.clone(),

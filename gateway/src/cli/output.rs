@@ -19,6 +19,11 @@ pub(super) fn line(text: impl AsRef<str>) -> Result<(), CliError> {
     }
 }
 
+/// Says something beside the output; whoever closed standard error does not hear it, and the work goes on.
+pub(super) fn aside(text: impl std::fmt::Display) {
+    let _ = write!(io::stderr().lock(), "{text}");
+}
+
 /// Text of others, made safe for a terminal: what would move the cursor, hide letters or turn their order is shown as `�`.
 pub(super) fn visible(text: &str) -> String {
     let is_safe = |c: char| matches!(c, '\n' | '\t') || !(c.is_control() || is_unseen(c));

@@ -29,7 +29,7 @@ pub(super) async fn talk(client: &mut Client, session: &str) -> Result<(), CliEr
     let is_terminal = std::io::stdin().is_terminal();
     loop {
         if is_terminal && desk.is_idle() {
-            eprint!("> ");
+            output::aside("> ");
         }
         let acts = tokio::select! {
             biased;

@@ -150,7 +150,7 @@ impl Rise<'_> {
     /// Says what was done; beside JSON it goes to standard error.
     fn tell(&self, text: &str) -> Result<(), CliError> {
         if self.reach.json {
-            eprintln!("{text}");
+            output::aside(format_args!("{text}\n"));
             return Ok(());
         }
         output::line(text)

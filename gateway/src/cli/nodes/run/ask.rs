@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::NOT_RUN;
 use super::call::{Running, Wish, stopped};
 use crate::cli::client::{Client, Heard};
-use crate::cli::output::{text, visible};
+use crate::cli::output::{self, text, visible};
 use crate::cli::{CliError, Reach};
 
 /// How long a node may take to say what exactly it would run, milliseconds.
@@ -81,17 +81,19 @@ pub(super) async fn approval(running: &mut Running<'_>, reach: &Reach, manner: M
             return decided(&reply);
         }
         text(&reply, "id").clone_into(&mut id);
-        eprintln!(
-            "{} wants a yes before it runs this:\n  {shown}",
+        output::aside(format_args!(
+            "{} wants a yes before it runs this:\n  {shown}\n",
             visible(&running.place.name)
-        );
+        ));
         match manner {
             Manner::Question if approver.is_some() => {
-                eprint!("Let it run once? [y/N] ");
+                output::aside("Let it run once? [y/N] ");
                 typed = Some(read_line());
             }
             Manner::Question | Manner::Notice => {
-                eprintln!("waiting for: atoll approvals approve {id}\n         or: atoll approvals deny {id}");
+                output::aside(format_args!(
+                    "waiting for: atoll approvals approve {id}\n         or: atoll approvals deny {id}\n"
+                ));
             }
         }
     }
