@@ -2,7 +2,9 @@
 //! depends on it.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use atoll_pairing::discovery::{Advert, Air, Details, GatewayCard, announce};
 use tokio::sync::watch;
@@ -10,6 +12,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::MdnsMode;
 use crate::house::House;
+
+mod tailnet;
+
+/// How often the name in the tailnet is asked for, where it is announced.
+const LOOK: Duration = Duration::from_secs(60);
 
 /// Where SSH listens unless its owner has moved it.
 const SSH_PORT: u16 = 22;
@@ -72,6 +79,11 @@ async fn follow(house: &House, standing: Standing, want: &watch::Sender<Vec<Adve
     loop {
         let config = configs.borrow_and_update().clone();
         let certificate = certificates.borrow_and_update().shown.fingerprint;
+        let mode = effective(config.discovery.mdns.mode, standing);
+        let tailnet_dns = match mode {
+            MdnsMode::Full => tailnet::name(Path::new(tailnet::SOCKET)).await,
+            MdnsMode::Off | MdnsMode::Minimal => None,
+        };
         let card = GatewayCard {
             name: crate::run::host_name(),
             key: house.identity.device(),
@@ -82,9 +94,10 @@ async fn follow(house: &House, standing: Standing, want: &watch::Sender<Vec<Adve
             details: Some(Details {
                 cli_path: std::env::current_exe().unwrap_or_default().display().to_string(),
                 ssh_port: SSH_PORT,
+                tailnet_dns,
             }),
         };
-        let wanted = adverts(effective(config.discovery.mdns.mode, standing), card);
+        let wanted = adverts(mode, card);
         want.send_if_modified(|last| {
             let is_other = *last != wanted;
             *last = wanted;
@@ -95,6 +108,7 @@ async fn follow(house: &House, standing: Standing, want: &watch::Sender<Vec<Adve
             () = stop.cancelled() => return,
             changed = configs.changed() => if changed.is_err() { return },
             changed = certificates.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(LOOK), if mode == MdnsMode::Full => {}
         }
     }
 }
@@ -133,6 +147,7 @@ mod tests {
             details: Some(Details {
                 cli_path: "/usr/bin/atoll".to_owned(),
                 ssh_port: 22,
+                tailnet_dns: None,
             }),
         };
         let little = GatewayCard {

@@ -46,6 +46,8 @@ pub struct Details {
     pub cli_path: String,
     /// Where SSH listens.
     pub ssh_port: u16,
+    /// Its name in a tailnet.
+    pub tailnet_dns: Option<String>,
 }
 
 impl GatewayCard {
@@ -80,6 +82,9 @@ impl GatewayCard {
         txt.push(("transport", "gateway".to_owned()));
         if let Some(details) = &self.details {
             txt.push(("sshPort", details.ssh_port.to_string()));
+            if let Some(name) = &details.tailnet_dns {
+                txt.push(("tailnetDns", name.clone()));
+            }
         }
         self.advert(Kind::OpenClaw, txt)
     }
@@ -189,10 +194,11 @@ mod tests {
             details: Some(Details {
                 cli_path: "/usr/bin/atoll".to_owned(),
                 ssh_port: 22,
+                tailnet_dns: Some("vps.tail1234.ts.net".to_owned()),
             }),
             ..card()
         };
-        let all = "role gatewayPort lanHost displayName gatewayTls gatewayTlsSha256 gatewayDirectReachable cliPath transport sshPort";
+        let all = "role gatewayPort lanHost displayName gatewayTls gatewayTlsSha256 gatewayDirectReachable cliPath transport sshPort tailnetDns";
         assert_eq!(keys(&most).join(" "), all);
         let txt = most.for_openclaw().txt;
         assert!(txt.contains(&("gatewayTlsSha256", "ab".repeat(32))), "{txt:?}");
