@@ -119,12 +119,8 @@ async fn a_server_that_dies_in_the_middle_is_one_clear_error_and_leaves_nothing(
     let error = ended.expect_err("it is gone");
     let words = format!("SCREEN_UNAVAILABLE: the X server {display} is gone");
     assert!(message(&error).contains(&words), "{error}");
+    // Its display is anybody's now: another test's server may stand there already.
     left_nothing(&mut studio).await;
-    let error = studio
-        .invoke("screen.list", json!({}), 15_000)
-        .await
-        .expect_err("nobody there");
-    assert!(message(&error).contains("does not open"), "{error}");
 }
 
 async fn a_screen_is_watched_live_while_others_take_pictures_of_it(pipe: Pipe) {

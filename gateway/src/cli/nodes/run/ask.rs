@@ -81,10 +81,8 @@ pub(super) async fn approval(running: &mut Running<'_>, reach: &Reach, manner: M
             return decided(&reply);
         }
         text(&reply, "id").clone_into(&mut id);
-        output::aside(format_args!(
-            "{} wants a yes before it runs this:\n  {shown}\n",
-            visible(&running.place.name)
-        ));
+        let name = visible(&running.place.name);
+        output::aside(format_args!("{name} wants a yes before it runs this:\n  {shown}\n"));
         match manner {
             Manner::Question if approver.is_some() => {
                 output::aside("Let it run once? [y/N] ");
