@@ -14,6 +14,7 @@ pub mod exec_policy;
 pub mod file;
 mod group;
 mod installed;
+mod last_words;
 pub mod location;
 pub mod mcp;
 pub mod notify;

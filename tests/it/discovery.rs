@@ -160,6 +160,20 @@ async fn approve(lan: &Lan, gateway: &Gateway, request: &Value, node: &Program) 
     assert!(approved.status.success(), "{approved:?}");
 }
 
+/// `system.run` with these parameters, on the node of that name.
+fn run_on_laptop(params: &str) -> [&str; 8] {
+    [
+        "nodes",
+        "invoke",
+        "--node",
+        "laptop",
+        "--command",
+        "system.run",
+        "--params",
+        params,
+    ]
+}
+
 #[tokio::test]
 async fn a_node_finds_its_gateway_is_approved_and_runs_a_command() {
     let lan = Lan::new(2).await;
@@ -185,17 +199,7 @@ async fn a_node_finds_its_gateway_is_approved_and_runs_a_command() {
     approve(&lan, &gateway, &request, &program).await;
     program.line("Connected").await;
     let params = json!({"command": ["uname", "-a"]}).to_string();
-    let call = [
-        "nodes",
-        "invoke",
-        "--node",
-        "laptop",
-        "--command",
-        "system.run",
-        "--params",
-        &params,
-    ];
-    let ran = gateway.json(&lan, &call).await;
+    let ran = gateway.json(&lan, &run_on_laptop(&params)).await;
     let said = ran["payload"]["stdout"].as_str().unwrap_or_default();
     assert!(said.starts_with("Linux"), "{ran}");
 

@@ -11,8 +11,6 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, BufReader};
-use tokio::process::ChildStderr;
 use tokio::time::{Instant, sleep};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -22,6 +20,7 @@ use super::settings::Window;
 use super::{CANVAS, Fault, RESULT, too_large};
 use crate::group::Group;
 use crate::installed::Installed;
+use crate::last_words::remember;
 
 /// How long a browser may take until it can be spoken to.
 const START: Duration = Duration::from_secs(20);
@@ -37,9 +36,6 @@ const SAYING: Duration = Duration::from_secs(2);
 
 /// What is left of that to hear that a script was ended.
 const TERMINATION: Duration = Duration::from_millis(500);
-
-/// What is repeated of a browser's last words, bytes.
-const LAST_WORDS: usize = 500;
 
 /// No questions to whoever sits there, nothing sent to its maker, no further windows, nothing of its user's.
 const ARGUMENTS: [&str; 18] = [
@@ -420,16 +416,4 @@ fn arguments(window: &Window, profile: &TempDir) -> Vec<String> {
         false => arguments.push("--app=about:blank".to_owned()),
     }
     arguments
-}
-
-/// Keeps the end of what a browser writes to its standard error.
-async fn remember(stderr: ChildStderr, last_words: Arc<Mutex<Vec<u8>>>) {
-    let mut stderr = BufReader::new(stderr);
-    let mut buffer = [0; 4096];
-    while let Ok(count @ 1..) = stderr.read(&mut buffer).await {
-        let mut words = last_words.lock().unwrap_or_else(PoisonError::into_inner);
-        words.extend_from_slice(&buffer[..count]);
-        let surplus = words.len().saturating_sub(LAST_WORDS);
-        words.drain(..surplus);
-    }
 }

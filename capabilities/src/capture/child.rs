@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use atoll_protocol::error::CallError;
 use tempfile::TempDir;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWriteExt};
 use tokio::process::{ChildStdin, Command};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
@@ -18,10 +18,8 @@ use super::Subject;
 use super::job::ARGUMENT;
 use super::wire::{Job, Message, Trouble, WireError, hear, job};
 use crate::group::Group;
+use crate::last_words::remember;
 use crate::system_run::environment;
-
-/// What is repeated of a helper's last words, bytes.
-const LAST_WORDS: usize = 1_000;
 
 /// How a helper is started: this very program, told to be one.
 #[derive(Debug, Clone)]
@@ -185,16 +183,5 @@ async fn listen(mut stdout: impl AsyncRead + Unpin, say: mpsc::Sender<Result<Mes
         if say.send(message).await.is_err() || is_over {
             return;
         }
-    }
-}
-
-/// Keeps the end of what the helper writes to its standard error.
-async fn remember(mut stderr: impl AsyncRead + Unpin, last_words: Arc<Mutex<Vec<u8>>>) {
-    let mut buffer = [0; 4096];
-    while let Ok(count @ 1..) = stderr.read(&mut buffer).await {
-        let mut words = last_words.lock().unwrap_or_else(PoisonError::into_inner);
-        words.extend_from_slice(&buffer[..count]);
-        let surplus = words.len().saturating_sub(LAST_WORDS);
-        words.drain(..surplus);
     }
 }

@@ -9,7 +9,7 @@ use atoll_tests::program::Program;
 use atoll_tests::wait::{PATIENCE, until, until_time};
 use serde_json::{Value, json};
 
-use super::{Gateway, LOOKS, Node, approve, request};
+use super::{Gateway, LOOKS, Node, approve, request, run_on_laptop};
 
 /// A gateway, and a node that it has let in.
 struct Ring {
@@ -61,18 +61,7 @@ impl Ring {
             go.display()
         );
         let params = json!({"command": ["sh", "-c", script], "timeoutMs": 300_000}).to_string();
-        let call = [
-            "nodes",
-            "invoke",
-            "--node",
-            "laptop",
-            "--command",
-            "system.run",
-            "--params",
-            &params,
-            "--invoke-timeout",
-            "300000",
-        ];
+        let call = [&run_on_laptop(&params)[..], &["--invoke-timeout", "300000"]].concat();
         let waits = async {
             until("the command to begin", async || begun.exists().then_some(())).await;
             happens.await;
